@@ -1,0 +1,1 @@
+//! Stateful processors: rollups (windows in SQL) and rules

@@ -1,0 +1,1 @@
+//! A PromQL engine that knows no broker and no clock

@@ -1,0 +1,1 @@
+//! Where topics go: Delta tables and alert subscribers

@@ -1,0 +1,1 @@
+//! SQL over history and the live tail
