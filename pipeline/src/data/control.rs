@@ -1,0 +1,56 @@
+//! Control records: time and progress as data. JSON, told apart by a field `type`.
+//!
+//! ```json
+//! {"type":"clock","base_offset":41,"event_time_us":1700000000000000,"idle":false}
+//! {"type":"progress","source":"logs/2","position":42,"watermark_us":1700000000000000,"idle":false}
+//! ```
+
+use bytes::Bytes;
+use highwater_broker::Record;
+use serde::{Deserialize, Serialize};
+
+use super::content_type;
+
+/// What a control record says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Control {
+    /// Silence in an input partition, written into it by its owner. It counts only while `base_offset` is still the last row's offset.
+    Clock {
+        /// Offset of the last record with rows; -1 where there was none.
+        base_offset: i64,
+        /// The event time that the partition has reached, Unix microseconds: the last one plus the append time elapsed.
+        event_time_us: Option<i64>,
+        /// True once the partition has been silent for 30 s.
+        idle: bool,
+    },
+    /// How far a source task has come, written into stage topics by the task.
+    Progress {
+        /// The task, e.g. `logs/2`.
+        source: String,
+        /// Offset of the input record that this progress follows.
+        position: i64,
+        /// The source's watermark, Unix microseconds; `None` before its first row.
+        watermark_us: Option<i64>,
+        /// True while the source's input is idle.
+        idle: bool,
+    },
+}
+
+impl Control {
+    /// The record that carries it.
+    pub fn to_record(&self) -> Record {
+        Record { value: Some(self.to_bytes()), headers: vec![content_type::header(content_type::CONTROL)], ..Record::default() }
+    }
+
+    /// Its JSON text.
+    pub fn to_bytes(&self) -> Bytes {
+        // Integers, booleans and a string always serialise.
+        Bytes::from(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Reads it back; the error says what is wrong with the text.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("not a control record: {error}"))
+    }
+}
