@@ -1,0 +1,160 @@
+//! Everything the broker refuses or fails at.
+
+use std::path::PathBuf;
+
+use crate::batch::BatchError;
+
+/// Why the broker refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// No such topic or partition.
+    #[error("unknown topic or partition {topic}/{partition}: create the topic first, or check the name")]
+    UnknownTopicOrPartition {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+    },
+    /// The offset is not in the log any more, or not yet.
+    #[error("offset {offset} of {topic}/{partition} is out of range: the log holds {log_start}..{high_watermark}")]
+    OffsetOutOfRange {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// The offset asked for.
+        offset: i64,
+        /// First offset held.
+        log_start: i64,
+        /// One past the last durable offset.
+        high_watermark: i64,
+    },
+    /// A newer run of the task has taken over.
+    #[error("task {task} epoch {epoch} is fenced: epoch {current} runs now; this run must stop")]
+    Fenced {
+        /// The task.
+        task: String,
+        /// The epoch that tried.
+        epoch: i32,
+        /// The epoch in charge; 0 where the task was never begun.
+        current: i32,
+    },
+    /// A topic name that is not `[a-zA-Z0-9._-]{1,249}`, or `.` or `..`.
+    #[error(
+        "topic name {name:?} is not allowed: use 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and neither \".\" nor \"..\""
+    )]
+    InvalidTopicName {
+        /// The name.
+        name: String,
+    },
+    /// A setting out of its bounds.
+    #[error("invalid setting: {what}")]
+    InvalidConfig {
+        /// Which, and what is allowed.
+        what: String,
+    },
+    /// An append or commit that contradicts itself.
+    #[error("invalid request on {topic}/{partition}: {reason}")]
+    InvalidRequest {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A batch above the limit.
+    #[error(
+        "batch of {size_bytes} bytes for {topic}/{partition} is above the limit of {limit_bytes}: send fewer or smaller records"
+    )]
+    BatchTooLarge {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// Its size.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// No room on the disk. Nothing was written; appends work again once there is room.
+    #[error("disk full: no room for {needed_bytes} more bytes in {}; free space or lower retention", path.display())]
+    DiskFull {
+        /// File that could not grow.
+        path: PathBuf,
+        /// How much it needed.
+        needed_bytes: u64,
+    },
+    /// A write or sync failed, so nobody knows what is on disk; this part of the broker takes no writes until a restart recovers it.
+    #[error("{what} has stopped taking writes: {reason}; check the disk, then restart to recover from what it holds")]
+    Stopped {
+        /// What stopped, e.g. `logs/2` or `committed offsets`.
+        what: String,
+        /// The failure that stopped it.
+        reason: String,
+    },
+    /// The filesystem failed.
+    #[error("cannot {action} {}: {reason}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Kind of the error.
+        kind: std::io::ErrorKind,
+        /// The system's words.
+        reason: String,
+    },
+    /// A file that should be whole is not.
+    #[error("{} is damaged: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A stored batch does not decode.
+    #[error("batch at offset {offset} of {topic}/{partition} does not decode: {source}")]
+    Batch {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// Base offset of the batch.
+        offset: i64,
+        /// Why.
+        source: BatchError,
+    },
+    /// Another process runs on the data directory.
+    #[error("{} is in use by another highwater process: stop it, or give this one its own --data-dir", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The broker was opened with [`crate::Broker::open_read_only`].
+    #[error("the broker is open for reading only, so it cannot {action}")]
+    ReadOnly {
+        /// What was asked.
+        action: &'static str,
+    },
+    /// The broker is shutting down.
+    #[error("the broker is shut down")]
+    Closed,
+}
+
+impl BrokerError {
+    /// True where the same call may succeed later; false where it never will (or only after a restart).
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
+    }
+
+    /// Turns an I/O error at a path into the broker's, telling a full disk from the rest.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), kind: error.kind(), reason: error.to_string() }
+    }
+}
+
+/// True where the disk, or the quota on it, is full.
+pub(crate) fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
