@@ -3,3 +3,5 @@
 
 pub mod data;
 pub mod log;
+pub mod storage;
+pub mod tables;

@@ -1,0 +1,83 @@
+//! What a table is made of.
+
+use arrow::datatypes::SchemaRef;
+
+use super::columns::stored_schema;
+use super::{TableError, path};
+use crate::data::{RowKind, alerts, dead_letter, logs, metrics};
+
+/// The columns by which a table's files are partitioned, in order.
+pub const PARTITION_COLUMNS: [&str; 2] = ["tenant", "date"];
+
+/// A table: where its rows come from and how they lie in its files.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// Name, as SQL and the directory have it.
+    pub name: String,
+    /// The topics it consumes.
+    pub topics: Vec<String>,
+    /// How records of those topics become rows.
+    pub kind: RowKind,
+    /// The column whose UTC day is `date`.
+    pub time_column: String,
+    /// The columns by which rows are sorted inside a file, ascending, NULLs first.
+    pub sort_columns: Vec<String>,
+}
+
+impl TableSpec {
+    /// The columns a record of its topics decodes to.
+    pub fn row_schema(&self) -> SchemaRef {
+        match &self.kind {
+            RowKind::Logs => logs::schema(),
+            RowKind::Metrics => metrics::schema(),
+            RowKind::Alerts => alerts::schema(),
+            RowKind::DeadLetter => dead_letter::schema(),
+            RowKind::Arrow(schema) => SchemaRef::clone(schema),
+        }
+    }
+
+    /// The table's columns: [`Self::row_schema`], `_topic` where it has several topics, `date`.
+    pub fn table_schema(&self) -> SchemaRef {
+        stored_schema(&self.row_schema(), self.topics.len() > 1)
+    }
+
+    /// The consumer group of its progress.
+    pub fn group(&self) -> String {
+        super::table_group(&self.name)
+    }
+}
+
+/// The tables every Highwater has: `logs`, `metrics`, `alerts`, `dead_letter`.
+pub fn built_in_tables() -> Vec<TableSpec> {
+    vec![
+        table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"]),
+        table("metrics", "metrics", RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"]),
+        table("alerts", "alerts", RowKind::Alerts, "timestamp", &["timestamp"]),
+        table("dead_letter", "dead-letter", RowKind::DeadLetter, "timestamp", &["topic", "timestamp"]),
+    ]
+}
+
+/// The table of a rollup: fed by topic `rollup.<name>`, dated by `window_start`. `schema` is the full table schema
+/// as its decoder gives it, identity columns included.
+///
+/// # Errors
+/// Where the name cannot be a directory, a topic and a SQL table at once, or is a built-in table's.
+pub fn rollup_table(name: &str, schema: SchemaRef) -> Result<TableSpec, TableError> {
+    path::check_name(name)?;
+    if built_in_tables().iter().any(|t| t.name == name) {
+        return Err(TableError::BadName { name: name.to_string() });
+    }
+    let spec = table(name, &format!("rollup.{name}"), RowKind::Arrow(schema), "window_start", &["window_start"]);
+    super::columns::check_time_column(name, &spec.row_schema(), &spec.time_column)?;
+    Ok(spec)
+}
+
+fn table(name: &str, topic: &str, kind: RowKind, time_column: &str, sort_columns: &[&str]) -> TableSpec {
+    TableSpec {
+        name: name.to_string(),
+        topics: vec![topic.to_string()],
+        kind,
+        time_column: time_column.to_string(),
+        sort_columns: sort_columns.iter().map(|c| (*c).to_string()).collect(),
+    }
+}

@@ -1,0 +1,129 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema, TimeUnit};
+use url::Url;
+use uuid::Uuid;
+
+use super::*;
+
+fn rollup_schema() -> arrow::datatypes::SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(
+        "window_start",
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        true,
+    )]))
+}
+
+#[test]
+fn dates_are_utc_days_and_stay_in_four_digits() {
+    assert_eq!(date_of_us(0), 0);
+    assert_eq!(date_of_us(-1), -1);
+    assert_eq!(date_of_us(86_400_000_000), 1);
+    assert_eq!(date_text(0), "1970-01-01");
+    assert_eq!(date_text(-1), "1969-12-31");
+    assert_eq!(date_text(20_412), "2025-11-20");
+    assert_eq!(date_text(date_of_us(i64::MAX)), "9999-12-31");
+    assert_eq!(date_text(date_of_us(i64::MIN)), "0001-01-01");
+}
+
+#[test]
+fn path_values_are_safe_names() {
+    assert_eq!(encode_path_value(Some("acme-1.eu_x")), "acme-1.eu_x");
+    assert_eq!(encode_path_value(Some("a/b c=é%")), "a%2Fb%20c%3D%C3%A9%25");
+    assert_eq!(encode_path_value(Some("../..")), "..%2F..");
+    assert_eq!(encode_path_value(Some("")), "__HIVE_DEFAULT_PARTITION__");
+    assert_eq!(encode_path_value(None), "__HIVE_DEFAULT_PARTITION__");
+    let long = "x".repeat(5_000);
+    let other = format!("{}y", "x".repeat(4_999));
+    assert_eq!(encode_path_value(Some(&long)).len(), 128);
+    assert_ne!(encode_path_value(Some(&long)), encode_path_value(Some(&other)));
+}
+
+#[test]
+fn only_our_own_file_names_are_recognised() {
+    let id = Uuid::from_u128(7);
+    let path = data_file_path(Some("a/b"), Some("2025-01-02"), id);
+    assert_eq!(path, "tenant=a%2Fb/date=2025-01-02/00000000-0000-0000-0000-000000000007.parquet");
+    assert!(is_data_file_path(&path));
+    assert!(!is_data_file_path("_delta_log/00000000000000000000.json"));
+    assert!(!is_data_file_path("tenant=a/date=b/part-0.parquet"));
+    assert!(!is_data_file_path("tenant=a/date=b/c/00000000-0000-0000-0000-000000000007.parquet"));
+    assert!(!is_data_file_path("00000000-0000-0000-0000-000000000007.parquet"));
+}
+
+#[test]
+fn table_urls_end_in_a_slash_whatever_the_root() {
+    for root in ["file:///data/hw", "file:///data/hw/"] {
+        assert_eq!(table_url(&Url::parse(root).unwrap(), "logs").as_str(), "file:///data/hw/tables/logs/");
+    }
+    assert_eq!(table_url(&Url::parse("s3://b").unwrap(), "logs").as_str(), "s3://b/tables/logs/");
+}
+
+#[test]
+fn covers_survive_json() {
+    let cover = Cover {
+        topic: "logs".into(),
+        topic_id: Uuid::from_u128(1),
+        partition: 3,
+        from: 10,
+        to: 20,
+        rows: 5,
+        gap: false,
+    };
+    let gap = Cover { gap: true, rows: 0, ..cover.clone() };
+    let json = covers_to_json(&[cover.clone(), gap.clone()]);
+    assert!(json[0].get("gap").is_none());
+    assert_eq!(json[1]["gap"], true);
+    assert_eq!(covers_from_json("logs", 4, &json).unwrap(), vec![cover.clone(), gap]);
+    assert_eq!(cover.app_id(), "00000000-0000-0000-0000-000000000001/3");
+
+    let backwards = covers_to_json(&[Cover { from: 20, to: 10, ..cover }]);
+    let error = covers_from_json("logs", 4, &backwards).unwrap_err().to_string();
+    assert!(error.contains("commit 4 of table logs") && error.contains("20..10"), "{error}");
+    assert!(covers_from_json("logs", 4, &serde_json::json!({})).is_err());
+}
+
+#[test]
+fn stored_rows_carry_their_date_and_topic() {
+    let mut spec = rollup_table("requests_1m", rollup_schema()).unwrap();
+    let times = TimestampMicrosecondArray::from(vec![Some(0), None, Some(-1), Some(86_400_000_000)]).with_timezone("UTC");
+    let batch = RecordBatch::try_new(rollup_schema(), vec![Arc::new(times)]).unwrap();
+
+    let stored = stored_batch(&spec, "rollup.requests_1m", &batch).unwrap();
+    assert_eq!(stored.schema(), spec.table_schema());
+    let dates = stored.column_by_name("date").unwrap().as_primitive::<Date32Type>();
+    assert_eq!(dates.iter().collect::<Vec<_>>(), vec![Some(0), None, Some(-1), Some(1)]);
+
+    spec.topics.push("other".into());
+    let stored = stored_batch(&spec, "other", &batch).unwrap();
+    assert_eq!(stored.schema(), spec.table_schema());
+    assert_eq!(stored.column_by_name("_topic").unwrap().as_string::<i32>().value(2), "other");
+}
+
+#[test]
+fn rollup_tables_are_checked() {
+    assert_eq!(rollup_table("r", rollup_schema()).unwrap().topics, ["rollup.r"]);
+    for bad in ["", "logs", "../x", "a b", "1x", &"x".repeat(201)] {
+        assert!(matches!(rollup_table(bad, rollup_schema()), Err(TableError::BadName { .. })), "{bad}");
+    }
+    let no_time = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+    let error = rollup_table("r", no_time).unwrap_err().to_string();
+    assert!(error.contains("window_start") && error.contains("missing"), "{error}");
+}
+
+#[test]
+fn every_built_in_table_has_the_columns_it_is_sorted_and_partitioned_by() {
+    let tables = built_in_tables();
+    assert_eq!(tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["logs", "metrics", "alerts", "dead_letter"]);
+    for table in tables {
+        let schema = table.table_schema();
+        for column in table.sort_columns.iter().map(String::as_str).chain(PARTITION_COLUMNS) {
+            assert!(schema.field_with_name(column).is_ok(), "{} lacks {column}", table.name);
+        }
+        super::columns::check_time_column(&table.name, &schema, &table.time_column).unwrap();
+        assert_eq!(table.group(), format!("__highwater.table.{}", table.name));
+    }
+}
