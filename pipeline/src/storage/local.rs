@@ -165,9 +165,7 @@ pub(super) fn create_dir_durably(directory: &FsPath) -> io::Result<()> {
 
 fn failed(operation: &str, path: &FsPath, source: io::Error) -> Error {
     match source.kind() {
-        ErrorKind::AlreadyExists => {
-            Error::AlreadyExists { path: path.display().to_string(), source: Box::new(source) }
-        }
+        ErrorKind::AlreadyExists => Error::AlreadyExists { path: path.display().to_string(), source: Box::new(source) },
         ErrorKind::NotFound => Error::NotFound { path: path.display().to_string(), source: Box::new(source) },
         kind => {
             let message = format!("{operation} {}: {source}", path.display());

@@ -21,8 +21,7 @@ async fn create(store: &dyn ObjectStore, path: &str, body: &'static [u8]) -> obj
 }
 
 async fn names(store: &dyn ObjectStore) -> Vec<String> {
-    let mut names: Vec<String> =
-        store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.unwrap();
+    let mut names: Vec<String> = store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.unwrap();
     names.sort();
     names
 }
@@ -56,12 +55,8 @@ async fn both_views_of_the_root_see_the_same_objects() {
     let (_dir, storage) = opened();
     let path = Path::from("tables/logs/x y%2Fz.parquet");
     storage.objects().put(&path, PutPayload::from_static(b"rows")).await.unwrap();
-    let listed: Vec<_> = storage
-        .origin()
-        .list(Some(&Path::from_url_path(storage.url().path()).unwrap()))
-        .try_collect()
-        .await
-        .unwrap();
+    let listed: Vec<_> =
+        storage.origin().list(Some(&Path::from_url_path(storage.url().path()).unwrap())).try_collect().await.unwrap();
     assert_eq!(listed.len(), 1);
     let body = storage.origin().get(&listed[0].location).await.unwrap().bytes().await.unwrap();
     assert_eq!(body, Bytes::from_static(b"rows"));

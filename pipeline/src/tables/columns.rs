@@ -55,9 +55,9 @@ pub fn stored_batch(spec: &TableSpec, topic: &str, batch: &RecordBatch) -> Resul
     check_time_column(&spec.name, &batch.schema(), &spec.time_column)?;
     let mut columns: Vec<ArrayRef> = batch.columns().iter().map(Arc::clone).collect();
     let date = match batch.column_by_name(&spec.time_column) {
-        Some(times) => times
-            .as_primitive::<TimestampMicrosecondType>()
-            .unary::<_, arrow::datatypes::Date32Type>(date_of_us),
+        Some(times) => {
+            times.as_primitive::<TimestampMicrosecondType>().unary::<_, arrow::datatypes::Date32Type>(date_of_us)
+        }
         None => Date32Array::new_null(batch.num_rows()),
     };
     if several {

@@ -37,7 +37,9 @@ pub use spec::{PARTITION_COLUMNS, TableSpec, built_in_tables, rollup_table};
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// A name that cannot be a table's.
-    #[error("table name {name:?} is not usable: use 1 to 200 of the letters, digits, `_`, `-` and `.`, beginning with a letter or `_`")]
+    #[error(
+        "table name {name:?} is not usable: use 1 to 200 of the letters, digits, `_`, `-` and `.`, beginning with a letter or `_`"
+    )]
     BadName {
         /// The name refused.
         name: String,

@@ -71,9 +71,5 @@ pub fn is_data_file_path(path: &str) -> bool {
 pub(super) fn check_name(name: &str) -> Result<(), TableError> {
     let first_ok = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest_ok = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    if first_ok && rest_ok && name.len() <= 200 {
-        Ok(())
-    } else {
-        Err(TableError::BadName { name: name.to_string() })
-    }
+    if first_ok && rest_ok && name.len() <= 200 { Ok(()) } else { Err(TableError::BadName { name: name.to_string() }) }
 }

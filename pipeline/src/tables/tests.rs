@@ -89,7 +89,8 @@ fn covers_survive_json() {
 #[test]
 fn stored_rows_carry_their_date_and_topic() {
     let mut spec = rollup_table("requests_1m", rollup_schema()).unwrap();
-    let times = TimestampMicrosecondArray::from(vec![Some(0), None, Some(-1), Some(86_400_000_000)]).with_timezone("UTC");
+    let times =
+        TimestampMicrosecondArray::from(vec![Some(0), None, Some(-1), Some(86_400_000_000)]).with_timezone("UTC");
     let batch = RecordBatch::try_new(rollup_schema(), vec![Arc::new(times)]).unwrap();
 
     let stored = stored_batch(&spec, "rollup.requests_1m", &batch).unwrap();
@@ -117,7 +118,10 @@ fn rollup_tables_are_checked() {
 #[test]
 fn every_built_in_table_has_the_columns_it_is_sorted_and_partitioned_by() {
     let tables = built_in_tables();
-    assert_eq!(tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["logs", "metrics", "alerts", "dead_letter"]);
+    assert_eq!(
+        tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
+        ["logs", "metrics", "alerts", "dead_letter"]
+    );
     for table in tables {
         let schema = table.table_schema();
         for column in table.sort_columns.iter().map(String::as_str).chain(PARTITION_COLUMNS) {
