@@ -2,6 +2,8 @@
 //! runtime, watermarks, snapshots and agents. Knows the broker; knows no processor, sink or query engine.
 
 pub mod data;
+pub mod functions;
 pub mod log;
+pub mod runtime;
 pub mod storage;
 pub mod tables;

@@ -1,0 +1,517 @@
+//! One task at work: everything about it that waits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use highwater_broker::Clock;
+use object_store::ObjectStore;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::append::{Lane, lanes};
+use super::clock_records::ClockSchedule;
+use super::core::TaskCore;
+use super::effects::Effects;
+use super::error::RuntimeError;
+use super::input::InputKind;
+use super::processor::ProcessorError;
+use super::retry::{Retried, retry};
+use super::snapshot::{SnapshotName, SnapshotStore};
+use super::status::{TaskState, TaskStatus};
+use super::tasks::TaskSpec;
+use super::{SNAPSHOTS_GROUP, TASKS_GROUP};
+use crate::log::{Append, CommittedOffset, Fetched, Guard, Log, LogError};
+
+/// How a driver paces itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverConfig {
+    /// About how much is read at a time, in bytes.
+    pub fetch_size_bytes: usize,
+    /// The longest wait for new records, in milliseconds.
+    pub max_wait_ms: i64,
+    /// Time between commits of C, in milliseconds.
+    pub commit_interval_ms: i64,
+    /// A snapshot is due after this many records...
+    pub snapshot_records: i64,
+    /// ... or after this many milliseconds in which there were any.
+    pub snapshot_interval_ms: i64,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            fetch_size_bytes: 1 << 20,
+            max_wait_ms: 1_000,
+            commit_interval_ms: 500,
+            snapshot_records: 20_000,
+            snapshot_interval_ms: 30_000,
+        }
+    }
+}
+
+/// Runs one task over a log until it is asked to stop, is fenced, or fails.
+pub struct TaskDriver {
+    spec: TaskSpec,
+    log: Arc<dyn Log>,
+    snapshots: SnapshotStore,
+    clock: Arc<dyn Clock>,
+    config: DriverConfig,
+    status: Arc<Mutex<TaskStatus>>,
+    stop: CancellationToken,
+}
+
+/// Why a run ended other than by an error.
+struct Stopped;
+
+/// A step of the driver: a value, or the end of the run.
+type Step<T> = Result<T, End>;
+
+enum End {
+    Stopped,
+    Error(RuntimeError),
+}
+
+impl From<RuntimeError> for End {
+    fn from(error: RuntimeError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What changes while a run lasts.
+struct Run {
+    epoch: i32,
+    core: TaskCore,
+    /// C as last committed.
+    committed: i64,
+    committed_ms: i64,
+    snapshot_offset: i64,
+    snapshot_ms: i64,
+    schedule: ClockSchedule,
+    high_watermark: i64,
+}
+
+impl TaskDriver {
+    /// A driver for this task; [`Self::run`] starts it.
+    pub fn new(
+        spec: TaskSpec,
+        log: Arc<dyn Log>,
+        storage: Arc<dyn ObjectStore>,
+        clock: Arc<dyn Clock>,
+        config: DriverConfig,
+        stop: CancellationToken,
+    ) -> Self {
+        let status = TaskStatus::starting(&spec.name, &spec.input.topic, spec.input.partition);
+        let snapshots = SnapshotStore::new(storage, &spec.name);
+        Self { spec, log, snapshots, clock, config, status: Arc::new(Mutex::new(status)), stop }
+    }
+
+    /// Where the driver writes its status.
+    pub fn status(&self) -> Arc<Mutex<TaskStatus>> {
+        Arc::clone(&self.status)
+    }
+
+    /// Runs to the end. `Ok` where it was asked to stop; the status says the same as the result.
+    pub async fn run(self) -> Result<(), RuntimeError> {
+        let result = match self.attempt().await {
+            Ok(Stopped) | Err(End::Stopped) => Ok(()),
+            Err(End::Error(error)) => Err(error),
+        };
+        let state = match &result {
+            Ok(()) => TaskState::Stopped,
+            Err(error) if error.is_fenced() => TaskState::Fenced,
+            Err(error) => TaskState::Failed(chain(error)),
+        };
+        match &state {
+            TaskState::Failed(reason) => {
+                metrics::counter!("highwater_task_failures_total", "task" => self.spec.name.to_string()).increment(1);
+                tracing::error!(task = %self.spec.name, reason, "task stopped; its outputs stay as they are until a restart");
+            }
+            other => tracing::info!(task = %self.spec.name, state = other.name(), "task ended"),
+        }
+        self.status.lock().state = state;
+        result
+    }
+
+    async fn attempt(&self) -> Step<Stopped> {
+        let mut run = self.start().await?;
+        let mut effects = Effects::new();
+        while !self.stop.is_cancelled() {
+            let fetched = match self.read(&mut run).await {
+                Err(End::Stopped) => break,
+                other => other?,
+            };
+            for record in &fetched.records {
+                self.step(&mut run, record, &mut effects)?;
+                tokio::task::consume_budget().await;
+            }
+            run.core.skip_to(fetched.next_offset);
+            run.high_watermark = fetched.high_watermark;
+            self.append(run.epoch, run.committed, &mut effects).await?;
+            self.commit_if_due(&mut run).await?;
+            self.snapshot_if_due(&mut run).await?;
+            self.write_clock_if_due(&mut run).await?;
+            self.publish(&run);
+        }
+        self.commit(&mut run).await?;
+        self.snapshot(&mut run).await?;
+        self.publish(&run);
+        Ok(Stopped)
+    }
+
+    /// Takes the epoch, finds C, restores.
+    async fn start(&self) -> Step<Run> {
+        let name = &*self.spec.name;
+        let epoch = self.call("begin_task", || self.log.begin_task(name)).await?;
+        let input = &self.spec.input;
+        let groups = self.call("committed", || self.log.committed(TASKS_GROUP)).await?;
+        let committed =
+            groups.iter().find(|o| o.topic == input.topic && o.partition == input.partition).map(|o| o.offset);
+        let offsets = self.call("offsets", || self.log.offsets(&input.topic, input.partition)).await?;
+        let now_ms = self.clock.now_ms();
+        let mut run = Run {
+            epoch,
+            core: self.build(offsets.log_start)?,
+            committed: committed.unwrap_or(offsets.log_start),
+            committed_ms: now_ms,
+            snapshot_offset: offsets.log_start,
+            snapshot_ms: now_ms,
+            schedule: ClockSchedule::default(),
+            high_watermark: offsets.high_watermark,
+        };
+        if let Some(snapshot) = self.restore(&mut run, offsets.log_start).await? {
+            run.snapshot_offset = snapshot.offset;
+            let mut status = self.status.lock();
+            status.snapshot_offset = Some(snapshot.offset);
+        } else if committed.is_some_and(|c| c > offsets.log_start) {
+            tracing::warn!(
+                task = name,
+                committed,
+                log_start = offsets.log_start,
+                "no usable snapshot; state is built anew from the start of the log"
+            );
+        }
+        // Until there is a snapshot, retention must leave the records from which state would be rebuilt.
+        self.hold_retention(run.epoch, run.snapshot_offset).await?;
+        tracing::info!(task = name, epoch, from = run.core.next_offset(), committed = run.committed, "task started");
+        self.publish(&run);
+        Ok(run)
+    }
+
+    fn build(&self, next_offset: i64) -> Result<TaskCore, RuntimeError> {
+        let processor = (self.spec.processor)()
+            .map_err(|source| RuntimeError::Build { task: self.spec.name.to_string(), source })?;
+        Ok(TaskCore::new(self.spec.input.clone(), &self.spec.kind, processor, next_offset))
+    }
+
+    /// Restores the newest snapshot at or below C that is whole and whose replay the log still holds.
+    async fn restore(&self, run: &mut Run, log_start: i64) -> Step<Option<SnapshotName>> {
+        for name in self.snapshots.list().await? {
+            if name.offset > run.committed {
+                // Of a run that wrote it and stopped before its commit; the log may not have its outputs.
+                continue;
+            }
+            if name.offset < log_start {
+                let reason = "the log begins behind it; records between are gone";
+                tracing::warn!(task = %self.spec.name, offset = name.offset, log_start, reason, "snapshot passed over");
+                continue;
+            }
+            let loaded = match self.snapshots.load(name).await {
+                Ok(loaded) => loaded,
+                Err(error @ RuntimeError::CorruptSnapshot { .. }) => {
+                    self.pass_over(name, &chain(&error));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let mut core = self.build(log_start)?;
+            match core.restore(&loaded) {
+                Ok(()) => {
+                    run.core = core;
+                    return Ok(Some(name));
+                }
+                Err(error) => self.pass_over(name, &chain(&error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn pass_over(&self, name: SnapshotName, reason: &str) {
+        metrics::counter!("highwater_task_snapshots_unusable_total", "task" => self.spec.name.to_string()).increment(1);
+        tracing::error!(task = %self.spec.name, offset = name.offset, epoch = name.epoch, reason, "snapshot is unusable; trying an older one");
+    }
+
+    async fn read(&self, run: &mut Run) -> Step<Fetched> {
+        let (topic, partition) = (&*self.spec.input.topic, self.spec.input.partition);
+        loop {
+            let offset = run.core.next_offset();
+            let wait = self.wait(run);
+            let size = self.config.fetch_size_bytes;
+            let read =
+                retry(&self.spec.name, "read", &self.stop, || self.log.read(topic, partition, offset, size, wait));
+            let read = tokio::select! {
+                () = self.stop.cancelled() => return Err(End::Stopped),
+                read = read => read,
+            };
+            match read {
+                Retried::Done(fetched) => return Ok(fetched),
+                Retried::Stopped => return Err(End::Stopped),
+                Retried::Failed(LogError::OffsetOutOfRange { log_start, .. }) if offset < log_start => {
+                    metrics::counter!("highwater_task_records_lost_total", "task" => self.spec.name.to_string())
+                        .increment(log_start.abs_diff(offset));
+                    tracing::error!(
+                        task = %self.spec.name, from = offset, to = log_start,
+                        "records were removed from the log before this task had read them; it goes on behind the gap"
+                    );
+                    run.core.skip_to(log_start);
+                }
+                Retried::Failed(source) => return Err(self.refused(source).into()),
+            }
+        }
+    }
+
+    /// How long a read may wait: until the next thing that is due whether or not a record comes.
+    fn wait(&self, run: &Run) -> Duration {
+        let mut wait_ms = self.config.max_wait_ms;
+        if self.owns_clock() {
+            let next_ms = run.schedule.next_us(run.core.watermark()).div_euclid(1_000).saturating_add(1);
+            wait_ms = wait_ms.min(next_ms.saturating_sub(self.clock.now_ms()).max(10));
+        }
+        if run.core.next_offset() > run.committed {
+            wait_ms = wait_ms.min(self.config.commit_interval_ms);
+        }
+        Duration::from_millis(u64::try_from(wait_ms).unwrap_or(1))
+    }
+
+    fn step(&self, run: &mut Run, record: &crate::log::StoredRecord, effects: &mut Effects) -> Step<()> {
+        // The core is dropped after a panic, so nobody sees what it left behind.
+        let stepped = catch_unwind(AssertUnwindSafe(|| run.core.step(record, effects)));
+        match stepped {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(self.failed(record.offset, source).into()),
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+                let message = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                let (task, topic) = (self.spec.name.to_string(), self.spec.input.topic.to_string());
+                let (partition, offset) = (self.spec.input.partition, record.offset);
+                Err(RuntimeError::Panicked { task, topic, partition, offset, message }.into())
+            }
+        }
+    }
+
+    fn failed(&self, offset: i64, source: ProcessorError) -> RuntimeError {
+        let (task, topic) = (self.spec.name.to_string(), self.spec.input.topic.to_string());
+        RuntimeError::Processor { task, topic, partition: self.spec.input.partition, offset, source }
+    }
+
+    /// Makes all effects durable: partitions side by side, appends to one of them one after the other.
+    async fn append(&self, epoch: i32, committed: i64, effects: &mut Effects) -> Step<()> {
+        let mut collected = effects.take();
+        // Below C everything is durable; replay is for the state only.
+        collected.retain(|effect| effect.mark.position >= committed);
+        if collected.is_empty() {
+            return Ok(());
+        }
+        let lanes = lanes(&self.spec.name, epoch, collected);
+        let results = join_all(lanes.into_iter().map(|lane| self.append_lane(lane))).await;
+        results.into_iter().collect::<Step<Vec<()>>>()?;
+        Ok(())
+    }
+
+    async fn append_lane(&self, lane: Lane) -> Step<()> {
+        for append in lane {
+            let count = append.records.len();
+            let appended = self.call("append", || self.log.append(append.clone())).await?;
+            metrics::counter!("highwater_task_effects_total", "task" => self.spec.name.to_string())
+                .increment((count - appended.suppressed.min(count)) as u64);
+            metrics::counter!("highwater_task_effects_suppressed_total", "task" => self.spec.name.to_string())
+                .increment(appended.suppressed as u64);
+        }
+        Ok(())
+    }
+
+    async fn commit_if_due(&self, run: &mut Run) -> Step<()> {
+        if self.clock.now_ms().abs_diff(run.committed_ms) >= self.config.commit_interval_ms.unsigned_abs() {
+            self.commit(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Advances C. Everything caused below the next offset is durable when this is called.
+    async fn commit(&self, run: &mut Run) -> Step<()> {
+        run.committed_ms = self.clock.now_ms();
+        let offset = run.core.next_offset();
+        if offset <= run.committed {
+            return Ok(());
+        }
+        self.commit_group(TASKS_GROUP, run.epoch, offset).await?;
+        run.committed = offset;
+        Ok(())
+    }
+
+    async fn hold_retention(&self, epoch: i32, offset: i64) -> Step<()> {
+        self.commit_group(SNAPSHOTS_GROUP, epoch, offset).await
+    }
+
+    async fn commit_group(&self, group: &str, epoch: i32, offset: i64) -> Step<()> {
+        let input = &self.spec.input;
+        let offsets = [CommittedOffset {
+            topic: Arc::clone(&input.topic),
+            partition: input.partition,
+            offset,
+            metadata: String::new(),
+        }];
+        let task = Some((&*self.spec.name, epoch));
+        // A stop must not keep the last commit from being made, so this is not retried against it but to its end.
+        self.finish("commit_offsets", || self.log.commit_offsets(group, &offsets, task)).await
+    }
+
+    async fn snapshot_if_due(&self, run: &mut Run) -> Step<()> {
+        let records = run.core.next_offset() - run.snapshot_offset;
+        let age_ms = self.clock.now_ms().abs_diff(run.snapshot_ms);
+        let due = records >= self.config.snapshot_records
+            || (records > 0 && age_ms >= self.config.snapshot_interval_ms.unsigned_abs());
+        if due && run.core.next_offset() >= run.committed {
+            self.commit(run).await?;
+            self.snapshot(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot at C, drops the ones no longer needed, and lets retention advance. Storage that is away costs a
+    /// longer replay, not the task.
+    async fn snapshot(&self, run: &mut Run) -> Step<()> {
+        let offset = run.core.next_offset();
+        if offset <= run.snapshot_offset && self.status.lock().snapshot_offset.is_some() || offset < run.committed {
+            return Ok(());
+        }
+        run.snapshot_ms = self.clock.now_ms();
+        let name = SnapshotName { offset, epoch: run.epoch };
+        let file = run.core.snapshot(run.epoch).map_err(|source| self.failed(offset, source))?;
+        let size = file.len();
+        let saved = match self.snapshots.save(name, file).await {
+            Ok(()) => self.snapshots.prune().await,
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(oldest) => {
+                run.snapshot_offset = offset;
+                metrics::gauge!("highwater_task_snapshot_size_bytes", "task" => self.spec.name.to_string())
+                    .set(size as f64);
+                {
+                    let mut status = self.status.lock();
+                    (status.snapshot_ms, status.snapshot_offset) = (Some(run.snapshot_ms), Some(offset));
+                }
+                self.hold_retention(run.epoch, oldest.map_or(offset, |o| o.offset)).await
+            }
+            Err(error) => {
+                metrics::counter!("highwater_task_snapshot_failures_total", "task" => self.spec.name.to_string())
+                    .increment(1);
+                tracing::error!(task = %self.spec.name, error = chain(&error), "snapshot not written; the last one stays");
+                Ok(())
+            }
+        }
+    }
+
+    fn owns_clock(&self) -> bool {
+        matches!(self.spec.kind, InputKind::Table(_))
+    }
+
+    /// Appends a clock record to the input partition, once it has been read to its end and has been silent.
+    async fn write_clock_if_due(&self, run: &mut Run) -> Step<()> {
+        if !self.owns_clock() || run.core.next_offset() < run.high_watermark {
+            return Ok(());
+        }
+        let now_us = self.clock.now_ms().saturating_mul(1_000);
+        let Some(control) = run.schedule.due(run.core.watermark(), now_us) else { return Ok(()) };
+        run.schedule.written(now_us);
+        let append = Append {
+            topic: Arc::clone(&self.spec.input.topic),
+            partition: self.spec.input.partition,
+            records: vec![control.to_record()],
+            guard: Guard::None,
+        };
+        match self.log.append(append).await {
+            Ok(_) => Ok(()),
+            // The next one will say more.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(task = %self.spec.name, %error, "clock record not written");
+                Ok(())
+            }
+            Err(source) => Err(self.refused(source).into()),
+        }
+    }
+
+    fn publish(&self, run: &Run) {
+        let core = &run.core;
+        let lag = run.high_watermark.saturating_sub(core.next_offset()).max(0);
+        let labels =
+            [("topic", self.spec.input.topic.to_string()), ("partition", self.spec.input.partition.to_string())];
+        metrics::gauge!("highwater_task_offset", &labels).set(core.next_offset() as f64);
+        metrics::gauge!("highwater_task_lag_records", &labels).set(lag as f64);
+        if let Some(watermark_us) = core.watermark_us() {
+            metrics::gauge!("highwater_task_watermark_seconds", &labels).set(watermark_us as f64 / 1e6);
+        }
+        let mut status = self.status.lock();
+        status.epoch = run.epoch;
+        status.offset = core.next_offset();
+        status.committed_offset = run.committed;
+        status.lag = lag;
+        status.watermark_us = core.watermark_us();
+        status.idle = core.watermark().is_idle();
+        status.state = if core.next_offset() < run.committed { TaskState::Replaying } else { TaskState::Running };
+    }
+
+    /// A call to the log that is retried until it succeeds or the task is to stop.
+    async fn call<T, F, Fut>(&self, what: &str, call: F) -> Step<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, LogError>>,
+    {
+        match retry(&self.spec.name, what, &self.stop, call).await {
+            Retried::Done(value) => Ok(value),
+            Retried::Stopped => Err(End::Stopped),
+            Retried::Failed(source) => Err(self.refused(source).into()),
+        }
+    }
+
+    /// A call to the log on the way out: retried for a while, also after the stop.
+    async fn finish<T, F, Fut>(&self, what: &str, call: F) -> Step<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, LogError>>,
+    {
+        let patience = CancellationToken::new();
+        let timer = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            patience.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = retry(&self.spec.name, what, &patience, call) => match result {
+                Retried::Done(value) => Ok(value),
+                Retried::Stopped => Err(End::Stopped),
+                Retried::Failed(source) => Err(self.refused(source).into()),
+            },
+            () = timer => Err(End::Stopped),
+        }
+    }
+
+    fn refused(&self, source: LogError) -> RuntimeError {
+        RuntimeError::Log { task: self.spec.name.to_string(), source }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

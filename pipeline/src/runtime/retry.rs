@@ -1,0 +1,48 @@
+//! Waiting out a log that is full or busy.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio_util::sync::CancellationToken;
+
+use crate::log::LogError;
+
+/// What came of a call that was retried.
+pub(super) enum Retried<T> {
+    /// It succeeded.
+    Done(T),
+    /// It failed for good.
+    Failed(LogError),
+    /// The task is to stop; the call may or may not have been carried out.
+    Stopped,
+}
+
+/// Calls until it succeeds, fails for good, or the task is to stop. Waits 50 ms at first and 5 s at most.
+pub(super) async fn retry<T, F, Fut>(task: &str, what: &str, stop: &CancellationToken, mut call: F) -> Retried<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, LogError>>,
+{
+    let mut delays = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+        .build();
+    loop {
+        match call().await {
+            Ok(value) => return Retried::Done(value),
+            Err(error) if error.is_retryable() => {
+                let delay = delays.next().unwrap_or(Duration::from_secs(5));
+                metrics::counter!("highwater_task_log_retries_total", "task" => task.to_owned()).increment(1);
+                tracing::warn!(task, what, %error, delay_ms = delay.as_millis(), "the log is not ready; trying again");
+                tokio::select! {
+                    () = stop.cancelled() => return Retried::Stopped,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+            Err(error) => return Retried::Failed(error),
+        }
+    }
+}
