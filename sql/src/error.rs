@@ -36,7 +36,9 @@ pub enum SqlError {
         limit: Duration,
     },
     /// The query needs more memory, or more spill space, than it may have.
-    #[error("the query needs more than `sql.memory_limit_bytes` ({limit_bytes} bytes) or `sql.spill_limit_bytes` allow: {message}")]
+    #[error(
+        "the query needs more than `sql.memory_limit_bytes` ({limit_bytes} bytes) or `sql.spill_limit_bytes` allow: {message}"
+    )]
     Memory {
         /// The memory limit of one query, bytes.
         limit_bytes: usize,

@@ -68,11 +68,9 @@ fn check_statement(statement: &ast::Statement) -> Result<(), SqlError> {
         // DESCRIBE table, and EXPLAIN table.
         ast::Statement::ExplainTable { table_name, .. } => check_relation(table_name),
         // DESCRIBE of a query.
-        ast::Statement::Explain { statement, describe_alias: DescribeAlias::Describe | DescribeAlias::Desc, .. }
-            if matches!(**statement, ast::Statement::Query(_)) =>
-        {
-            walk(statement)
-        }
+        ast::Statement::Explain {
+            statement, describe_alias: DescribeAlias::Describe | DescribeAlias::Desc, ..
+        } if matches!(**statement, ast::Statement::Query(_)) => walk(statement),
         ast::Statement::ShowTables { .. }
         | ast::Statement::ShowColumns { .. }
         | ast::Statement::ShowFunctions { .. } => walk(statement),

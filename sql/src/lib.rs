@@ -1,1 +1,34 @@
-//! SQL over history and the live tail
+//! SQL over history and the live tail.
+//!
+//! An [`Engine`] answers queries over the tables that the sinks write (Delta on Parquet) together with the rows that are acknowledged
+//! but not yet in them, as one snapshot. [`http::router`] is its HTTP door, [`output`] writes results for it and for the command line.
+//!
+//! Invariants:
+//! - a query sees each row once: files up to an offset, the log from exactly there ([`TableCut`] says where);
+//! - a row acknowledged before the query began is in it;
+//! - a query sees its own tenant's rows only: the tables are made per query, for one tenant;
+//! - nothing a query says writes anything, or reads anything but the tables;
+//! - a query ends: by itself, at the timeout, at the memory limit, or when nobody reads it any more.
+//!
+//! Queries run on threads of their own, so that a runaway one takes no thread from ingest. `docs/sql.md` is the user's view.
+
+mod catalog;
+mod config;
+mod delta;
+mod engine;
+mod error;
+mod guard;
+pub mod http;
+pub mod output;
+mod query;
+mod scan;
+mod stats;
+mod store;
+mod table;
+mod tail;
+
+pub use config::SqlConfig;
+pub use engine::Engine;
+pub use error::SqlError;
+pub use query::{QueryInfo, QueryResult};
+pub use table::{PartitionCut, TableCut};

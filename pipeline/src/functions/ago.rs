@@ -52,8 +52,9 @@ impl ScalarUDFImpl for Ago {
 
 /// `now_us` less the duration, microseconds since 1970.
 fn moment_us(now_us: i64, text: &str) -> Result<i64> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|e| DataFusionError::Plan(format!("ago({text:?}): not a duration such as '90s', '1h' or '7d': {e}")))?;
+    let duration = humantime::parse_duration(text).map_err(|e| {
+        DataFusionError::Plan(format!("ago({text:?}): not a duration such as '90s', '1h' or '7d': {e}"))
+    })?;
     i64::try_from(duration.as_micros())
         .ok()
         .and_then(|us| now_us.checked_sub(us))

@@ -7,7 +7,6 @@ use arrow::error::ArrowError;
 
 use super::flatten::{flat_schema, flatten};
 
-#[derive(Debug)]
 pub(super) struct CsvEncoder {
     schema: SchemaRef,
     began: bool,

@@ -13,11 +13,7 @@ pub(super) fn flat_schema(schema: &Schema) -> SchemaRef {
         .fields()
         .iter()
         .map(|f| {
-            if f.data_type().is_nested() {
-                Arc::new(Field::new(f.name(), DataType::Utf8, true))
-            } else {
-                Arc::clone(f)
-            }
+            if f.data_type().is_nested() { Arc::new(Field::new(f.name(), DataType::Utf8, true)) } else { Arc::clone(f) }
         })
         .collect();
     Arc::new(Schema::new(fields))
@@ -30,9 +26,11 @@ pub(super) fn flatten(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
         .fields()
         .iter()
         .zip(batch.columns())
-        .map(|(field, column)| {
-            if field.data_type().is_nested() { json_text(field, column) } else { Ok(Arc::clone(column)) }
-        })
+        .map(
+            |(field, column)| {
+                if field.data_type().is_nested() { json_text(field, column) } else { Ok(Arc::clone(column)) }
+            },
+        )
         .collect::<Result<Vec<_>, _>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)

@@ -5,7 +5,6 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 
-#[derive(Debug)]
 pub(super) struct IpcEncoder(StreamWriter<Vec<u8>>);
 
 impl IpcEncoder {

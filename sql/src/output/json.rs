@@ -18,7 +18,6 @@ pub(super) enum Frame {
 
 /// Writes row objects. Every column is in every object, NULLs too. Where two columns have the same name (a join's `SELECT *`), the second
 /// is `name_2`, since an object with two keys of one name loses one of them in most readers.
-#[derive(Debug)]
 pub(super) struct JsonEncoder {
     frame: Frame,
     /// Per column: its quoted name and the colon.

@@ -21,9 +21,6 @@ mod ipc;
 mod json;
 mod table;
 
-#[cfg(test)]
-mod tests;
-
 use std::str::FromStr;
 
 use arrow::array::RecordBatch;
@@ -88,10 +85,20 @@ impl FromStr for Format {
 
 /// Writes one result: [`Encoder::batch`] for each batch, then [`Encoder::finish`]. The bytes of all calls, one after the other, are
 /// the document.
-#[derive(Debug)]
 pub struct Encoder(Kind);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let format = match &self.0 {
+            Kind::Table(_) => "table",
+            Kind::Json(_) => "json",
+            Kind::Csv(_) => "csv",
+            Kind::Arrow(_) => "arrow",
+        };
+        write!(f, "Encoder({format})")
+    }
+}
+
 enum Kind {
     Table(table::TableEncoder),
     Json(json::JsonEncoder),

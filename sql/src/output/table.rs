@@ -7,7 +7,6 @@ use arrow::util::pretty::pretty_format_batches_with_schema;
 
 use super::flatten::{flat_schema, flatten};
 
-#[derive(Debug)]
 pub(super) struct TableEncoder {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,

@@ -1,0 +1,126 @@
+//! What one query can name: the tables of its tenant, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::datasource::TableType;
+use datafusion::error::Result;
+use datafusion::execution::object_store::ObjectStoreUrl;
+
+use crate::error::SqlError;
+use crate::scan::TenantTable;
+use crate::table::{Table, TableCut};
+
+/// The catalog's name.
+pub(crate) const CATALOG: &str = "highwater";
+/// The name of the schema that holds the tables.
+pub(crate) const SCHEMA: &str = "public";
+
+/// Tables by name.
+pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
+
+/// The catalog, the schema and the tables of one query at once.
+#[derive(Debug)]
+pub(crate) struct QueryCatalog {
+    tables: BTreeMap<String, Arc<TenantTable>>,
+}
+
+impl QueryCatalog {
+    pub(crate) fn new(tables: &Tables, tenant: &Arc<str>, store_url: &ObjectStoreUrl) -> Arc<Self> {
+        let tables = tables
+            .iter()
+            .map(|(name, table)| {
+                let table = TenantTable::new(Arc::clone(table), Arc::clone(tenant), store_url.clone());
+                (name.clone(), Arc::new(table))
+            })
+            .collect();
+        Arc::new(Self { tables })
+    }
+
+    /// What the query saw of each table it scanned.
+    pub(crate) fn seen(&self) -> Vec<TableCut> {
+        self.tables.values().filter_map(|t| t.seen().cloned()).collect()
+    }
+
+    fn unknown(&self, name: &str) -> DataFusionError {
+        let names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
+        let nearest = names.iter().map(|n| (levenshtein(n, name), *n)).min().filter(|(distance, _)| *distance <= 3);
+        let hint = match nearest {
+            Some((_, n)) => format!("Did you mean '{n}'?"),
+            None => format!("The tables are {}.", names.join(", ")),
+        };
+        SqlError::Invalid { message: format!("there is no table '{name}'. {hint}") }.into()
+    }
+}
+
+/// The schema, as a provider of its own: it holds the catalog.
+#[derive(Debug)]
+struct Public(Arc<QueryCatalog>);
+
+/// The catalog, likewise.
+#[derive(Debug)]
+struct Catalog(Arc<QueryCatalog>);
+
+/// The list of the one catalog.
+#[derive(Debug)]
+pub(crate) struct CatalogList(pub(crate) Arc<QueryCatalog>);
+
+#[async_trait]
+impl SchemaProvider for Public {
+    fn table_names(&self) -> Vec<String> {
+        self.0.tables.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.0.tables.get(name) {
+            Some(table) => {
+                let table: Arc<dyn TableProvider> = Arc::<TenantTable>::clone(table);
+                Ok(Some(table))
+            }
+            None => Err(self.0.unknown(name)),
+        }
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.0.tables.contains_key(name).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.tables.contains_key(name)
+    }
+}
+
+impl CatalogProvider for Catalog {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.to_string()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| {
+            let schema: Arc<dyn SchemaProvider> = Arc::new(Public(Arc::clone(&self.0)));
+            schema
+        })
+    }
+}
+
+impl CatalogProviderList for CatalogList {
+    /// Nothing is added to a query's catalog.
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_string()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| {
+            let catalog: Arc<dyn CatalogProvider> = Arc::new(Catalog(Arc::clone(&self.0)));
+            catalog
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine: plans and runs queries, within limits, on threads of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use highwater_pipeline::functions;
+use highwater_pipeline::log::Log;
+use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::TableSpec;
+use parking_lot::RwLock;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
+use crate::config::SqlConfig;
+use crate::error::SqlError;
+use crate::guard;
+use crate::query::{QueryInfo, QueryResult};
+use crate::store::LockedRegistry;
+use crate::table::Table;
+use crate::tail::Budget;
+
+/// Stack of a query thread, bytes. Plans nest as deep as the query text lets them; the memory is only reserved.
+const STACK_BYTES: usize = 32 << 20;
+/// How many operators a memory error names.
+const NAMED_CONSUMERS: usize = 3;
+
+/// Answers SQL over the tables of one storage root and one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    // After `shared`, so that running queries are cut once nobody can ask for more.
+    threads: Arc<Threads>,
+}
+
+/// What queries share.
+pub(crate) struct Shared {
+    config: SqlConfig,
+    storage: Storage,
+    log: Arc<dyn Log>,
+    budget: Arc<Budget>,
+    tables: RwLock<Arc<Tables>>,
+    registry: Arc<LockedRegistry>,
+    /// Holds what all queries have in common: caches, spill space, the object store.
+    runtime_env: RuntimeEnv,
+    /// Holds functions and settings; a query adds its catalog and its memory.
+    session: SessionState,
+}
+
+/// Query threads. Dropping them does not wait for what runs there.
+struct Threads {
+    runtime: Option<Runtime>,
+    permits: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// An engine over these tables. `spill_dir` is where big sorts and joins put what does not fit in memory; it is the engine's alone, and what a
+    /// killed process left there is for the caller to remove.
+    ///
+    /// # Errors
+    /// [`SqlError::Start`] where threads or the spill directory cannot be had, [`SqlError::Storage`] where a table's place is unusable.
+    pub fn new(
+        config: SqlConfig,
+        storage: Storage,
+        log: Arc<dyn Log>,
+        tables: Vec<TableSpec>,
+        spill_dir: &Path,
+    ) -> Result<Self, SqlError> {
+        let start = |message: String| SqlError::Start { message };
+        let threads = config.thread_count();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("highwater-sql")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(|e| start(format!("no threads: {e}")))?;
+        let registry = Arc::new(LockedRegistry::new(Arc::clone(storage.objects())).map_err(|e| start(e.to_string()))?);
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill_dir.to_path_buf()]))
+            .with_max_temp_directory_size(config.spill_limit_bytes);
+        let runtime_env = RuntimeEnvBuilder::new()
+            .with_disk_manager_builder(disk)
+            .with_object_store_registry(Arc::<LockedRegistry>::clone(&registry))
+            .build()
+            .map_err(|e| start(format!("spill directory {}: {e}", spill_dir.display())))?;
+        let session = base_session(threads).map_err(|e| start(e.to_string()))?;
+        let budget = Arc::new(Budget::new(config.tail_cache_bytes));
+        let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
+        let shared = Shared { config, storage, log, budget, tables: RwLock::default(), registry, runtime_env, session };
+        let engine = Self { shared: Arc::new(shared), threads: Arc::new(Threads { runtime: Some(runtime), permits }) };
+        engine.set_tables(tables)?;
+        Ok(engine)
+    }
+
+    /// Changes which tables there are. Running queries keep those they began with; a table whose description is the same keeps its caches.
+    ///
+    /// # Errors
+    /// [`SqlError::Storage`] where a table's place is unusable; then nothing changes.
+    pub fn set_tables(&self, specs: Vec<TableSpec>) -> Result<(), SqlError> {
+        let shared = &self.shared;
+        let old = Arc::clone(&shared.tables.read());
+        let mut tables = Tables::new();
+        for spec in specs {
+            let kept = old.get(&spec.name).filter(|t| t.spec.topics == spec.topics && t.spec.kind == spec.kind);
+            let table = match kept {
+                Some(table) => Arc::clone(table),
+                None => Arc::new(Table::new(
+                    spec.clone(),
+                    &shared.storage,
+                    Arc::clone(&shared.log),
+                    Arc::clone(&shared.budget),
+                )?),
+            };
+            tables.insert(spec.name, table);
+        }
+        *shared.tables.write() = Arc::new(tables);
+        Ok(())
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &SqlConfig {
+        &self.shared.config
+    }
+
+    /// Plans and starts a query on behalf of a tenant. Rows come as the result is polled; dropping it (or this future) stops the query.
+    ///
+    /// # Errors
+    /// Whatever stands in the way of the first row's plan: see [`SqlError`]. Later errors come in the stream.
+    pub async fn query(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
+        let result = self.start(tenant, sql).await;
+        if let Err(error) = &result {
+            metrics::counter!("highwater_sql_queries_total", "outcome" => error.code()).increment(1);
+        }
+        result
+    }
+
+    async fn start(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
+        let config = &self.shared.config;
+        let busy = SqlError::Busy { limit: config.max_concurrent_queries };
+        let Ok(permit) = Arc::clone(&self.threads.permits).try_acquire_owned() else { return Err(busy) };
+        let Some(runtime) = &self.threads.runtime else { return Err(busy) };
+        let shared = Arc::clone(&self.shared);
+        let (tenant, sql) = (Arc::<str>::from(tenant), sql.to_string());
+        let plan = async move {
+            let planned = shared.plan(&tenant, &sql).await;
+            planned.map_err(|e| shared.explain(e))
+        };
+        let limit_bytes = config.memory_limit_bytes;
+        QueryResult::start(runtime.handle(), plan, permit, config.timeout, limit_bytes).await
+    }
+}
+
+impl Shared {
+    async fn plan(&self, tenant: &Arc<str>, sql: &str) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
+        let statement = guard::parse(sql, &GenericDialect {})?;
+        let tables = Arc::clone(&self.tables.read());
+        let catalog = QueryCatalog::new(&tables, tenant, self.registry.url());
+        let memory = TrackConsumersPool::new(
+            FairSpillPool::new(self.config.memory_limit_bytes),
+            std::num::NonZeroUsize::MIN.saturating_add(NAMED_CONSUMERS - 1),
+        );
+        let runtime_env =
+            RuntimeEnvBuilder::from_runtime_env(&self.runtime_env).with_memory_pool(Arc::new(memory)).build_arc()?;
+        let mut state = SessionStateBuilder::new_from_existing(self.session.clone())
+            .with_catalog_list(Arc::new(CatalogList(Arc::clone(&catalog))))
+            .with_runtime_env(runtime_env)
+            .build();
+        state.mark_start_execution();
+        let plan = state.statement_to_plan(statement).await?;
+        // The guard has let through only what reads; here is the second lock on the same door.
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&plan)?;
+        let plan = json_as_text(plan)?;
+        let physical = state.create_physical_plan(&plan).await?;
+        let stream = execute_stream(physical, state.task_ctx())?;
+        Ok((stream, QueryInfo { tables: catalog.seen() }))
+    }
+
+    fn explain(&self, error: PlanError) -> SqlError {
+        match error {
+            PlanError::Own(error) => error,
+            PlanError::DataFusion(error) => SqlError::from_datafusion(error, self.config.memory_limit_bytes),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting is not allowed where this may be dropped, and a runaway query would not end.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// An error on the way to a plan, ours or DataFusion's.
+enum PlanError {
+    Own(SqlError),
+    DataFusion(datafusion::error::DataFusionError),
+}
+
+impl From<SqlError> for PlanError {
+    fn from(error: SqlError) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for PlanError {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        Self::DataFusion(error)
+    }
+}
+
+/// What every query's session begins with.
+fn base_session(threads: usize) -> datafusion::error::Result<SessionState> {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA);
+    let options = config.options_mut();
+    // Times have a zone here, so that comparing them with a column's costs no conversion of the column.
+    options.execution.time_zone = Some("UTC".to_string());
+    // Text is plain Utf8 in our tables; another kind from a cast would convert the column on every comparison.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
+    functions::register_ad_hoc(&mut state)?;
+    Ok(state)
+}
+
+/// `labels -> 'x'` is a union of the JSON types, which no output format holds: it leaves as JSON text.
+fn json_as_text(plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
+    let is_union = |data_type: &arrow::datatypes::DataType| matches!(data_type, arrow::datatypes::DataType::Union(..));
+    if !plan.schema().fields().iter().any(|f| is_union(f.data_type())) {
+        return Ok(plan);
+    }
+    let to_text = datafusion_functions_json::udfs::json_union_to_text_udf();
+    let columns: Vec<Expr> = plan
+        .schema()
+        .iter()
+        .map(|(qualifier, field)| {
+            let column = Expr::from((qualifier, field));
+            if is_union(field.data_type()) {
+                to_text.call(vec![column]).alias_qualified(qualifier.cloned(), field.name())
+            } else {
+                column
+            }
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}

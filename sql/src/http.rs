@@ -1,0 +1,192 @@
+//! SQL over HTTP: `POST /api/v1/sql`.
+//!
+//! The body is `{"query": "...", "format": "json"|"ndjson"|"csv"|"arrow"}`, or the bare query as `text/plain` with `?format=`. Rows are
+//! streamed. Header `highwater-snapshot` says which part of which table the query saw, as JSON.
+//!
+//! An error before the first row is a status and `{"error": "...", "code": "..."}`:
+//!
+//! | status | code | |
+//! |---|---|---|
+//! | 400 | `syntax`, `invalid`, `execution`, `request` | the query, or the request around it, is wrong |
+//! | 403 | `forbidden` | it would write, or read outside the tables |
+//! | 429 | `busy` | too many queries run; `Retry-After` says when to try again |
+//! | 503 | `unavailable` | a table or the log cannot be read |
+//! | 504 | `timeout` | cut at `sql.timeout` |
+//! | 507 | `memory` | needs more than `sql.memory_limit_bytes` |
+//! | 500 | `internal` | a bug |
+//!
+//! An error after the first row breaks the connection off, so that half a result is not taken for a whole one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::{Stream, StreamExt};
+use serde::Deserialize;
+
+use crate::engine::Engine;
+use crate::error::SqlError;
+use crate::output::{Encoder, Format};
+use crate::query::QueryResult;
+
+/// Longest request body, bytes; longer than the longest query text, JSON escapes included.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// What `Retry-After` says, seconds.
+const RETRY_AFTER: &str = "1";
+/// The response header with the cut.
+const SNAPSHOT_HEADER: &str = "highwater-snapshot";
+/// The tenant's header. Which senders may set it is decided by whoever stands before this router.
+const TENANT_HEADER: &str = "x-scope-orgid";
+const DEFAULT_TENANT: &str = "default";
+
+/// The routes of this room.
+pub fn router(engine: Arc<Engine>) -> Router {
+    Router::new().route("/api/v1/sql", post(sql)).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(engine)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    query: String,
+    format: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Parameters {
+    format: Option<String>,
+}
+
+async fn sql(
+    State(engine): State<Arc<Engine>>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    let (query, format) = read_request(&headers, &body, parameters)?;
+    let tenant = tenant(&headers)?;
+    let mut result = engine.query(tenant, &query).await?;
+    let snapshot = serde_json::to_string(result.info()).ok().and_then(|s| HeaderValue::from_str(&s).ok());
+    // The first batch before the status: most of what goes wrong does so by then.
+    let first = result.next().await.transpose()?;
+    let encoder = Encoder::new(format, result.schema()).map_err(unwritable)?;
+    let mut response = Body::from_stream(document(encoder, first, result)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    if let Some(snapshot) = snapshot {
+        response.headers_mut().insert(SNAPSHOT_HEADER, snapshot);
+    }
+    Ok(response)
+}
+
+fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Result<(String, Format), HttpError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    let (query, format) = if content_type.starts_with("text/plain") {
+        let query =
+            std::str::from_utf8(body).map_err(|e| HttpError::request(format!("the query is not UTF-8: {e}")))?;
+        (query.to_string(), parameters.format)
+    } else if content_type.starts_with("application/json") {
+        let request: Request = serde_json::from_slice(body).map_err(|e| {
+            HttpError::request(format!("the body must be {{\"query\": \"...\", \"format\": \"...\"}}: {e}"))
+        })?;
+        (request.query, request.format.or(parameters.format))
+    } else {
+        return Err(HttpError {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            code: "request",
+            message: format!("content type {content_type} is not application/json or text/plain"),
+        });
+    };
+    let format = match format.as_deref() {
+        None => Format::Json,
+        Some(name) => name
+            .parse()
+            .ok()
+            // A table's columns are as wide as their widest value, so a table cannot be streamed.
+            .filter(|f| *f != Format::Table)
+            .ok_or_else(|| HttpError::request(format!("unknown format {name:?}: choose json, ndjson, csv or arrow")))?,
+    };
+    Ok((query, format))
+}
+
+fn tenant(headers: &HeaderMap) -> Result<&str, HttpError> {
+    match headers.get(TENANT_HEADER) {
+        None => Ok(DEFAULT_TENANT),
+        Some(value) => {
+            let tenant = value.to_str().ok().filter(|t| !t.is_empty());
+            tenant.ok_or_else(|| HttpError::request(format!("header {TENANT_HEADER} is empty or not ASCII")))
+        }
+    }
+}
+
+/// The bytes of the response.
+fn document(
+    encoder: Encoder,
+    first: Option<arrow::array::RecordBatch>,
+    rest: QueryResult,
+) -> impl Stream<Item = Result<Vec<u8>, SqlError>> {
+    let batches = futures::stream::iter(first.map(Ok)).chain(rest);
+    futures::stream::try_unfold((Some(encoder), batches), |(encoder, mut batches)| async move {
+        let Some(mut encoder) = encoder else { return Ok(None) };
+        let broken = |e: arrow::error::ArrowError| SqlError::Internal { message: e.to_string() };
+        match batches.next().await {
+            Some(batch) => {
+                let bytes = encoder.batch(&batch.inspect_err(log_cut)?).map_err(broken)?;
+                Ok(Some((bytes, (Some(encoder), batches))))
+            }
+            None => Ok(Some((encoder.finish().map_err(broken)?, (None, batches)))),
+        }
+    })
+}
+
+fn log_cut(error: &SqlError) {
+    tracing::warn!(%error, "a query failed after its first rows were sent; the connection is closed");
+}
+
+fn unwritable(error: arrow::error::ArrowError) -> HttpError {
+    HttpError::request(format!("the result does not fit the format: {error}"))
+}
+
+/// An error as the client sees it.
+#[derive(Debug)]
+struct HttpError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl HttpError {
+    fn request(message: String) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "request", message }
+    }
+}
+
+impl From<SqlError> for HttpError {
+    fn from(error: SqlError) -> Self {
+        let status = match &error {
+            SqlError::Syntax { .. } | SqlError::Invalid { .. } | SqlError::Execution { .. } => StatusCode::BAD_REQUEST,
+            SqlError::Forbidden { .. } => StatusCode::FORBIDDEN,
+            SqlError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            SqlError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            SqlError::Memory { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            SqlError::Storage { .. } | SqlError::File { .. } | SqlError::Log { .. } | SqlError::Tail { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            SqlError::Start { .. } | SqlError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, code: error.code(), message: error.to_string() }
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "error": self.message, "code": self.code });
+        let mut response = (self.status, axum::Json(body)).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
+    }
+}

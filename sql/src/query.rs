@@ -1,0 +1,197 @@
+//! One running query, seen from outside: a stream of batches that ends in time, whatever the query does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use futures::{FutureExt, Stream, StreamExt};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinError;
+use tokio::time::Sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::SqlError;
+use crate::table::TableCut;
+
+/// Batches that wait for the reader before the query does.
+const BUFFERED_BATCHES: usize = 2;
+
+/// What a query looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueryInfo {
+    /// The tables it scanned, and which part of each it saw.
+    pub tables: Vec<TableCut>,
+}
+
+/// The rows of a query, as they come. It runs on the engine's threads; dropping this stops it.
+///
+/// The stream ends after its first error. Errors are the timeout, too much memory, a value that cannot be computed, unreadable files
+/// or a panic inside the query.
+pub struct QueryResult {
+    schema: SchemaRef,
+    info: QueryInfo,
+    batches: mpsc::Receiver<Result<RecordBatch, SqlError>>,
+    task: AbortOnDropHandle<()>,
+    deadline: Pin<Box<Sleep>>,
+    limit: Duration,
+    outcome: Outcome,
+}
+
+impl std::fmt::Debug for QueryResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QueryResult").field("schema", &self.schema).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl QueryResult {
+    /// Runs `plan` and what it gives on `threads`. Returns once it is planned.
+    pub(crate) async fn start<P>(
+        threads: &Handle,
+        plan: P,
+        permit: OwnedSemaphorePermit,
+        limit: Duration,
+        limit_bytes: usize,
+    ) -> Result<Self, SqlError>
+    where
+        P: Future<Output = Result<(SendableRecordBatchStream, QueryInfo), SqlError>> + Send + 'static,
+    {
+        let mut deadline = Box::pin(tokio::time::sleep(limit));
+        let (planned, wait_planned) = oneshot::channel();
+        let (send, batches) = mpsc::channel(BUFFERED_BATCHES);
+        let run = async move {
+            // Held until the work has really ended, not until somebody gave up on it.
+            let _permit = permit;
+            match plan.await {
+                Ok((stream, info)) => {
+                    if planned.send(Ok((stream.schema(), info))).is_ok() {
+                        forward(stream, &send, limit_bytes).await;
+                    }
+                }
+                // Nobody listens any more: the query was given up.
+                Err(error) => drop(planned.send(Err(error))),
+            }
+        };
+        let mut task = AbortOnDropHandle::new(threads.spawn(run));
+        let planned = tokio::select! {
+            biased;
+            planned = wait_planned => planned,
+            () = &mut deadline => return Err(SqlError::Timeout { limit }),
+        };
+        let (schema, info) = match planned {
+            Ok(planned) => planned?,
+            // The sender is gone without a word: the task has panicked.
+            Err(_) => return Err(died((&mut task).await)),
+        };
+        Ok(Self { schema, info, batches, task, deadline, limit, outcome: Outcome::new() })
+    }
+
+    /// The columns of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    /// What the query looks at.
+    pub fn info(&self) -> &QueryInfo {
+        &self.info
+    }
+
+    fn fail(&mut self, error: SqlError) -> Poll<Option<Result<RecordBatch, SqlError>>> {
+        self.outcome.set(error.code());
+        self.task.abort();
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Stream for QueryResult {
+    type Item = Result<RecordBatch, SqlError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.outcome.is_set() {
+            return Poll::Ready(None);
+        }
+        // The deadline first: a query with many quick batches ends too.
+        if self.deadline.poll_unpin(cx).is_ready() {
+            let limit = self.limit;
+            return self.fail(SqlError::Timeout { limit });
+        }
+        match ready!(self.batches.poll_recv(cx)) {
+            Some(Ok(batch)) => {
+                metrics::counter!("highwater_sql_rows_total").increment(batch.num_rows() as u64);
+                Poll::Ready(Some(Ok(batch)))
+            }
+            Some(Err(error)) => self.fail(error),
+            // The end, or a panic: only the task knows.
+            None => match ready!(self.task.poll_unpin(cx)) {
+                Ok(()) => {
+                    self.outcome.set("ok");
+                    Poll::Ready(None)
+                }
+                ended => {
+                    let error = died(ended);
+                    self.fail(error)
+                }
+            },
+        }
+    }
+}
+
+async fn forward(
+    mut stream: SendableRecordBatchStream,
+    send: &mpsc::Sender<Result<RecordBatch, SqlError>>,
+    limit_bytes: usize,
+) {
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|e| SqlError::from_datafusion(e, limit_bytes));
+        let last = batch.is_err();
+        if send.send(batch).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Why a task ended that said nothing.
+fn died(ended: Result<(), JoinError>) -> SqlError {
+    let message = match ended {
+        Err(error) if error.is_panic() => {
+            let panic = error.into_panic();
+            let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            tracing::error!(panic = text, "a query panicked");
+            format!("the query panicked: {text}")
+        }
+        Err(_) => "the query was stopped with the engine".to_string(),
+        Ok(()) => "the query ended without a result".to_string(),
+    };
+    SqlError::Internal { message }
+}
+
+/// How a query ended, counted once.
+struct Outcome(Option<&'static str>);
+
+impl Outcome {
+    fn new() -> Self {
+        metrics::gauge!("highwater_sql_queries_running").increment(1.0);
+        Self(None)
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn set(&mut self, outcome: &'static str) {
+        self.0 = Some(outcome);
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        metrics::gauge!("highwater_sql_queries_running").decrement(1.0);
+        metrics::counter!("highwater_sql_queries_total", "outcome" => self.0.unwrap_or("dropped")).increment(1);
+    }
+}

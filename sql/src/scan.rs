@@ -1,0 +1,239 @@
+//! A table inside one query: the cut is taken at the first scan and shared by all of them, so that a self-join sees one moment.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Result, Statistics, stats::Precision};
+use datafusion::datasource::TableType;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::TaskContext;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use futures::TryStreamExt;
+use highwater_pipeline::tables::{DATE_COLUMN, TENANT_COLUMN};
+use tokio::sync::OnceCell;
+
+use crate::delta::DataFile;
+use crate::error::SqlError;
+use crate::stats::FileStatistics;
+use crate::table::{Cut, Table, TableCut};
+use crate::tail::{TailPartition, TailReader};
+
+/// One table, for one query of one tenant. No row of another tenant leaves it.
+pub(crate) struct TenantTable {
+    table: Arc<Table>,
+    tenant: Arc<str>,
+    store_url: ObjectStoreUrl,
+    cut: OnceCell<Cut>,
+}
+
+impl std::fmt::Debug for TenantTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TenantTable({} of {})", self.table.spec.name, self.tenant)
+    }
+}
+
+impl TenantTable {
+    pub(crate) fn new(table: Arc<Table>, tenant: Arc<str>, store_url: ObjectStoreUrl) -> Self {
+        Self { table, tenant, store_url, cut: OnceCell::new() }
+    }
+
+    /// What the query saw of it; `None` where it did not look.
+    pub(crate) fn seen(&self) -> Option<&TableCut> {
+        self.cut.get().map(|cut| &cut.info)
+    }
+
+    /// The tenant's files that may hold rows for which the filters are true.
+    fn files(&self, cut: &Cut, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<DataFile>>> {
+        let Some(snapshot) = &cut.snapshot else { return Ok(Vec::new()) };
+        let own = |file: &&Arc<DataFile>| file.tenant.as_deref() == Some(&*self.tenant);
+        let files: Vec<Arc<DataFile>> = snapshot.files.iter().filter(own).map(Arc::clone).collect();
+        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files) };
+        let schema = SchemaRef::clone(self.scan_schema().table_schema());
+        let predicate = state.create_physical_expr(filter, &DFSchema::try_from(SchemaRef::clone(&schema))?)?;
+        let Some(pruning) = PruningPredicateBuilder::new().with_file_schema(SchemaRef::clone(&schema)).build(predicate)
+        else {
+            return Ok(files);
+        };
+        let keep = pruning.prune(&FileStatistics::new(&files, schema))?;
+        Ok(files.into_iter().zip(keep).filter_map(|(file, keep)| keep.then_some(file)).collect())
+    }
+
+    /// The columns as a file scan has them: those in the files, then the partition columns.
+    fn scan_schema(&self) -> TableSchema {
+        let field = |name| self.table.schema.field_with_name(name).ok().map(|f| FieldRef::new(f.clone()));
+        let partition_columns: Vec<FieldRef> = [TENANT_COLUMN, DATE_COLUMN].into_iter().filter_map(field).collect();
+        TableSchema::builder(SchemaRef::clone(&self.table.file_schema))
+            .with_table_partition_cols(partition_columns)
+            .build()
+    }
+
+    fn scan_files(
+        &self,
+        files: &[Arc<DataFile>],
+        state: &dyn Session,
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let scan_schema = self.scan_schema();
+        let statistics = total(files, scan_schema.table_schema());
+        // From places in the table's columns to places in the scan's.
+        let indices = projection
+            .iter()
+            .map(|i| Ok(scan_schema.table_schema().index_of(self.table.schema.field(*i).name())?))
+            .collect::<Result<Vec<_>>>()?;
+        let runtime = state.runtime_env();
+        let reader = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&self.store_url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let source = ParquetSource::new(scan_schema)
+            .with_table_parquet_options(state.default_table_options().parquet)
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        let groups = FileGroup::new(files.iter().map(|f| f.file.clone()).collect())
+            .split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_projection_indices(Some(indices))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn scan_tail(
+        &self,
+        cut: &Cut,
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let schema: SchemaRef = Arc::new(self.table.schema.project(projection)?);
+        let projection: Arc<[usize]> = projection.into();
+        let partitions: Vec<Arc<dyn PartitionStream>> = cut
+            .tails
+            .iter()
+            .filter(|(_, offsets)| !offsets.is_empty())
+            .map(|(place, offsets)| {
+                let stream: Arc<dyn PartitionStream> = Arc::new(TailStream {
+                    reader: Arc::clone(&self.table.tail),
+                    place: place.clone(),
+                    from: offsets.start,
+                    to: offsets.end,
+                    tenant: Arc::clone(&self.tenant),
+                    projection: Arc::clone(&projection),
+                    schema: SchemaRef::clone(&schema),
+                });
+                stream
+            })
+            .collect();
+        if partitions.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(StreamingTableExec::try_new(schema, partitions, None, None, false, limit)?)))
+    }
+}
+
+#[async_trait]
+impl TableProvider for TenantTable {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.table.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Files are left out by their statistics and rows by row groups and pages; what passes is filtered again.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let cut = self.cut.get_or_try_init(|| self.table.cut()).await?;
+        let all: Vec<usize>;
+        let projection = match projection {
+            Some(projection) => projection.as_slice(),
+            None => {
+                all = (0..self.table.schema.fields().len()).collect();
+                &all
+            }
+        };
+        // Filters are applied above this scan, so a limit below them would cut too early.
+        let limit = limit.filter(|_| filters.is_empty());
+        let files = self.files(cut, state, filters)?;
+        let stored = match files.as_slice() {
+            [] => None,
+            files => Some(self.scan_files(files, state, projection, limit)?),
+        };
+        let live = self.scan_tail(cut, projection, limit)?;
+        match (stored, live) {
+            (Some(stored), Some(live)) => UnionExec::try_new(vec![stored, live]),
+            (Some(only), None) | (None, Some(only)) => Ok(only),
+            (None, None) => Ok(Arc::new(EmptyExec::new(Arc::new(self.table.schema.project(projection)?)))),
+        }
+    }
+}
+
+/// What is known of all files together: how many rows, and their size.
+fn total(files: &[Arc<DataFile>], schema: &SchemaRef) -> Statistics {
+    let mut total = Statistics::new_unknown(schema);
+    total.num_rows = Precision::Exact(0);
+    total.total_byte_size = Precision::Inexact(0);
+    for file in files {
+        let (rows, bytes) = match file.file.statistics.as_deref() {
+            Some(s) => (s.num_rows, s.total_byte_size),
+            None => (Precision::Absent, Precision::Absent),
+        };
+        total.num_rows = total.num_rows.add(&rows);
+        total.total_byte_size = total.total_byte_size.add(&bytes);
+    }
+    total
+}
+
+/// The tail of one partition as a plan's leaf.
+struct TailStream {
+    reader: Arc<TailReader>,
+    place: TailPartition,
+    from: i64,
+    to: i64,
+    tenant: Arc<str>,
+    projection: Arc<[usize]>,
+    schema: SchemaRef,
+}
+
+impl std::fmt::Debug for TailStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} [{}, {})", self.place.topic, self.place.partition, self.from, self.to)
+    }
+}
+
+impl PartitionStream for TailStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = Arc::clone(&self.reader)
+            .read(self.place.clone(), self.from, self.to, Arc::clone(&self.tenant), Arc::clone(&self.projection))
+            .map_err(SqlError::into);
+        Box::pin(RecordBatchStreamAdapter::new(SchemaRef::clone(&self.schema), rows))
+    }
+}

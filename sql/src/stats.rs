@@ -1,0 +1,150 @@
+//! What a Delta log says of a file's rows, in DataFusion's terms, and which files a filter rules out by it.
+//!
+//! Delta writes statistics as JSON, timestamps cut to milliseconds and possibly strings cut too. So a bound is a bound and nothing
+//! more: it prunes files, and only whole numbers, which are exact, are offered as facts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use chrono::{DateTime, NaiveDate};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::delta::DataFile;
+
+/// Partition values (tenant, date) from their text in the Delta log; `None` where the date is none.
+pub(crate) fn partition_values(tenant: Option<&str>, date: Option<&str>) -> Option<Vec<ScalarValue>> {
+    let days = match date {
+        None => None,
+        Some(text) => Some(text.parse::<NaiveDate>().ok()?.to_epoch_days()),
+    };
+    Some(vec![ScalarValue::Utf8(tenant.map(str::to_string)), ScalarValue::Date32(days)])
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AddStats {
+    num_records: Option<u64>,
+    min_values: Map<String, Value>,
+    max_values: Map<String, Value>,
+    null_count: Map<String, Value>,
+}
+
+/// Statistics of a file's own columns. What is missing or unreadable in `json` is unknown.
+pub(crate) fn file_statistics(file_schema: &SchemaRef, size_bytes: u64, json: Option<&str>) -> Statistics {
+    let stats: AddStats = json.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let column_statistics = file_schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let mut column = ColumnStatistics::new_unknown();
+            let exact = field.data_type().is_integer();
+            let precise = |value: Option<ScalarValue>| match value {
+                Some(value) if exact => Precision::Exact(value),
+                Some(value) => Precision::Inexact(value),
+                None => Precision::Absent,
+            };
+            let name = field.name();
+            column.min_value =
+                precise(stats.min_values.get(name).and_then(|v| scalar(field.data_type(), v, Bound::Lower)));
+            column.max_value =
+                precise(stats.max_values.get(name).and_then(|v| scalar(field.data_type(), v, Bound::Upper)));
+            if let Some(nulls) = stats.null_count.get(name).and_then(Value::as_u64) {
+                column.null_count = Precision::Exact(usize::try_from(nulls).unwrap_or(usize::MAX));
+            }
+            column
+        })
+        .collect();
+    let num_rows = stats.num_records.and_then(|n| usize::try_from(n).ok());
+    Statistics {
+        num_rows: num_rows.map_or(Precision::Absent, Precision::Exact),
+        total_byte_size: usize::try_from(size_bytes).map_or(Precision::Absent, Precision::Inexact),
+        column_statistics,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bound {
+    Lower,
+    Upper,
+}
+
+fn scalar(data_type: &DataType, value: &Value, bound: Bound) -> Option<ScalarValue> {
+    match data_type {
+        DataType::Int32 => Some(ScalarValue::Int32(Some(i32::try_from(value.as_i64()?).ok()?))),
+        DataType::Int64 => Some(ScalarValue::Int64(Some(value.as_i64()?))),
+        DataType::Float64 => Some(ScalarValue::Float64(Some(value.as_f64()?))),
+        DataType::Utf8 => Some(ScalarValue::Utf8(Some(value.as_str()?.to_string()))),
+        DataType::Date32 => Some(ScalarValue::Date32(Some(value.as_str()?.parse::<NaiveDate>().ok()?.to_epoch_days()))),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let us = DateTime::parse_from_rfc3339(value.as_str()?).ok()?.timestamp_micros();
+            // The writer may have cut the microseconds off.
+            let us = if bound == Bound::Upper { us.checked_add(999)? } else { us };
+            Some(ScalarValue::TimestampMicrosecond(Some(us), zone.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The statistics of several files, for a pruning predicate. Bounds count whether they are exact or not.
+pub(crate) struct FileStatistics<'a> {
+    files: &'a [Arc<DataFile>],
+    /// File columns, then partition columns.
+    schema: SchemaRef,
+}
+
+impl<'a> FileStatistics<'a> {
+    pub(crate) fn new(files: &'a [Arc<DataFile>], schema: SchemaRef) -> Self {
+        Self { files, schema }
+    }
+
+    fn per_file<T>(&self, get: impl Fn(&Statistics) -> Option<T>) -> Vec<Option<T>> {
+        self.files.iter().map(|f| f.file.statistics.as_deref().and_then(&get)).collect()
+    }
+
+    fn bound(&self, column: &Column, get: impl Fn(&ColumnStatistics) -> &Precision<ScalarValue>) -> Option<ArrayRef> {
+        let index = self.schema.index_of(column.name()).ok()?;
+        let null = ScalarValue::try_new_null(self.schema.field(index).data_type()).ok()?;
+        let values = self.per_file(|s| s.column_statistics.get(index).and_then(|c| get(c).get_value().cloned()));
+        if values.iter().all(Option::is_none) {
+            return None;
+        }
+        ScalarValue::iter_to_array(values.into_iter().map(|v| v.unwrap_or_else(|| null.clone()))).ok()
+    }
+}
+
+impl PruningStatistics for FileStatistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bound(column, |c| &c.min_value)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bound(column, |c| &c.max_value)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let index = self.schema.index_of(column.name()).ok()?;
+        let counts = self.per_file(|s| {
+            s.column_statistics.get(index).and_then(|c| c.null_count.get_value()).and_then(|n| u64::try_from(*n).ok())
+        });
+        Some(Arc::new(UInt64Array::from(counts)))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let counts = self.per_file(|s| s.num_rows.get_value().and_then(|n| u64::try_from(*n).ok()));
+        Some(Arc::new(UInt64Array::from(counts)))
+    }
+
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
