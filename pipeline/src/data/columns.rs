@@ -38,7 +38,8 @@ pub(super) fn required_instant(name: &str) -> FieldRef {
 
 /// `Map<Utf8, Utf8>` with the field names Arrow's builders and Delta's Arrow conversion use: `entries`, `key`, `value`.
 pub(super) fn string_map(name: &str) -> FieldRef {
-    let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    let entries =
+        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
     nullable(name, DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false))
 }
 

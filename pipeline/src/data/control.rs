@@ -40,7 +40,11 @@ pub enum Control {
 impl Control {
     /// The record that carries it.
     pub fn to_record(&self) -> Record {
-        Record { value: Some(self.to_bytes()), headers: vec![content_type::header(content_type::CONTROL)], ..Record::default() }
+        Record {
+            value: Some(self.to_bytes()),
+            headers: vec![content_type::header(content_type::CONTROL)],
+            ..Record::default()
+        }
     }
 
     /// Its JSON text.

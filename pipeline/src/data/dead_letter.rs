@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
-use highwater_broker::{Header, Record};
+use highwater_broker::{Header, Record, StoredRecord};
 
-use super::{Refused, columns};
+use super::{Refused, columns, tenant, time};
 
 /// The topic. The table is [`TABLE`].
 pub const TOPIC: &str = "dead-letter";
@@ -58,4 +59,26 @@ pub fn record(refused: &Refused, topic: &str, partition: i32, offset: i64, tenan
         ],
         ..Record::default()
     }
+}
+
+/// The payload columns of one dead letter, in table order. Whoever wrote it, it has a row: a header that is missing or makes no sense is
+/// NULL (the tenant: the default one).
+pub(super) fn columns(record: &StoredRecord, append_time_us: i64) -> Vec<ArrayRef> {
+    let header = |name: &str| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
+    let text = |value: Option<&str>| -> ArrayRef { Arc::new(StringArray::from(vec![value])) };
+    let int32 = |name: &str| -> ArrayRef {
+        Arc::new(Int32Array::from(vec![header(name).and_then(|value| value.parse().ok())]))
+    };
+    let offset = header(SOURCE_OFFSET).and_then(|value| value.parse().ok());
+    let tenant = header(TENANT).filter(|name| tenant::is_valid(name)).unwrap_or(tenant::Tenant::DEFAULT);
+    vec![
+        Arc::new(time::array(vec![append_time_us])),
+        text(header(REASON)),
+        text(header(SOURCE_TOPIC)),
+        int32(SOURCE_PARTITION),
+        Arc::new(Int64Array::from(vec![offset])),
+        int32(SOURCE_ROW),
+        Arc::new(BinaryArray::from(vec![record.value.as_deref()])),
+        text(Some(tenant)),
+    ]
 }

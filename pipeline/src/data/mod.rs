@@ -20,12 +20,18 @@ pub mod dead_letter;
 mod decoder;
 pub mod identity;
 pub mod ipc;
+pub mod json;
 pub mod labels;
 pub mod level;
 pub mod logs;
 pub mod metrics;
 pub mod partitioner;
+mod refusal;
+pub(crate) mod signal;
+mod tenant;
 pub mod time;
 
 pub use control::Control;
 pub use decoder::{Decoded, Decoder, Refused, RowKind};
+pub use refusal::Refusal;
+pub use tenant::{InvalidTenant, Tenant};

@@ -1,0 +1,212 @@
+//! From a record to rows.
+//!
+//! | topic holds | content type | becomes |
+//! |---|---|---|
+//! | logs, metrics | Arrow | its rows, [aligned](align) to the table schema |
+//! | logs, metrics | JSON, NDJSON, none | its entries, read as the HTTP doors read them, tenant `default` |
+//! | logs | text | one row whose message is the value |
+//! | alerts | JSON, none | one row |
+//! | dead letters | any | one row with the bytes as they are |
+//! | Arrow rows (rollups) | Arrow | its rows, aligned |
+//! | all but dead letters | control | [`Decoded::Control`] |
+//!
+//! A record without a value (a tombstone) is no rows.
+
+use arrow::array::{ArrayRef, Int32Array};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use highwater_broker::StoredRecord;
+
+use super::identity::Coordinate;
+use super::json::{EntrySink, Limits, read_entries};
+use super::logs::{LogColumns, LogRow, Logs};
+use super::metrics::Metrics;
+use super::signal::Signal;
+use super::tenant::Tenant;
+use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics};
+
+mod align;
+#[cfg(test)]
+mod tests;
+
+/// Whose rows a topic holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowKind {
+    /// Logs.
+    Logs,
+    /// Metric samples.
+    Metrics,
+    /// Alert transitions, JSON.
+    Alerts,
+    /// Dead letters: opaque bytes.
+    DeadLetter,
+    /// Arrow rows of this table schema, identity included (rollups).
+    Arrow(SchemaRef),
+}
+
+/// What a record turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded {
+    /// Rows, possibly none, of [`Decoder::schema`]; and the rows that were refused.
+    Rows {
+        /// The rows with their identity.
+        batch: RecordBatch,
+        /// Those that are not in it.
+        refused: Vec<Refused>,
+    },
+    /// A control record.
+    Control(Control),
+    /// Nothing in it could be read.
+    Undecodable(Refused),
+}
+
+/// Something that could not become a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its index in the record; -1 for the whole record.
+    pub row: i32,
+    /// Why, for people.
+    pub reason: String,
+    /// Its bytes as they were (of an Arrow row: an Arrow stream of that row alone).
+    pub bytes: Bytes,
+}
+
+/// Turns records of one topic into rows with identity, or control.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    kind: RowKind,
+    schema: SchemaRef,
+}
+
+/// Rows and refused rows, or why there are none.
+type Rows = Result<(RecordBatch, Vec<Refused>), String>;
+
+impl Decoder {
+    /// A decoder for records of a topic of this kind.
+    pub fn new(kind: RowKind) -> Self {
+        let schema = match &kind {
+            RowKind::Logs => logs::schema(),
+            RowKind::Metrics => metrics::schema(),
+            RowKind::Alerts => alerts::schema(),
+            RowKind::DeadLetter => dead_letter::schema(),
+            RowKind::Arrow(schema) => SchemaRef::clone(schema),
+        };
+        Self { kind, schema }
+    }
+
+    /// The schema of every batch it makes: the table's, identity included.
+    pub fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    /// Decodes a record of this partition.
+    pub fn decode(&self, partition: i32, record: &StoredRecord) -> Decoded {
+        let coordinate =
+            Coordinate { partition, offset: record.offset, append_time_us: record.timestamp_ms.saturating_mul(1_000) };
+        let value = record.value.clone().unwrap_or_default();
+        let rows = match content_type::of(record) {
+            _ if self.kind == RowKind::DeadLetter => self.dead_letter(coordinate, record),
+            None => Err("its content-type header is not UTF-8".to_owned()),
+            Some(content_type::CONTROL) => match Control::parse(&value) {
+                Ok(control) => return Decoded::Control(control),
+                Err(reason) => Err(reason),
+            },
+            _ if record.value.is_none() => Ok((RecordBatch::new_empty(self.schema()), Vec::new())),
+            Some(content_type) => self.rows(content_type, coordinate, &value),
+        };
+        match rows {
+            Ok((batch, refused)) => Decoded::Rows { batch, refused },
+            Err(reason) => Decoded::Undecodable(Refused { row: -1, reason, bytes: value }),
+        }
+    }
+
+    fn rows(&self, content_type: &str, coordinate: Coordinate, value: &Bytes) -> Rows {
+        let lines = content_type == content_type::NDJSON;
+        match (&self.kind, content_type) {
+            (RowKind::Logs | RowKind::Metrics | RowKind::Arrow(_), content_type::ARROW) => {
+                self.arrow(coordinate, value)
+            }
+            (RowKind::Logs, content_type::JSON | content_type::NDJSON) => self.json::<Logs>(coordinate, value, lines),
+            (RowKind::Metrics, content_type::JSON | content_type::NDJSON) => {
+                self.json::<Metrics>(coordinate, value, lines)
+            }
+            (RowKind::Logs, content_type::TEXT) => self.text(coordinate, value),
+            (RowKind::Alerts, content_type::JSON) => self.alert(coordinate, value),
+            _ => Err(format!("content type {:?} is not one that this topic holds", Refusal::excerpt(content_type))),
+        }
+    }
+
+    fn arrow(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
+        let mut aligned = align::Aligned::new(self.schema(), coordinate);
+        for batch in ipc::decode(value).map_err(|error| error.to_string())? {
+            aligned.add(&batch)?;
+        }
+        aligned.finish()
+    }
+
+    fn json<S: Signal>(&self, coordinate: Coordinate, value: &Bytes, lines: bool) -> Rows {
+        let mut sink = RowSink::<S> { value, columns: S::Columns::default(), rows: Vec::new(), refused: Vec::new() };
+        read_entries::<S>(value, lines, &Limits::default(), &mut sink).map_err(|error| error.to_string())?;
+        let RowSink { mut columns, rows, mut refused, .. } = sink;
+        let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let mut aligned = align::Aligned::new(self.schema(), coordinate);
+        aligned.add_numbered(&batch, Int32Array::from(rows))?;
+        let (batch, more) = aligned.finish()?;
+        refused.extend(more);
+        Ok((batch, refused))
+    }
+
+    fn text(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
+        let line = std::str::from_utf8(value).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let row = LogRow::from_line(line.strip_suffix('\r').unwrap_or(line), &Limits::default());
+        if let Some(refusal) = row.refusal {
+            return Err(refusal.to_string());
+        }
+        let mut columns = LogColumns::default();
+        columns.append(&row);
+        let batch = columns.finish(Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let mut aligned = align::Aligned::new(self.schema(), coordinate);
+        aligned.add(&batch)?;
+        aligned.finish()
+    }
+
+    fn alert(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
+        let transition = alerts::Transition::parse(value).map_err(|error| format!("not an alert: {error}"))?;
+        Tenant::new(&transition.tenant).map_err(|error| error.to_string())?;
+        self.single(coordinate, transition.columns())
+    }
+
+    fn dead_letter(&self, coordinate: Coordinate, record: &StoredRecord) -> Rows {
+        self.single(coordinate, dead_letter::columns(record, coordinate.append_time_us))
+    }
+
+    /// One row of these payload columns.
+    fn single(&self, coordinate: Coordinate, mut columns: Vec<ArrayRef>) -> Rows {
+        columns.extend(coordinate.columns(Int32Array::from(vec![0]), None));
+        let batch = RecordBatch::try_new(self.schema(), columns).map_err(|error: ArrowError| error.to_string())?;
+        Ok((batch, Vec::new()))
+    }
+}
+
+/// Takes entries of a foreign JSON record.
+struct RowSink<'r, S: Signal> {
+    value: &'r Bytes,
+    columns: S::Columns,
+    rows: Vec<i32>,
+    refused: Vec<Refused>,
+}
+
+impl<'a, S: Signal> EntrySink<'a, S> for RowSink<'_, S> {
+    fn row(&mut self, index: i32, row: &S::Row<'a>) {
+        S::append(&mut self.columns, row);
+        self.rows.push(index);
+    }
+
+    fn refused(&mut self, index: i32, refusal: Refusal, bytes: &'a [u8]) {
+        // The entry lies inside the record's value, so its bytes are shared with it.
+        self.refused.push(Refused { row: index, reason: refusal.to_string(), bytes: self.value.slice_ref(bytes) });
+    }
+}

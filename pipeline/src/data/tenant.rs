@@ -1,0 +1,57 @@
+//! Who data belongs to.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A tenant's name: 1 to 128 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`. It names directories, so nothing else passes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(Arc<str>);
+
+/// A name that no tenant can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "tenant {name:?} is not allowed: use 1 to 128 of a-z, A-Z, 0-9, '.', '_' and '-', and neither \".\" nor \"..\""
+)]
+pub struct InvalidTenant {
+    /// The name, cut short.
+    pub name: String,
+}
+
+impl Tenant {
+    /// The name of the tenant of data that names none.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Checks a name.
+    pub fn new(name: &str) -> Result<Self, InvalidTenant> {
+        if is_valid(name) {
+            Ok(Self(Arc::from(name)))
+        } else {
+            Err(InvalidTenant { name: super::refusal::Refusal::excerpt(name) })
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self(Arc::from(Self::DEFAULT))
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// True for a name that a tenant can have.
+pub(crate) fn is_valid(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        && name != "."
+        && name != ".."
+}
