@@ -1,0 +1,26 @@
+//! What the tests share: a place with a configuration and data ([`Site`]), the server and other processes run in it, and
+//! ways to ask and to wait.
+
+mod agent;
+mod command;
+mod duckdb;
+mod load;
+mod server;
+mod site;
+mod sse;
+mod wait;
+
+pub use agent::Agent;
+pub use command::{command, signal};
+pub use duckdb::DuckDb;
+pub use load::{Load, Progress};
+pub use server::{Reply, Server};
+pub use site::Site;
+pub use sse::{Event, EventStream};
+pub use wait::{DEADLINE, eventually, within};
+
+/// Says on stderr, whatever the test runner captures, that something was not tested, and why.
+pub fn skipped(what: &str, why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {what}: {why}");
+}
