@@ -60,8 +60,14 @@ async fn duckdb_reads_the_same_tables() {
     assert_eq!(ours.len(), 4, "two levels on two days: {ours:?}");
     assert_eq!(duckdb.query(&theirs).await.unwrap(), ours);
 
-    let theirs = format!("SELECT name, kind, count(*), sum(value), count(DISTINCT series_id) FROM delta_scan('{}') GROUP BY ALL", metrics.display());
-    assert_eq!(duckdb.query(&theirs).await.unwrap(), [[json!("queue_depth"), json!("gauge"), json!(500), json!(124_750.0), json!(20)]]);
+    let theirs = format!(
+        "SELECT name, kind, count(*), sum(value), count(DISTINCT series_id) FROM delta_scan('{}') GROUP BY ALL",
+        metrics.display()
+    );
+    assert_eq!(
+        duckdb.query(&theirs).await.unwrap(),
+        [[json!("queue_depth"), json!("gauge"), json!(500), json!(124_750.0), json!(20)]]
+    );
     server.stop().await;
     site.verify().await;
 }

@@ -20,7 +20,8 @@ async fn logs_in_every_json_form_are_there_at_once() {
 
     // An answer means stored, and stored means visible: no waiting here.
     let messages = server.sql("SELECT message FROM logs ORDER BY message").await;
-    let expected = ["array 1", "array 2", "line 1", "line 2", "line 3, no newline", "one object", "wrapped 1", "wrapped 2"];
+    let expected =
+        ["array 1", "array 2", "line 1", "line 2", "line 3, no newline", "one object", "wrapped 1", "wrapped 2"];
     assert_eq!(messages, expected.map(|message| json!({"message": message})));
     server.stop().await;
 }
@@ -54,7 +55,12 @@ async fn a_log_keeps_every_field() {
     assert_eq!(rows, [expected]);
 
     // Unix times by magnitude: s, ms, µs, ns are the same instant.
-    for (unit, timestamp) in [("s", 1_772_362_800_i64), ("ms", 1_772_362_800_000), ("us", 1_772_362_800_000_000), ("ns", 1_772_362_800_000_000_000)] {
+    for (unit, timestamp) in [
+        ("s", 1_772_362_800_i64),
+        ("ms", 1_772_362_800_000),
+        ("us", 1_772_362_800_000_000),
+        ("ns", 1_772_362_800_000_000_000),
+    ] {
         server.accepted("/logs", json!({"message": "unix", "service": unit, "timestamp": timestamp}).to_string()).await;
     }
     let instants = server.sql("SELECT DISTINCT CAST(timestamp AS BIGINT) AS us FROM logs WHERE message = 'unix'").await;
@@ -72,9 +78,19 @@ async fn a_log_keeps_every_field() {
 async fn metrics_in_every_json_form_are_there_at_once() {
     let site = Site::new();
     let server = site.start().await;
-    server.accepted("/metrics", r#"{"name": "one", "value": 1.5, "type": "gauge", "labels": {"zone": "b", "job": "api"}}"#).await;
+    server
+        .accepted(
+            "/metrics",
+            r#"{"name": "one", "value": 1.5, "type": "gauge", "labels": {"zone": "b", "job": "api"}}"#,
+        )
+        .await;
     server.accepted("/metrics", r#"[{"name": "two", "value": 2}, {"name": "two", "value": 3}]"#).await;
-    server.accepted("/metrics", r#"{"metrics": [{"name": "three", "value": -0.25, "type": "counter", "timestamp": 1772362800}]}"#).await;
+    server
+        .accepted(
+            "/metrics",
+            r#"{"metrics": [{"name": "three", "value": -0.25, "type": "counter", "timestamp": 1772362800}]}"#,
+        )
+        .await;
     let ndjson = "{\"name\": \"four\", \"value\": 4e3}\n{\"name\": \"five\", \"value\": 5}\n";
     let request = server.request("/metrics").header("content-type", "application/x-ndjson").body(ndjson);
     assert_eq!(server.send(request).await.status, 200);
@@ -96,7 +112,8 @@ async fn metrics_in_every_json_form_are_there_at_once() {
 
 /// A NULL may be written or left out.
 fn without_nulls(rows: &[Value]) -> Vec<Value> {
-    let kept = |row: &Value| row.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let kept =
+        |row: &Value| row.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
     rows.iter().map(|row| Value::Object(kept(row))).collect()
 }
 
@@ -127,10 +144,12 @@ async fn everything_is_there_after_a_restart() {
     let site = Site::new();
     for round in 1..=3 {
         let server = site.start().await;
-        let rows: Vec<_> = (0..40).map(|i| json!({"message": format!("round {round}"), "host": format!("h{i}")})).collect();
+        let rows: Vec<_> =
+            (0..40).map(|i| json!({"message": format!("round {round}"), "host": format!("h{i}")})).collect();
         server.accepted("/logs", json!(rows).to_string()).await;
         let counts = server.sql("SELECT message, count(*) AS rows FROM logs GROUP BY message ORDER BY message").await;
-        let expected: Vec<_> = (1..=round).map(|round| json!({"message": format!("round {round}"), "rows": 40})).collect();
+        let expected: Vec<_> =
+            (1..=round).map(|round| json!({"message": format!("round {round}"), "rows": 40})).collect();
         assert_eq!(counts, expected);
         server.stop().await;
         site.verify().await;
@@ -231,10 +250,14 @@ async fn a_rollup_fills_a_rule_fires_and_a_restart_goes_on() {
     // A subscriber that comes back names the last event it saw, and gets what follows.
     let mut resumed = EventStream::open(&server, "/api/v1/alerts/stream", Some(&transitions[0].0)).await;
     let next = resumed.next().await;
-    assert_eq!((next.id.as_str(), serde_json::from_str::<Value>(&next.data).unwrap()), (transitions[1].0.as_str(), transitions[1].1.clone()));
+    assert_eq!(
+        (next.id.as_str(), serde_json::from_str::<Value>(&next.data).unwrap()),
+        (transitions[1].0.as_str(), transitions[1].1.clone())
+    );
 
     // The rollup's table, against the same SQL over the stored rows.
-    let rollup = "SELECT CAST(window_start AS BIGINT) / 1000000 AS at, service, requests, errors FROM errors_10s ORDER BY 1";
+    let rollup =
+        "SELECT CAST(window_start AS BIGINT) / 1000000 AS at, service, requests, errors FROM errors_10s ORDER BY 1";
     let expected: Vec<_> = [0, 7, 8, 0]
         .into_iter()
         .enumerate()
@@ -296,7 +319,11 @@ async fn with_no_configuration_there_is_something_to_query() {
     }
     let metrics = server.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"), "{:?}", metrics.headers);
-    assert!(metrics.text.lines().any(|line| line.starts_with("highwater_") && !line.ends_with(" 0")), "{}", metrics.text);
+    assert!(
+        metrics.text.lines().any(|line| line.starts_with("highwater_") && !line.ends_with(" 0")),
+        "{}",
+        metrics.text
+    );
     for line in metrics.text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let (_, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("not Prometheus text: {line}"));
         assert!(value.parse::<f64>().is_ok(), "not a number: {line}");

@@ -71,7 +71,8 @@ async fn the_server_killed_under_load_keeps_exactly_what_it_acknowledged() {
     assert!(progress.retries.load(Ordering::Relaxed) > 0, "no request was cut off: the kills missed the load");
 
     let rows = rows as i64;
-    let twice = server.sql("SELECT request_id, count(*) AS times FROM logs GROUP BY 1 HAVING count(*) > 1 LIMIT 5").await;
+    let twice =
+        server.sql("SELECT request_id, count(*) AS times FROM logs GROUP BY 1 HAVING count(*) > 1 LIMIT 5").await;
     assert!(twice.is_empty(), "stored more than once: {twice:?}");
     assert_eq!(server.number("SELECT count(*) FROM logs").await, rows);
     assert_eq!(server.number("SELECT count(DISTINCT request_id) FROM logs").await, rows);
@@ -146,7 +147,10 @@ async fn the_agent_spools_while_the_server_is_down() {
     // A fixed port, so that the agent finds the server again.
     let address = server.url("");
     let port = address.rsplit(':').next().unwrap().to_owned();
-    let agent = Agent::spawn(site.path(), &["logs", "--service", "app", "--file", file.to_str().unwrap(), "--server", &address]);
+    let agent = Agent::spawn(
+        site.path(),
+        &["logs", "--service", "app", "--file", file.to_str().unwrap(), "--server", &address],
+    );
     append_lines(&file, 0, 1000);
     server.until("SELECT count(*) FROM logs WHERE service = 'app'", 1000).await;
     server.kill().await;

@@ -35,7 +35,13 @@ const SAMPLES: [Sample; 5] = [
         levels: &[(" INFO dfs.", "INFO"), (" WARN dfs.", "WARNING")],
     },
     Sample { name: "Linux", year: Some("2005"), from: "2005-06-14T15:16:01Z", to: "2005-07-27T14:42:00Z", levels: &[] },
-    Sample { name: "OpenSSH", year: Some("2017"), from: "2017-12-10T06:55:46Z", to: "2017-12-10T11:04:45Z", levels: &[] },
+    Sample {
+        name: "OpenSSH",
+        year: Some("2017"),
+        from: "2017-12-10T06:55:46Z",
+        to: "2017-12-10T11:04:45Z",
+        levels: &[],
+    },
     Sample {
         name: "Zookeeper",
         year: None,

@@ -3,7 +3,7 @@
 //!
 //! A test that needs something this machine lacks (DuckDB, the loghub files, the right to mount) prints `SKIPPED: ...`
 //! on stderr, past the test runner's capture, and passes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod support;
 

@@ -76,7 +76,13 @@ impl Load {
     }
 
     /// Sends once. False where it has to be sent again: no connection, no answer, or the server said later.
-    async fn acknowledged(&self, client: &reqwest::Client, address: &watch::Receiver<String>, key: &str, body: &str) -> bool {
+    async fn acknowledged(
+        &self,
+        client: &reqwest::Client,
+        address: &watch::Receiver<String>,
+        key: &str,
+        body: &str,
+    ) -> bool {
         let url = format!("{}/logs", address.borrow().as_str());
         let request = client.post(url).header("content-type", "application/x-ndjson").header("idempotency-key", key);
         let Ok(response) = request.body(body.to_owned()).send().await else { return false };

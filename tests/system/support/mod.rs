@@ -2,6 +2,7 @@
 //! ways to ask and to wait.
 
 mod agent;
+pub mod bombs;
 mod command;
 mod duckdb;
 mod load;
