@@ -15,7 +15,8 @@ FROM debian:bookworm-slim
 # curl: the health check. ca-certificates: talking to object stores and webhooks over TLS.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin highwater \
+    && groupadd --gid 10001 highwater \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin highwater \
     && install -d -o highwater -g highwater /data
 COPY --from=build /usr/local/bin/highwater /usr/local/bin/highwater
 # By number, so that an orchestrator can see that it is not root.
