@@ -1,0 +1,330 @@
+//! All files of an agent: discovery, rotation, reading in turn, spooling.
+//!
+//! A file is known by (device, inode), not by its name. When its name comes to lead to another file, that one waits until the first has
+//! been read to its end. A file without a name is kept open and read until it has been silent for a while, for its writer may not know yet.
+//! After a restart a file that was renamed meanwhile is looked for in its directory and finished first.
+//!
+//! [`Follower::step`] is synchronous and takes the time, so that tests drive it through minutes in microseconds.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::options::{LogsOptions, StartAt};
+use super::patterns::{FoundFile, Patterns};
+use super::tailed::{Read, TailedFile, is_compressed, resume};
+use crate::agents::AgentError;
+use crate::agents::report::Counters;
+use crate::agents::shipping::{Draft, FileId, Position, Spool};
+
+const BUFFER_SIZE_BYTES: usize = 128 << 10;
+/// How much of one file is read before it is the next one's turn.
+const TURN_SIZE_BYTES: usize = 1 << 20;
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There may be more at once.
+    Busy,
+    /// Nothing to do before some time has passed.
+    Idle,
+    /// There is more, but the spool has enough for now.
+    Full,
+    /// Everything has been read and spooled, and nothing more will come.
+    Ended,
+}
+
+/// See the module's documentation.
+pub(crate) struct Follower {
+    options: Arc<LogsOptions>,
+    patterns: Patterns,
+    start: StartAt,
+    follow: bool,
+    spool: Arc<Spool>,
+    counters: Arc<Counters>,
+    files: Vec<TailedFile>,
+    /// Positions of files that are not open.
+    known: HashMap<FileId, Position>,
+    /// Files that are left alone, so that each is mentioned once.
+    ignored: HashSet<FileId>,
+    unreadable: HashSet<FileId>,
+    discovered_ms: Option<i64>,
+    buffer: Vec<u8>,
+}
+
+impl Follower {
+    /// A follower of `patterns` that goes on where the spool says.
+    pub(crate) fn new(
+        options: Arc<LogsOptions>,
+        patterns: &[String],
+        start: StartAt,
+        follow: bool,
+        spool: Arc<Spool>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, AgentError> {
+        let patterns = Patterns::new(patterns, &options.shipping.state_dir)?;
+        for path in patterns.missing() {
+            if !follow {
+                return Err(AgentError::NoSuchFile { path });
+            }
+            tracing::warn!(path = %path.display(), "no such file yet; waiting for it");
+        }
+        let known = spool.positions().into_iter().map(|position| (position.file, position)).collect();
+        Ok(Self {
+            options,
+            patterns,
+            start,
+            follow,
+            spool,
+            counters,
+            files: Vec::new(),
+            known,
+            ignored: HashSet::new(),
+            unreadable: HashSet::new(),
+            discovered_ms: None,
+            buffer: vec![0; BUFFER_SIZE_BYTES],
+        })
+    }
+
+    /// Looks for files where that is due, reads what is new, spools what is ready. After an error the step can be repeated.
+    pub(crate) fn step(&mut self, now_ms: i64) -> Result<Progress, AgentError> {
+        self.discover_if_due(now_ms)?;
+        let mut has_more = false;
+        let mut failure = None;
+        for at in 0..self.files.len() {
+            match self.turn(at, now_ms) {
+                Ok(more) => has_more |= more,
+                // One bad file must not keep the others from being read.
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        self.close_gone(now_ms)?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        Ok(match has_more {
+            _ if !self.follow && self.files.iter().all(|file| file.at_end) => Progress::Ended,
+            true if self.spool.wants_more() => Progress::Busy,
+            true => Progress::Full,
+            false => Progress::Idle,
+        })
+    }
+
+    /// Closes and spools all events. A last line without newline waits in its file for the next run.
+    pub(crate) fn finish(&mut self, now_ms: i64) -> Result<(), AgentError> {
+        for file in &mut self.files {
+            file.feed.finish(false, now_ms);
+            spool_closed(file, &self.spool)?;
+        }
+        Ok(())
+    }
+
+    /// One file's turn. True where it has more.
+    fn turn(&mut self, at: usize, now_ms: i64) -> Result<bool, AgentError> {
+        let blocked = self.files[at].after.is_some_and(|before| self.is_being_finished(before));
+        let file = &mut self.files[at];
+        let mut taken = 0;
+        let mut has_more = !blocked;
+        spool_closed(file, &self.spool)?;
+        while !blocked && taken < TURN_SIZE_BYTES && self.spool.wants_more() {
+            match file.read(&mut self.buffer, now_ms)? {
+                Read::Bytes(count) => taken += count,
+                Read::Truncated => {
+                    self.counters.files_truncated(1);
+                    tracing::info!(path = %file.path.display(), "the file was truncated: reading it from its beginning");
+                }
+                Read::End => {
+                    has_more = false;
+                    if !self.follow {
+                        file.feed.finish(true, now_ms);
+                    }
+                }
+            }
+            spool_closed(file, &self.spool)?;
+            if !has_more {
+                break;
+            }
+        }
+        file.feed.tick(now_ms);
+        spool_closed(file, &self.spool)?;
+        Ok(has_more)
+    }
+
+    /// Whether a file that has lost its name still has bytes that were not read.
+    fn is_being_finished(&self, id: FileId) -> bool {
+        self.files.iter().any(|file| file.id == id && !file.at_end)
+    }
+
+    fn discover_if_due(&mut self, now_ms: i64) -> Result<(), AgentError> {
+        let every_ms = self.options.discover_every.as_millis() as i64;
+        match self.discovered_ms {
+            Some(last_ms) if !self.follow || (last_ms..last_ms.saturating_add(every_ms)).contains(&now_ms) => Ok(()),
+            _ => {
+                let first = self.discovered_ms.is_none();
+                self.discover(first, now_ms)?;
+                self.discovered_ms = Some(now_ms);
+                Ok(())
+            }
+        }
+    }
+
+    fn discover(&mut self, first: bool, now_ms: i64) -> Result<(), AgentError> {
+        let found = self.patterns.find();
+        if first {
+            self.find_renamed(&found, now_ms)?;
+        }
+        // Which open file had each name before names are brought up to date.
+        let before: HashMap<PathBuf, FileId> =
+            self.files.iter().map(|file| (file.path.clone(), file.id)).chain(self.renamed_at_start()).collect();
+        for file in &mut self.files {
+            match found.iter().find(|found| found.id == file.id) {
+                Some(found) => {
+                    if file.path != found.path {
+                        tracing::info!(from = %file.path.display(), to = %found.path.display(), "the file was renamed");
+                        self.counters.files_rotated(1);
+                        file.at_end = false;
+                    }
+                    file.path.clone_from(&found.path);
+                    file.gone_since_ms = None;
+                }
+                None if file.gone_since_ms.is_none() => {
+                    tracing::info!(path = %file.path.display(), "the file was renamed or removed: reading it to its end");
+                    self.counters.files_rotated(1);
+                    file.gone_since_ms = Some(now_ms);
+                    file.at_end = false;
+                }
+                None => {}
+            }
+        }
+        for found in found {
+            if self.files.iter().any(|file| file.id == found.id) || self.ignored.contains(&found.id) {
+                continue;
+            }
+            match self.open(&found, first, now_ms) {
+                Ok(Some(mut file)) => {
+                    file.after = before.get(&found.path).copied().filter(|id| *id != file.id);
+                    self.files.push(file);
+                }
+                Ok(None) => {
+                    self.ignored.insert(found.id);
+                }
+                // It may be gone again, or become readable.
+                Err(error) if self.follow => {
+                    if self.unreadable.insert(found.id) {
+                        tracing::warn!("{error}; trying again");
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, found: &FoundFile, first: bool, now_ms: i64) -> Result<Option<TailedFile>, AgentError> {
+        let path = &found.path;
+        if is_compressed(path).map_err(AgentError::io("look into", path))? {
+            tracing::warn!(path = %path.display(), "the file is compressed: left alone");
+            return Ok(None);
+        }
+        let offset = match self.known.get(&found.id) {
+            Some(position) => match resume(path, position)? {
+                Some(offset) => offset,
+                None => {
+                    tracing::info!(path = %path.display(), "not the content it was: reading it from its beginning");
+                    self.counters.files_truncated(1);
+                    0
+                }
+            },
+            None if first && self.start == StartAt::End => {
+                fs::metadata(path).map_err(AgentError::io("look at", path))?.len()
+            }
+            None => 0,
+        };
+        let lane = path.display().to_string();
+        let file = TailedFile::open(path, &lane, offset, &self.options, Arc::clone(&self.counters), now_ms)?;
+        if self.known.remove(&found.id).is_none() && offset > 0 {
+            // Where reading starts at the end, that must hold for the next run too.
+            self.spool.note(&file.origin().position(offset))?;
+        }
+        tracing::info!(path = %path.display(), offset, "reading");
+        Ok(Some(file))
+    }
+
+    /// Files that were renamed while no agent ran, with bytes left. They are opened as files that have lost their name. Positions of files
+    /// that have been deleted are forgotten.
+    fn find_renamed(&mut self, found: &[FoundFile], now_ms: i64) -> Result<(), AgentError> {
+        let mut deleted = Vec::new();
+        let missing = self.known.values().filter(|position| !found.iter().any(|found| found.id == position.file));
+        let missing: Vec<Position> = missing.cloned().collect();
+        for position in missing {
+            let path = Path::new(&position.path);
+            let Some(neighbours) = neighbours(path) else { continue };
+            let Some(now_at) = neighbours.into_iter().find(|found| found.id == position.file) else {
+                deleted.push(position.file);
+                continue;
+            };
+            if !self.patterns.covers(path) || resume(&now_at.path, &position)?.is_none() {
+                continue;
+            }
+            tracing::info!(from = %path.display(), to = %now_at.path.display(), "the file was renamed while no agent ran: finishing it");
+            let counters = Arc::clone(&self.counters);
+            let mut file =
+                TailedFile::open(&now_at.path, &position.path, position.offset, &self.options, counters, now_ms)?;
+            file.gone_since_ms = Some(now_ms);
+            self.counters.files_rotated(1);
+            self.files.push(file);
+        }
+        for file in self.files.iter().map(|file| file.id).chain(deleted.iter().copied()) {
+            self.known.remove(&file);
+        }
+        self.spool.forget(&deleted)
+    }
+
+    /// The names that files found by [`Self::find_renamed`] had.
+    fn renamed_at_start(&self) -> impl Iterator<Item = (PathBuf, FileId)> + '_ {
+        let without_name = self.files.iter().filter(|file| file.gone_since_ms.is_some());
+        without_name.map(|file| (PathBuf::from(&*file.lane), file.id))
+    }
+
+    /// Closes files without a name that have been read to their end and stay silent.
+    fn close_gone(&mut self, now_ms: i64) -> Result<(), AgentError> {
+        let wait_ms = self.options.rotated_wait.as_millis() as i64;
+        let spool = &self.spool;
+        let mut at = 0;
+        while let Some(file) = self.files.get_mut(at) {
+            let is_over = self.follow && file.gone_since_ms.is_some() && file.at_end && file.is_silent(wait_ms, now_ms);
+            if !is_over {
+                at += 1;
+                continue;
+            }
+            file.feed.finish(true, now_ms);
+            spool_closed(file, spool)?;
+            tracing::info!(path = %file.path.display(), "closing the file that was renamed or removed");
+            let file = self.files.remove(at);
+            self.known.insert(file.id, file.origin().position(file.feed.offset()));
+        }
+        Ok(())
+    }
+}
+
+/// Makes the closed batches of a file durable, with the positions behind them.
+fn spool_closed(file: &mut TailedFile, spool: &Spool) -> Result<(), AgentError> {
+    let (lane, origin) = (Arc::clone(&file.lane), file.origin());
+    file.feed.drain_closed(|batch| {
+        spool.push(Draft { lane: &lane, rows: batch.rows, body: &batch.body, position: Some(origin.position(batch.end)) })
+    })
+}
+
+/// The regular files in the directory of `path`; `None` where it cannot be listed (an unmounted disk, say).
+fn neighbours(path: &Path) -> Option<Vec<FoundFile>> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).ok()?.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_file() {
+            files.push(FoundFile { path: entry.path(), id: FileId::of(&metadata) });
+        }
+    }
+    Some(files)
+}

@@ -1,0 +1,326 @@
+//! Delivery: takes batches from the spool and posts them until the server has answered for each.
+//!
+//! Up to `in_flight` requests run at a time, one per lane. A failed one is tried again after an exponentially growing, jittered delay
+//! (or what `Retry-After` asks for). All requests go through one circuit breaker: where the server fails often, it is left alone for
+//! a while and then asked with single trial requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use recloser::{AsyncRecloser, Error as BreakerError, Recloser};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::batch_file;
+use super::door::{Answer, Door, Later};
+use super::options::{RetryOptions, ShippingOptions};
+use super::refused::RefusedRow;
+use super::spool::{Claimed, Spool};
+use crate::agents::report::Counters;
+use crate::agents::{AgentError, Report};
+
+/// A running delivery. Dropping it stops it; nothing is lost by that.
+pub(crate) struct Delivery {
+    task: JoinHandle<Result<(), AgentError>>,
+    drain: watch::Sender<Option<Drain>>,
+    last_failure: Arc<Mutex<Option<String>>>,
+}
+
+/// How long a delivery may go on once nothing more will be pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Until nothing was delivered for this long.
+    WhileItMoves(Duration),
+    /// This long altogether.
+    Within(Duration),
+}
+
+/// Everything one request needs.
+struct Courier {
+    door: Door,
+    spool: Arc<Spool>,
+    breaker: AsyncRecloser,
+    retry: RetryOptions,
+    jitter_seed: u64,
+    counters: Arc<Counters>,
+    last_failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Delivery {
+    /// Starts delivering what is in the spool, and what comes, to `path` of the server.
+    pub(crate) fn start(
+        options: &ShippingOptions,
+        path: &str,
+        spool: Arc<Spool>,
+        counters: Arc<Counters>,
+        jitter_seed: u64,
+    ) -> Result<Self, AgentError> {
+        let breaker = Recloser::custom()
+            .closed_len(options.retry.breaker_requests)
+            .half_open_len(1)
+            .open_wait(options.retry.breaker_wait)
+            .build();
+        let last_failure = Arc::new(Mutex::new(None));
+        let courier = Arc::new(Courier {
+            door: Door::new(options, path)?,
+            spool,
+            breaker: breaker.into(),
+            retry: options.retry,
+            jitter_seed,
+            counters,
+            last_failure: Arc::clone(&last_failure),
+        });
+        let (drain, draining) = watch::channel(None);
+        let task = tokio::spawn(deliver_all(courier, options.in_flight, draining));
+        Ok(Self { task, drain, last_failure })
+    }
+
+    /// After the end of the input: delivers what is left. An error where the spool is not empty afterwards.
+    pub(crate) async fn drain_all(
+        self,
+        limit: Drain,
+        spool: &Spool,
+        shutdown: &CancellationToken,
+    ) -> Result<Report, AgentError> {
+        let last_failure = Arc::clone(&self.last_failure);
+        let stopped = tokio::select! {
+            drained = self.drain(limit) => { drained?; "no answer in time" }
+            () = shutdown.cancelled() => "stopped before the server had answered",
+        };
+        let report = spool.report();
+        if report.rows_spooled == 0 {
+            return Ok(report);
+        }
+        let reason = last_failure.lock().clone().unwrap_or_else(|| stopped.to_owned());
+        Err(AgentError::Undelivered {
+            rows: report.rows_spooled,
+            batches: spool.len() as u64,
+            directory: spool.directory().to_path_buf(),
+            reason,
+        })
+    }
+
+    /// After a request to stop: delivers what is left within the limit. What then remains goes out in the next run.
+    pub(crate) async fn drain_some(self, limit: Drain, spool: &Spool) -> Result<Report, AgentError> {
+        self.drain(limit).await?;
+        let report = spool.report();
+        if report.rows_spooled > 0 {
+            tracing::warn!(
+                rows = report.rows_spooled, spool = %spool.directory().display(),
+                "stopping with undelivered rows; they go out when the agent runs again"
+            );
+        }
+        Ok(report)
+    }
+
+    async fn drain(mut self, limit: Drain) -> Result<(), AgentError> {
+        self.drain.send_replace(Some(limit));
+        match (&mut self.task).await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Ok(()),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn deliver_all(
+    courier: Arc<Courier>,
+    in_flight: usize,
+    mut draining: watch::Receiver<Option<Drain>>,
+) -> Result<(), AgentError> {
+    let mut requests: JoinSet<Claimed> = JoinSet::new();
+    let limit = loop {
+        fill(&courier, &mut requests, in_flight);
+        tokio::select! {
+            Some(done) = requests.join_next() => settle(&courier, done, &mut requests).await?,
+            () = courier.spool.pushed() => {}
+            changed = draining.changed() => match (changed, *draining.borrow()) {
+                (Ok(()), Some(limit)) => break limit,
+                (Ok(()), None) => {}
+                // The owner is gone without a word: stop, the spool keeps everything.
+                (Err(_), _) => return Ok(()),
+            },
+        }
+    };
+    let rest = async {
+        loop {
+            fill(&courier, &mut requests, in_flight);
+            let next = requests.join_next();
+            let done = match limit {
+                Drain::WhileItMoves(quiet) => tokio::time::timeout(quiet, next).await.ok().flatten(),
+                Drain::Within(_) => next.await,
+            };
+            let Some(done) = done else { return Ok(()) };
+            settle(&courier, done, &mut requests).await?;
+        }
+    };
+    match limit {
+        Drain::Within(total) => tokio::time::timeout(total, rest).await.unwrap_or(Ok(())),
+        Drain::WhileItMoves(_) => rest.await,
+    }
+}
+
+fn fill(courier: &Arc<Courier>, requests: &mut JoinSet<Claimed>, in_flight: usize) {
+    while requests.len() < in_flight {
+        let Some(claimed) = courier.spool.claim() else { return };
+        let courier = Arc::clone(courier);
+        requests.spawn(async move { courier.deliver(claimed).await });
+    }
+}
+
+/// Settles a finished batch together with all others that have finished meanwhile: one checkpoint for all.
+async fn settle(
+    courier: &Arc<Courier>,
+    first: Result<Claimed, tokio::task::JoinError>,
+    requests: &mut JoinSet<Claimed>,
+) -> Result<(), AgentError> {
+    let mut done = Vec::new();
+    let mut next = Some(first);
+    while let Some(finished) = next {
+        match finished {
+            Ok(claimed) => done.push(claimed),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => {}
+        }
+        next = requests.try_join_next();
+    }
+    // A full disk may keep the checkpoint from being written. The rows are safe, so try again until it goes.
+    let mut delays = courier.delays(0);
+    loop {
+        let spool = Arc::clone(&courier.spool);
+        let batches = done.clone();
+        match off_thread(move || spool.settle(&batches)).await {
+            Err(error) if error.is_retryable() => {
+                tracing::error!("cannot note what was delivered, trying again: {error}");
+                tokio::time::sleep(delays.next().unwrap_or(courier.retry.max_delay)).await;
+            }
+            settled => return settled,
+        }
+    }
+}
+
+impl Courier {
+    /// Returns once the server has answered for the batch: taken or refused for good.
+    async fn deliver(&self, claimed: Claimed) -> Claimed {
+        let mut delays = self.delays(claimed.number);
+        loop {
+            match self.attempt(&claimed).await {
+                Ok(Some(answer)) => {
+                    self.note(&claimed, answer).await;
+                    return claimed;
+                }
+                Ok(None) => return claimed,
+                Err(later) => {
+                    let delay = delays.next().unwrap_or(self.retry.max_delay);
+                    let delay = later.and_then(|later| later.wait).map_or(delay, |asked| asked.max(delay));
+                    tokio::time::sleep(delay).await;
+                }
+            }
+        }
+    }
+
+    /// One attempt. `Ok(None)`: the batch turned out to be unreadable and was set aside. `Err(None)`: the breaker is open.
+    async fn attempt(&self, claimed: &Claimed) -> Result<Option<Answer>, Option<Later>> {
+        let path = claimed.path.clone();
+        let bytes = match off_thread(move || std::fs::read(&path).map_err(AgentError::io("read", &path))).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!("cannot read a spooled batch, trying again: {error}");
+                return Err(None);
+            }
+        };
+        let body = match batch_file::decode(&bytes) {
+            Ok((_, body)) => Bytes::copy_from_slice(body),
+            Err(damage) => {
+                tracing::error!(path = %claimed.path.display(), rows = claimed.rows, "a spooled batch is damaged ({damage})");
+                self.counters.batches_damaged(1);
+                self.counters.rows_dropped(claimed.rows);
+                if let Err(error) = self.spool.refused().keep_damaged(&claimed.path) {
+                    tracing::error!("a damaged batch could not be set aside: {error}");
+                }
+                return Ok(None);
+            }
+        };
+        let sent = self.breaker.call_with(
+            |later: &Later| later.away,
+            async {
+                self.counters.requests(1);
+                self.door.post(&claimed.key, body).await
+            },
+        );
+        match sent.await {
+            Ok(answer) => {
+                self.spool.set_healthy(true);
+                *self.last_failure.lock() = None;
+                Ok(Some(answer))
+            }
+            Err(BreakerError::Rejected) => Err(None),
+            Err(BreakerError::Inner(later)) => {
+                self.counters.requests_failed(1);
+                self.spool.set_healthy(!later.away);
+                tracing::warn!(rows = claimed.rows, "not delivered, will be sent again: {later}");
+                *self.last_failure.lock() = Some(later.reason.clone());
+                Err(Some(later))
+            }
+        }
+    }
+
+    async fn note(&self, claimed: &Claimed, answer: Answer) {
+        let (reason, refused) = match answer {
+            Answer::Taken { refused } if refused.is_empty() => return self.counters.rows_shipped(claimed.rows),
+            Answer::Taken { refused } => (String::new(), refused),
+            Answer::Refused { reason } => {
+                let rows = usize::try_from(claimed.rows).unwrap_or(usize::MAX);
+                (reason.clone(), (0..rows).map(|index| RefusedRow { index, reason: reason.clone() }).collect())
+            }
+        };
+        let count = (refused.len() as u64).min(claimed.rows);
+        self.counters.rows_shipped(claimed.rows - count);
+        self.counters.rows_refused(count);
+        let first = refused.first().map(|row| row.reason.clone()).unwrap_or(reason);
+        tracing::error!(lane = %claimed.lane, rows = count, "the server refused rows, they are kept in refused/: {first}");
+        let (spool, key, path) = (Arc::clone(&self.spool), claimed.key.clone(), claimed.path.clone());
+        let kept = off_thread(move || {
+            let bytes = std::fs::read(&path).map_err(AgentError::io("read", &path))?;
+            let (_, body) = batch_file::decode(&bytes)
+                .map_err(|damage| AgentError::State { path: path.clone(), reason: damage.to_string() })?;
+            let body = zstd::decode_all(body).map_err(AgentError::io("decompress", &path))?;
+            spool.refused().keep(&key, &body, &refused)
+        });
+        if let Err(error) = kept.await {
+            tracing::error!("refused rows could not be kept: {error}");
+        }
+    }
+
+    /// The delays between attempts, without end.
+    fn delays(&self, salt: u64) -> impl Iterator<Item = Duration> + use<> {
+        ExponentialBuilder::new()
+            .with_jitter()
+            .with_jitter_seed(self.jitter_seed ^ salt)
+            .with_min_delay(self.retry.min_delay)
+            .with_max_delay(self.retry.max_delay)
+            .without_max_times()
+            .build()
+    }
+}
+
+/// Runs file work where it may block.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, AgentError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(AgentError::io("run a task for", std::path::Path::new("the agent"))(std::io::Error::other(error))),
+    }
+}
