@@ -21,3 +21,9 @@ pub mod shipping;
 
 pub use error::AgentError;
 pub use report::Report;
+pub use shipping::{ShippingOptions, WhenFull, default_state_dir};
+
+/// This host's name, `localhost` where it has none.
+pub fn host_name() -> String {
+    sysinfo::System::host_name().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}

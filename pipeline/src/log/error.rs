@@ -55,7 +55,9 @@ impl LogError {
 impl From<BrokerError> for LogError {
     fn from(error: BrokerError) -> Self {
         match error {
-            BrokerError::UnknownTopicOrPartition { topic, partition } => Self::UnknownTopicOrPartition { topic, partition },
+            BrokerError::UnknownTopicOrPartition { topic, partition } => {
+                Self::UnknownTopicOrPartition { topic, partition }
+            }
             BrokerError::OffsetOutOfRange { topic, partition, offset, log_start, high_watermark } => {
                 Self::OffsetOutOfRange { topic, partition, offset, log_start, high_watermark }
             }

@@ -180,7 +180,14 @@ mod tests {
 
     #[test]
     fn what_the_server_would_refuse_or_misread_is_text() {
-        for line in [r#"{"message":"#, r#"{"message":5}"#, "{}", r#"{"message":"a","logs":[]}"#, "{brace} text", r#"{"message":"a"} b"#] {
+        for line in [
+            r#"{"message":"#,
+            r#"{"message":5}"#,
+            "{}",
+            r#"{"message":"a","logs":[]}"#,
+            "{brace} text",
+            r#"{"message":"a"} b"#,
+        ] {
             assert_eq!(object(line), None, "{line}");
         }
     }

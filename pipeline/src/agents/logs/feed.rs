@@ -132,7 +132,10 @@ impl Feed {
     }
 
     /// Hands the closed batches to `spool`, oldest first. At an error the batch and those behind it stay.
-    pub(crate) fn drain_closed(&mut self, mut spool: impl FnMut(&Batch) -> Result<(), AgentError>) -> Result<(), AgentError> {
+    pub(crate) fn drain_closed(
+        &mut self,
+        mut spool: impl FnMut(&Batch) -> Result<(), AgentError>,
+    ) -> Result<(), AgentError> {
         let closed = &mut self.rows.collector.closed;
         while let Some(batch) = closed.front() {
             spool(batch)?;

@@ -312,7 +312,12 @@ impl Follower {
 fn spool_closed(file: &mut TailedFile, spool: &Spool) -> Result<(), AgentError> {
     let (lane, origin) = (Arc::clone(&file.lane), file.origin());
     file.feed.drain_closed(|batch| {
-        spool.push(Draft { lane: &lane, rows: batch.rows, body: &batch.body, position: Some(origin.position(batch.end)) })
+        spool.push(Draft {
+            lane: &lane,
+            rows: batch.rows,
+            body: &batch.body,
+            position: Some(origin.position(batch.end)),
+        })
     })
 }
 

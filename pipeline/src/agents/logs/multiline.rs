@@ -44,10 +44,8 @@ impl Joiner {
             Multiline::Off => (Rule::Off, MultilineLimits::default()),
             Multiline::Traces(limits) => (Rule::Traces, *limits),
             Multiline::Start(pattern, limits) => {
-                let regex = Regex::new(pattern).map_err(|error| AgentError::Option {
-                    option: "--multiline-start",
-                    reason: error.to_string(),
-                })?;
+                let regex = Regex::new(pattern)
+                    .map_err(|error| AgentError::Option { option: "--multiline-start", reason: error.to_string() })?;
                 (Rule::Start(regex), *limits)
             }
         };
@@ -109,7 +107,8 @@ impl Joiner {
                 let indented = line.starts_with([' ', '\t']);
                 // The line that ends a Python traceback names the exception and is not indented.
                 let ends_traceback = self.in_traceback && !indented;
-                self.in_traceback = line.starts_with("Traceback (most recent call last)") || (self.in_traceback && indented);
+                self.in_traceback =
+                    line.starts_with("Traceback (most recent call last)") || (self.in_traceback && indented);
                 indented || ends_traceback || self.in_traceback || is_trace_line(line)
             }
         }
@@ -154,7 +153,15 @@ mod tests {
         let events = join(
             &Multiline::Traces(MultilineLimits::default()),
             1000,
-            &["ERROR boom", "a.b.IoError: y", "\tat a.b(C.java:1)", "Caused by: z", "at q", "... 3 more", "INFO a.b: next"],
+            &[
+                "ERROR boom",
+                "a.b.IoError: y",
+                "\tat a.b(C.java:1)",
+                "Caused by: z",
+                "at q",
+                "... 3 more",
+                "INFO a.b: next",
+            ],
         );
         assert_eq!(
             events,

@@ -101,8 +101,6 @@ impl StdinSource {
 
     fn spool_closed(&mut self) -> Result<(), AgentError> {
         let Self { feed, spool, .. } = self;
-        feed.drain_closed(|batch| {
-            spool.push(Draft { lane: LANE, rows: batch.rows, body: &batch.body, position: None })
-        })
+        feed.drain_closed(|batch| spool.push(Draft { lane: LANE, rows: batch.rows, body: &batch.body, position: None }))
     }
 }

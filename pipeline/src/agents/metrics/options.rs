@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::agents::AgentError;
 use crate::agents::shipping::ShippingOptions;
 
 /// Options of [`super::run`]. [`MetricsOptions::new`] has the defaults.
@@ -40,5 +41,14 @@ impl MetricsOptions {
             interval: Duration::from_secs(10),
             once: false,
         }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), AgentError> {
+        self.shipping.check()?;
+        if self.interval < Duration::from_millis(100) {
+            let reason = "measuring more often than every 100 ms measures the measuring".to_owned();
+            return Err(AgentError::Option { option: "--interval", reason });
+        }
+        Ok(())
     }
 }

@@ -251,13 +251,10 @@ impl Courier {
                 return Ok(None);
             }
         };
-        let sent = self.breaker.call_with(
-            |later: &Later| later.away,
-            async {
-                self.counters.requests(1);
-                self.door.post(&claimed.key, body).await
-            },
-        );
+        let sent = self.breaker.call_with(|later: &Later| later.away, async {
+            self.counters.requests(1);
+            self.door.post(&claimed.key, body).await
+        });
         match sent.await {
             Ok(answer) => {
                 self.spool.set_healthy(true);
@@ -321,6 +318,8 @@ pub(crate) async fn off_thread<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(AgentError::io("run a task for", std::path::Path::new("the agent"))(std::io::Error::other(error))),
+        Err(error) => {
+            Err(AgentError::io("run a task for", std::path::Path::new("the agent"))(std::io::Error::other(error)))
+        }
     }
 }

@@ -70,10 +70,8 @@ impl Door {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         if let Some(key) = &options.api_key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|error| AgentError::Option {
-                option: "--api-key",
-                reason: error.to_string(),
-            })?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+                .map_err(|error| AgentError::Option { option: "--api-key", reason: error.to_string() })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -94,7 +92,11 @@ impl Door {
 
     /// Sends a compressed body under its key.
     pub(crate) async fn post(&self, key: &str, body: Bytes) -> Result<Answer, Later> {
-        let later = |error: reqwest::Error| Later { reason: format!("{}: {}", self.url, cause(&error)), wait: None, away: true };
+        let later = |error: reqwest::Error| Later {
+            reason: format!("{}: {}", self.url, cause(&error)),
+            wait: None,
+            away: true,
+        };
         let sent = self.client.post(&self.url).header("idempotency-key", key).body(body).send().await;
         let response = sent.map_err(later)?;
         let status = response.status();

@@ -7,56 +7,56 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 /// How many bytes of a file's head tell it from another with the same inode number.
-pub const HEAD_SIZE_BYTES: usize = 256;
+pub(crate) const HEAD_SIZE_BYTES: usize = 256;
 
 /// A file as the kernel knows it. A rename keeps it; a new file may be given the number of a deleted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FileId {
+pub(crate) struct FileId {
     /// Device number.
-    pub device: u64,
+    pub(crate) device: u64,
     /// Inode number.
-    pub inode: u64,
+    pub(crate) inode: u64,
 }
 
 impl FileId {
     /// Of a file's metadata.
-    pub fn of(metadata: &std::fs::Metadata) -> Self {
+    pub(crate) fn of(metadata: &std::fs::Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
 /// A place in a file: everything before `offset` is in a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub(crate) struct Position {
     /// The path it was read under (not its identity: it may have been renamed since).
-    pub path: String,
+    pub(crate) path: String,
     /// Which file.
     #[serde(flatten)]
-    pub file: FileId,
+    pub(crate) file: FileId,
     /// The first byte that is in no batch yet: one past the newline of the last line shipped.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// What its first bytes were.
-    pub head: Head,
+    pub(crate) head: Head,
 }
 
 /// The first bytes of a file as a length and a hash (xxh64, seed 0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub(crate) struct Head {
     /// How many bytes, at most [`HEAD_SIZE_BYTES`] and never past the offset.
-    pub size_bytes: usize,
+    pub(crate) size_bytes: usize,
     /// Their hash.
     pub xxh64: u64,
 }
 
 impl Head {
     /// Of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let bytes = bytes.get(..HEAD_SIZE_BYTES).unwrap_or(bytes);
         Self { size_bytes: bytes.len(), xxh64: XxHash64::oneshot(0, bytes) }
     }
 
     /// Whether `file` begins with these bytes.
-    pub fn matches(&self, file: &File) -> std::io::Result<bool> {
+    pub(crate) fn matches(&self, file: &File) -> std::io::Result<bool> {
         let mut bytes = vec![0; self.size_bytes.min(HEAD_SIZE_BYTES)];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => Ok(Self::of(&bytes) == *self),

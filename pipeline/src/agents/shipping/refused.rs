@@ -41,7 +41,8 @@ impl RefusedFolder {
         let mut size_bytes = 0;
         if directory.exists() {
             for entry in fs::read_dir(&directory).map_err(AgentError::io("list", &directory))? {
-                size_bytes += entry.and_then(|entry| entry.metadata()).map_err(AgentError::io("list", &directory))?.len();
+                size_bytes +=
+                    entry.and_then(|entry| entry.metadata()).map_err(AgentError::io("list", &directory))?.len();
             }
         }
         Ok(Self { directory, size_bytes: Mutex::new(size_bytes) })
@@ -53,7 +54,8 @@ impl RefusedFolder {
         let mut out = Vec::new();
         for refused in rows {
             let row = lines.get(refused.index).and_then(|line| serde_json::from_slice::<&RawValue>(line).ok());
-            let kept = serde_json::to_writer(&mut out, &Kept { reason: &refused.reason, row: row.unwrap_or(RawValue::NULL) });
+            let kept =
+                serde_json::to_writer(&mut out, &Kept { reason: &refused.reason, row: row.unwrap_or(RawValue::NULL) });
             kept.map_err(|error| AgentError::State { path: self.directory.clone(), reason: error.to_string() })?;
             out.push(b'\n');
         }

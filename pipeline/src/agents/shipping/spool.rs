@@ -329,7 +329,9 @@ impl Spool {
             let state = self.state.lock();
             let mut must_write = false;
             for number in numbers {
-                let Some(position) = state.batches.get(number).and_then(|entry| entry.position.as_ref()) else { continue };
+                let Some(position) = state.batches.get(number).and_then(|entry| entry.position.as_ref()) else {
+                    continue;
+                };
                 checkpoint.advance(*number, position);
                 must_write |= !state.is_overruled(*number, position.file, numbers);
             }
@@ -341,7 +343,9 @@ impl Spool {
         for number in numbers {
             let path = self.path_of(*number);
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(AgentError::io("remove", &path)(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(AgentError::io("remove", &path)(error));
+                }
                 _ => self.state.lock().remove(*number),
             }
         }

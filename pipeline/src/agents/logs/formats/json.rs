@@ -4,9 +4,9 @@
 //! become columns and all other members attributes, by the server's own rules, which are asked here before shipping. An object the
 //! server would refuse goes as a plain line instead: its text is the message, and nothing is lost.
 
+use crate::data::Refusal;
 use crate::data::json::{Limits, Reader};
 use crate::data::logs::LogRow;
-use crate::data::refusal::Refusal;
 
 /// What an object has and lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,9 @@ pub(super) fn parse<'a>(line: &'a str, context: &Context) -> Option<Found<'a>> {
 fn pair(text: &str) -> Option<(&str, &str, &str)> {
     let text = text.trim_start();
     let (key, rest) = text.split_once('=')?;
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'@')) {
+    if key.is_empty()
+        || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'@'))
+    {
         return None;
     }
     match rest.strip_prefix('"') {

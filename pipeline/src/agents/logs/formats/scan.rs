@@ -194,7 +194,14 @@ impl Time {
 }
 
 /// The instant of a full date, Unix microseconds; without a zone in the one that `context` names.
-pub(super) fn instant(year: i32, month: u32, day: u32, time: Time, zone_s: Option<i32>, context: &Context) -> Option<i64> {
+pub(super) fn instant(
+    year: i32,
+    month: u32,
+    day: u32,
+    time: Time,
+    zone_s: Option<i32>,
+    context: &Context,
+) -> Option<i64> {
     let days = NaiveDate::from_ymd_opt(year, month, day)?.signed_duration_since(NaiveDate::default()).num_days();
     let offset_s = i64::from(zone_s.unwrap_or(context.dates.utc_offset_s));
     Some((days * 86_400 - offset_s) * 1_000_000 + time.micros)
