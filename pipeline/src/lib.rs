@@ -6,5 +6,6 @@ pub mod data;
 pub mod functions;
 pub mod log;
 pub mod runtime;
+pub mod sources;
 pub mod storage;
 pub mod tables;

@@ -1,0 +1,245 @@
+//! The path behind every door: read the entries, append the rows, tell the sender.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::batcher::{Batch, EncodedRecord};
+use super::budget::{Budget, Reservation};
+use super::encoding::Encoding;
+use super::meter::{self, Meter};
+use super::{IdempotencyKey, IngestConfig, IngestError, IngestReport};
+use crate::data::logs::Logs;
+use crate::data::metrics::Metrics;
+use crate::data::signal::Signal;
+use crate::data::{Tenant, content_type};
+use crate::log::{Append, Guard, Log, LogError, Record, TopicConfig};
+
+#[cfg(test)]
+mod tests;
+
+/// Bodies above this size, and compressed ones, are read off the async threads, which they would hold up for too long.
+const INLINE_SIZE_BYTES: usize = 64 << 10;
+
+/// Takes logs and metrics into the log. One per process, shared by all doors.
+pub struct Ingest {
+    log: Arc<dyn Log>,
+    config: IngestConfig,
+    budget: Budget,
+    log_partitions: i32,
+    metric_partitions: i32,
+}
+
+/// One request, its body as it came.
+pub(super) struct Request {
+    pub(super) door: &'static str,
+    pub(super) tenant: Tenant,
+    pub(super) body: Bytes,
+    pub(super) encoding: Encoding,
+    /// The sender declared one entry per line.
+    pub(super) lines: bool,
+    pub(super) key: Option<IdempotencyKey>,
+    /// What the body holds of the budget.
+    pub(super) reservation: Reservation,
+}
+
+/// Signals as the doors know them: where their records go.
+pub(super) trait Route: Signal {
+    /// How many partitions the topic has.
+    fn partitions(ingest: &Ingest) -> i32;
+}
+
+impl Route for Logs {
+    fn partitions(ingest: &Ingest) -> i32 {
+        ingest.log_partitions
+    }
+}
+
+impl Route for Metrics {
+    fn partitions(ingest: &Ingest) -> i32 {
+        ingest.metric_partitions
+    }
+}
+
+impl Ingest {
+    /// Makes sure that the topics `logs` and `metrics` exist (new ones get `topic`) and opens the path to them.
+    ///
+    /// # Errors
+    /// [`IngestError::Config`] for settings that contradict themselves, [`IngestError::Topic`] where a topic cannot be made.
+    pub async fn open(log: Arc<dyn Log>, config: IngestConfig, topic: TopicConfig) -> Result<Self, IngestError> {
+        config.validate()?;
+        meter::describe();
+        let log_partitions = ensure(&*log, Logs::TOPIC, &topic).await?;
+        let metric_partitions = ensure(&*log, Metrics::TOPIC, &topic).await?;
+        let budget = Budget::new(config.max_in_flight_size_bytes);
+        Ok(Self { log, config, budget, log_partitions, metric_partitions })
+    }
+
+    /// Takes logs of this process: JSON in any of the forms that `POST /logs` takes. Returns once they are durable.
+    ///
+    /// # Errors
+    /// What the door would answer; see [`IngestError`].
+    pub async fn ingest_logs(
+        &self,
+        tenant: &Tenant,
+        body: Bytes,
+        key: Option<IdempotencyKey>,
+    ) -> Result<IngestReport, IngestError> {
+        self.internal::<Logs>(tenant, body, key).await
+    }
+
+    /// Takes metrics of this process: JSON in any of the forms that `POST /metrics` takes. Returns once they are durable.
+    ///
+    /// # Errors
+    /// What the door would answer; see [`IngestError`].
+    pub async fn ingest_metrics(
+        &self,
+        tenant: &Tenant,
+        body: Bytes,
+        key: Option<IdempotencyKey>,
+    ) -> Result<IngestReport, IngestError> {
+        self.internal::<Metrics>(tenant, body, key).await
+    }
+
+    async fn internal<S: Route>(
+        &self,
+        tenant: &Tenant,
+        body: Bytes,
+        key: Option<IdempotencyKey>,
+    ) -> Result<IngestReport, IngestError> {
+        let limit_bytes = self.config.max_body_size_bytes;
+        if body.len() > limit_bytes {
+            return Err(IngestError::TooLarge { limit_bytes, decompressed: false });
+        }
+        let mut reservation = self.reservation();
+        reservation.grow(body.len())?;
+        let (door, encoding, tenant) = ("internal", Encoding::Identity, tenant.clone());
+        self.take::<S>(Request { door, tenant, body, encoding, lines: false, key, reservation }).await
+    }
+
+    /// The settings.
+    pub(super) fn config(&self) -> &IngestConfig {
+        &self.config
+    }
+
+    /// A share of the budget for bodies.
+    pub(super) fn reservation(&self) -> Reservation {
+        self.budget.reservation()
+    }
+
+    /// Reads a request and appends its rows.
+    pub(super) async fn take<S: Route>(&self, request: Request) -> Result<IngestReport, IngestError> {
+        let meter = Meter { door: request.door, signal: S::TOPIC };
+        let taken = self.read_and_append::<S>(request, meter).await;
+        if let Err(error) = &taken {
+            meter.refused(error.code());
+        }
+        taken
+    }
+
+    async fn read_and_append<S: Route>(&self, request: Request, meter: Meter) -> Result<IngestReport, IngestError> {
+        let Request { tenant, body, encoding, lines, key, mut reservation, .. } = request;
+        let (limit_bytes, limits, partitions) =
+            (self.config.max_body_size_bytes, self.config.limits(), S::partitions(self));
+        let inline = body.len() <= INLINE_SIZE_BYTES && encoding == Encoding::Identity;
+        let owner = tenant.clone();
+        let read = move || {
+            let body = encoding.decode(body, limit_bytes, &mut reservation)?;
+            let batch = Batch::read::<S>(&body, lines, &owner, partitions, &limits)?;
+            // The budget is held until the rows are appended.
+            Ok::<_, IngestError>((batch, body.len(), reservation))
+        };
+        let (batch, size_bytes, _reservation) = if inline {
+            read()?
+        } else {
+            let work = tokio::task::spawn_blocking(read).await;
+            work.map_err(|error| IngestError::Abandoned { reason: error.to_string() })??
+        };
+        meter.read(size_bytes, &batch);
+        self.append::<S>(&tenant, key.as_ref(), batch, meter).await
+    }
+
+    /// Appends all partitions at once, so that they share a sync, and the records of one in order.
+    async fn append<S: Route>(
+        &self,
+        tenant: &Tenant,
+        key: Option<&IdempotencyKey>,
+        batch: Batch,
+        meter: Meter,
+    ) -> Result<IngestReport, IngestError> {
+        let Batch { partitions, mut report, .. } = batch;
+        let topic: Arc<str> = Arc::from(S::TOPIC);
+        let appends = (0..).zip(partitions).filter(|(_, records)| !records.is_empty());
+        let outcomes = join_all(appends.map(|(partition, records)| {
+            let target = Target { topic: Arc::clone(&topic), partition, tenant, key, meter };
+            self.append_records(target, records)
+        }))
+        .await;
+        let mut failure = None;
+        let (mut stored, mut duplicate) = (0, report.accepted > 0);
+        for outcome in outcomes {
+            stored += outcome.stored;
+            duplicate &= outcome.duplicate;
+            failure = failure.or(outcome.failure);
+        }
+        if let Some(source) = failure {
+            return Err(IngestError::Log { source, stored, accepted: report.accepted, keyed: key.is_some() });
+        }
+        report.duplicate = duplicate;
+        Ok(report)
+    }
+
+    /// Appends the records of one partition, one after the other, up to the first failure.
+    async fn append_records(&self, target: Target<'_>, records: Vec<EncodedRecord>) -> Outcome {
+        let Target { topic, partition, tenant, key, meter } = target;
+        let mut outcome = Outcome { stored: 0, duplicate: true, failure: None };
+        for (number, record) in records.into_iter().enumerate() {
+            if outcome.failure.is_some() {
+                meter.rejected("log", record.rows);
+                continue;
+            }
+            let size_bytes = record.value.len();
+            let headers = vec![content_type::header(content_type::ARROW)];
+            let appended = self.log.append(Append {
+                topic: Arc::clone(&topic),
+                partition,
+                records: vec![Record { value: Some(record.value), headers, ..Record::default() }],
+                guard: key.map_or(Guard::None, |key| Guard::Idempotency { scope: key.scope(tenant, number).into() }),
+            });
+            match appended.await {
+                Ok(appended) => {
+                    meter.appended(record.rows, size_bytes, appended.duplicate);
+                    outcome.stored += record.rows;
+                    outcome.duplicate &= appended.duplicate;
+                }
+                Err(error) => {
+                    meter.rejected("log", record.rows);
+                    outcome.failure = Some(error);
+                }
+            }
+        }
+        outcome
+    }
+}
+
+/// Where a partition's share of a request goes.
+struct Target<'a> {
+    topic: Arc<str>,
+    partition: i32,
+    tenant: &'a Tenant,
+    key: Option<&'a IdempotencyKey>,
+    meter: Meter,
+}
+
+/// What became of a partition's share of a request.
+struct Outcome {
+    stored: u64,
+    duplicate: bool,
+    failure: Option<LogError>,
+}
+
+async fn ensure(log: &dyn Log, topic: &'static str, config: &TopicConfig) -> Result<i32, IngestError> {
+    let info = log.ensure_topic(topic, config.clone()).await.map_err(|source| IngestError::Topic { topic, source })?;
+    Ok(info.config.partitions)
+}
