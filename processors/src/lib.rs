@@ -1,1 +1,25 @@
-//! Stateful processors: rollups (windows in SQL) and rules
+//! Stateful processors: rollups (windows in SQL) and rules (alerts in SQL).
+//!
+//! ```text
+//!  logs/p, metrics/p          __highwater.partials/q          __highwater.rules/0
+//!  ┌──────────────┐ partials, ┌──────────────┐ closed windows ┌──────────────┐
+//!  │ rollups:     │ progress  │ rollups:     │ of rollups that│ rules: SQL   │ transitions
+//!  │ Partials     ├──────────►│ Fold         ├───────────────►│ and `for`    ├────────────► alerts
+//!  └──────┬───────┘           └──────┬───────┘ a rule reads   └──────────────┘
+//!         ▼ dead-letter              ▼ rollup.<name>/q
+//! ```
+//!
+//! [`topology`] makes the tasks out of the configuration; `highwater_pipeline::runtime::run_tasks` runs them. Everything in here is pure:
+//! a processor sees records and nothing else.
+
+mod config;
+mod error;
+mod frames;
+mod planning;
+pub mod rollups;
+pub mod rules;
+mod topology;
+
+pub use config::ProcessorsConfig;
+pub use error::ProcessorsError;
+pub use topology::{PARTIALS_TOPIC, RULES_TOPIC, Topology, topology};

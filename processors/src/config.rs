@@ -1,0 +1,26 @@
+//! The configuration of everything in this crate.
+
+use serde::Deserialize;
+
+use crate::rollups::RollupConfig;
+use crate::rules::RuleFile;
+
+/// Rollups and rules, as the configuration file and the rule files have them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessorsConfig {
+    /// The rollups, in order.
+    pub rollups: Vec<RollupConfig>,
+    /// The rule files, read. Not part of the YAML file: it names paths, and whoever reads it reads those.
+    #[serde(skip)]
+    pub rule_files: Vec<RuleFile>,
+    /// Number of partitions of `logs`, `metrics`, rollups and partials (`log.partitions`).
+    #[serde(skip)]
+    pub partitions: i32,
+}
+
+impl Default for ProcessorsConfig {
+    fn default() -> Self {
+        Self { rollups: Vec::new(), rule_files: Vec::new(), partitions: 4 }
+    }
+}

@@ -1,0 +1,135 @@
+//! DataFusion as the parser, planner and checker of configured SQL.
+//!
+//! The session knows the tables it is given and nothing else: no files, no catalogs. Nothing in it waits, so
+//! planning is finished in one poll.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::empty::EmptyTable;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, plan_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::prelude::SessionConfig;
+use futures::FutureExt;
+use highwater_pipeline::data::time;
+use highwater_pipeline::functions;
+
+/// Window functions that SQL may name but this version does not run yet.
+const LATER: [&str; 2] = ["hop", "session"];
+
+/// A session with these tables.
+pub(crate) fn session(tables: Vec<(&str, Arc<dyn TableProvider>)>) -> Result<SessionState> {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    let context = SessionContext::new_with_config(config);
+    context.register_udf((*functions::tumble()).clone());
+    for name in LATER {
+        context.register_udf(ScalarUDF::new_from_impl(Later::new(name)));
+    }
+    for (name, table) in tables {
+        context.register_table(name, table)?;
+    }
+    Ok(context.state())
+}
+
+/// A table that is there to be planned against.
+pub(crate) fn schema_only(schema: SchemaRef) -> Arc<dyn TableProvider> {
+    Arc::new(EmptyTable::new(schema))
+}
+
+/// Parses, plans and type-checks one query.
+pub(crate) fn plan(session: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    let planned =
+        session.create_logical_plan(sql).now_or_never().unwrap_or_else(|| plan_err!("planning did not finish"));
+    session.analyzer().execute_and_check(planned?, session.config_options(), |_, _| {})
+}
+
+/// What DataFusion found wrong, with its place in the SQL where it knows it.
+pub(crate) fn explain(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    match error.diagnostic().and_then(|d| d.span) {
+        Some(span) => format!("line {}, column {}: {text}", span.start.line, span.start.column),
+        None => text,
+    }
+}
+
+/// Why an expression cannot be part of a rollup: its value must be a function of one row.
+pub(crate) fn impure(expr: &Expr) -> Option<String> {
+    find(expr, |e| match e {
+        Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
+            Some("subqueries are not supported; write the condition out, or roll up in two steps".to_owned())
+        }
+        other => clock_or_chance_here(other),
+    })
+}
+
+/// Why an expression's value does not follow from the rows alone.
+pub(crate) fn clock_or_chance(expr: &Expr) -> Option<String> {
+    find(expr, clock_or_chance_here)
+}
+
+fn clock_or_chance_here(expr: &Expr) -> Option<String> {
+    let Expr::ScalarFunction(function) = expr else { return None };
+    let name = function.func.name();
+    if LATER.contains(&name) {
+        let nearest = "the nearest that works is tumble(timestamp, INTERVAL '1 minute')";
+        return Some(format!("{name}() windows are not supported yet; {nearest}"));
+    }
+    (function.func.signature().volatility != Volatility::Immutable).then(|| {
+        format!(
+            "{name}() depends on the clock or on chance, and results must follow from the rows alone; use the rows' timestamps, or leave it to the query that reads the table"
+        )
+    })
+}
+
+fn find(expr: &Expr, mut reason_of: impl FnMut(&Expr) -> Option<String>) -> Option<String> {
+    let mut reason = None;
+    let walked = expr.apply(|e| {
+        reason = reason_of(e);
+        Ok(if reason.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match walked {
+        Ok(_) => reason,
+        Err(error) => Some(explain(&error)),
+    }
+}
+
+/// Stands in for a window function of a later version, so that it is refused by name and not as an unknown function.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Later {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl Later {
+    fn new(name: &'static str) -> Self {
+        Self { name, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Later {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(time::data_type())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        plan_err!("{} is not supported yet", self.name)
+    }
+}

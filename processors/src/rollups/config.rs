@@ -1,0 +1,32 @@
+//! A rollup as the configuration file has it.
+
+use serde::{Deserialize, Deserializer};
+
+/// One rollup.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollupConfig {
+    /// Name: table `<name>`, topic `rollup.<name>`. `[a-z_][a-z0-9_]*`, at most 64 characters.
+    pub name: String,
+    /// The query.
+    pub sql: String,
+    /// How far the watermark must be past a window's end before it closes, e.g. `5s`. In milliseconds here.
+    #[serde(default = "default_lateness", deserialize_with = "duration_ms", rename = "lateness")]
+    pub lateness_ms: i64,
+}
+
+impl RollupConfig {
+    /// A rollup with the default lateness of 5 seconds.
+    pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { name: name.into(), sql: sql.into(), lateness_ms: default_lateness() }
+    }
+}
+
+fn default_lateness() -> i64 {
+    5_000
+}
+
+fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crate::rules::parse_duration_ms(&text).map_err(serde::de::Error::custom)
+}

@@ -1,0 +1,33 @@
+//! Rollups: windows in SQL.
+//!
+//! A rollup is a `SELECT ... GROUP BY tumble(timestamp, INTERVAL '...'), ...` over `logs` or `metrics`. DataFusion parses, plans and
+//! checks it ([`RollupPlan`]) and its group values and accumulators hold the state ([`groups`]); the windows are ours.
+//!
+//! Two stages, so that a window holds rows of all partitions of its topic:
+//!
+//! 1. [`PartialsProcessor`], one per input partition: accumulates each open window. When the partition's watermark reaches the window's end
+//!    plus lateness, the accumulators' states go to `__highwater.partials`, partitioned by group. Rows that come
+//!    for such a window later are *supplements*; they follow at the next second of event time.
+//! 2. [`FoldProcessor`], one per partition of `__highwater.partials`: keeps the partials of each source apart. When the merged watermark
+//!    reaches the window's end plus lateness, it folds them in the order of the source partitions and emits the rows.
+//!
+//! Invariants:
+//! - The tenant is part of every group.
+//! - Within a source, a group's state has seen its rows in log order; across sources, partials are folded in partition order. So the result is
+//!   the same to the bit, however the records arrive.
+//! - A row whose window is closed is counted as late, never folded into another.
+
+mod config;
+mod fold;
+mod groups;
+mod partials;
+mod plan;
+mod prepared;
+
+pub use config::RollupConfig;
+pub use fold::FoldProcessor;
+pub use partials::PartialsProcessor;
+pub use plan::{RollupPlan, Source};
+
+#[cfg(test)]
+mod tests;

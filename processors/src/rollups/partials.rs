@@ -1,0 +1,372 @@
+//! Stage 1: the rows of one input partition into partials per window and group.
+//!
+//! What leads to which effect, per rollup of the topic:
+//! - a row that carries the partition's watermark to a window's end plus lateness, or a clock record that does: the window's partials, then progress;
+//! - a row for a window whose partials have gone: it is a supplement, which follows, behind progress, when the watermark reaches the next full
+//!   second, or with the first record appended a second or more later;
+//! - a watermark that has reached another second at the end of a record: progress.
+//!
+//! Progress always comes behind what was complete at that watermark and before the supplements to it, so that stage 2 sees a late row as late no
+//! matter how rows are grouped into records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Result as DataFusionResult;
+use highwater_pipeline::data::{Control, partitioner};
+use highwater_pipeline::log::Record;
+use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
+use highwater_pipeline::runtime::watermark::CLOCK_PERIOD_US;
+use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Rows, StageRows};
+use serde::{Deserialize, Serialize};
+
+use super::groups::Groups;
+use super::plan::RollupPlan;
+use super::prepared::Prepared;
+use crate::frames;
+
+/// Most groups that are open in one task; beyond, all partials go to stage 2 early, which is correct and costs records.
+const MAX_OPEN_GROUPS: usize = 500_000;
+/// Most rows of one partials record.
+const MAX_ROWS: usize = 8_192;
+/// Name of the section of what is not part of one rollup, and its version.
+const SECTION: &str = "partials";
+const SECTION_VERSION: u64 = 1;
+
+/// Stage 1 of all rollups of one topic, for one input partition.
+pub struct PartialsProcessor {
+    source: Arc<str>,
+    topic: Arc<str>,
+    partitions: i32,
+    rollups: Vec<Open>,
+    progress: Progress,
+}
+
+/// What has been passed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    watermark_us: Option<i64>,
+    idle: bool,
+    reported: bool,
+}
+
+/// The open windows of a rollup.
+struct Open {
+    plan: Arc<RollupPlan>,
+    windows: BTreeMap<i64, Window>,
+    /// Rows whose expressions failed, since the start of the log.
+    failed_rows: u64,
+}
+
+struct Window {
+    groups: Groups,
+    timing: Timing,
+}
+
+/// When a window's partials are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Timing {
+    window_us: i64,
+    /// The watermark at which they go.
+    due_us: i64,
+    supplement: bool,
+    /// Append time of the first row.
+    opened_us: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    failed_rows: u64,
+    windows: Vec<Timing>,
+}
+
+impl PartialsProcessor {
+    /// For the task `source` (e.g. `logs/2`), writing to `partitions` partitions of `topic`.
+    pub fn new(source: &str, topic: &str, partitions: i32, plans: impl IntoIterator<Item = Arc<RollupPlan>>) -> Self {
+        let rollups = plans.into_iter().map(|plan| Open { plan, windows: BTreeMap::new(), failed_rows: 0 }).collect();
+        Self { source: source.into(), topic: topic.into(), partitions, rollups, progress: Progress::default() }
+    }
+
+    fn rows(&mut self, at: At, rows: Rows<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
+        if self.rollups.is_empty() {
+            return Ok(());
+        }
+        self.flush_old_supplements(at, effects)?;
+        let running = rows.watermarks_us;
+        let mut prepared = Vec::with_capacity(self.rollups.len());
+        // Per row of the record: the earliest watermark at which a window it belongs to is due.
+        let mut due = vec![i64::MAX; running.len()];
+        for open in &mut self.rollups {
+            let (ready, failed) = Prepared::tolerant(&open.plan, rows.batch).map_err(|e| open.error(e))?;
+            open.count_failed(failed);
+            for (&row, &window_us) in ready.row.iter().zip(&ready.window_us) {
+                let row = row as usize;
+                due[row] = due[row].min(due_us(open.plan.closes_us(window_us), running[row]).0);
+            }
+            prepared.push(ready);
+        }
+        let mut next_due = self.next_due_us();
+        let mut from = 0;
+        for row in 0..running.len() {
+            if running[row] >= next_due {
+                self.update(at, &prepared, running, from, row)?;
+                self.flush(at, running[row], effects)?;
+                next_due = self.next_due_us();
+                from = row;
+            }
+            next_due = next_due.min(due[row]);
+        }
+        self.update(at, &prepared, running, from, running.len())?;
+        if self.rollups.iter().map(Open::groups).sum::<usize>() > MAX_OPEN_GROUPS {
+            metrics::counter!("highwater_rollup_early_flushes_total", "task" => self.source.to_string()).increment(1);
+            tracing::warn!(task = %self.source, limit = MAX_OPEN_GROUPS, "too many open groups; partials are passed on early");
+            self.emit(|_| true, effects)?;
+        }
+        self.report(at, at.watermark_us, false, effects);
+        Ok(())
+    }
+
+    /// Adds rows `from..to` of the record to their windows. The watermark reaches nothing that is due within them.
+    fn update(
+        &mut self,
+        at: At,
+        prepared: &[Prepared],
+        running: &[i64],
+        from: usize,
+        to: usize,
+    ) -> Result<(), ProcessorError> {
+        for (open, prepared) in self.rollups.iter_mut().zip(prepared) {
+            let Open { plan, windows, .. } = open;
+            let mut add = || -> DataFusionResult<()> {
+                for rows in prepared.windows(from, to)? {
+                    if let Some(window) = windows.get_mut(&rows.window_us) {
+                        window.groups.update(&rows.input)?;
+                        continue;
+                    }
+                    let (due_us, supplement) = due_us(plan.closes_us(rows.window_us), running[rows.first_row as usize]);
+                    let timing = Timing { window_us: rows.window_us, due_us, supplement, opened_us: at.append_time_us };
+                    let mut groups = Groups::new(plan)?;
+                    groups.update(&rows.input)?;
+                    windows.insert(rows.window_us, Window { groups, timing });
+                }
+                Ok(())
+            };
+            add().map_err(|e| open.error(e))?;
+        }
+        Ok(())
+    }
+
+    /// The watermark has reached something that is due.
+    fn flush(&mut self, at: At, watermark_us: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let complete = self.emit(|t| !t.supplement && t.due_us <= watermark_us, effects)?;
+        self.report(at, Some(watermark_us), complete, effects);
+        self.emit(|t| t.due_us <= watermark_us, effects)?;
+        Ok(())
+    }
+
+    /// Supplements do not wait longer than a second of append time either: event time may stand still.
+    fn flush_old_supplements(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let old = |t: &Timing| t.supplement && at.append_time_us.saturating_sub(t.opened_us) >= CLOCK_PERIOD_US;
+        if self.rollups.iter().flat_map(|open| open.windows.values()).any(|window| old(&window.timing)) {
+            // Without the rows of the record in hand, which are not counted yet.
+            let reached = self.progress.watermark_us;
+            self.report(at, reached, false, effects);
+            self.emit(old, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Tells every partition of stage 2 how far this source has come, if it has come further by a second, or `force`.
+    fn report(&mut self, at: At, watermark_us: Option<i64>, force: bool, effects: &mut Effects) {
+        let second = |us: Option<i64>| us.map(|us| us.div_euclid(CLOCK_PERIOD_US));
+        let next = Progress { watermark_us, idle: at.idle, reported: true };
+        let news = second(watermark_us) > second(self.progress.watermark_us)
+            || next.idle != self.progress.idle
+            || !self.progress.reported;
+        if self.rollups.is_empty() || !(news || force) {
+            return;
+        }
+        self.progress = next;
+        let control =
+            Control::Progress { source: self.source.to_string(), position: at.position, watermark_us, idle: at.idle };
+        let record: Record = control.to_record();
+        for partition in 0..self.partitions {
+            effects.push(&self.topic, partition, record.clone());
+        }
+    }
+
+    /// Passes on the partials of the windows chosen. True where there were any.
+    fn emit(&mut self, chosen: impl Fn(&Timing) -> bool, effects: &mut Effects) -> Result<bool, ProcessorError> {
+        let mut any = false;
+        for open in &mut self.rollups {
+            let batches = open.take(&chosen).map_err(|e| open.error(e))?;
+            let Some(partials) = batches else { continue };
+            any = true;
+            let split = split_by_partition(&open.plan, &partials, self.partitions).map_err(|e| open.error(e))?;
+            for (partition, batch) in (0..).zip(split) {
+                let mut from = 0;
+                while from < batch.num_rows() {
+                    let size = MAX_ROWS.min(batch.num_rows() - from);
+                    let rows = StageRows {
+                        name: Arc::clone(&open.plan.name),
+                        definition: open.plan.definition,
+                        source: Arc::clone(&self.source),
+                        batch: batch.slice(from, size),
+                    };
+                    effects.push(&self.topic, partition, rows.to_record()?);
+                    from += size;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn next_due_us(&self) -> i64 {
+        self.rollups.iter().flat_map(|open| open.windows.values()).map(|w| w.timing.due_us).min().unwrap_or(i64::MAX)
+    }
+
+    fn write(&mut self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
+        writer.put(SECTION, SECTION_VERSION, frames::encode(&self.progress, &[])?);
+        for open in &mut self.rollups {
+            let mut manifest = Manifest { failed_rows: open.failed_rows, windows: Vec::new() };
+            let mut batches = Vec::with_capacity(open.windows.len());
+            for (&window_us, window) in &mut open.windows {
+                manifest.windows.push(window.timing);
+                let partial = window.groups.copy_partial(&open.plan, window_us);
+                batches.push(partial.map_err(|e| ProcessorError::caused("window state cannot be written", e))?);
+            }
+            writer.put(section(&open.plan), open.plan.definition, frames::encode(&manifest, &batches)?);
+        }
+        Ok(())
+    }
+}
+
+impl Processor for PartialsProcessor {
+    fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
+        match input {
+            Input::Rows(rows) => self.rows(at, rows, effects),
+            Input::Control(Control::Clock { .. }) => {
+                if let Some(watermark_us) = at.watermark_us {
+                    self.flush(at, watermark_us, effects)?;
+                }
+                self.report(at, at.watermark_us, true, effects);
+                self.emit(|t| t.supplement, effects)?;
+                Ok(())
+            }
+            // Of stages; whoever writes one into an input topic means nothing by it.
+            Input::Control(Control::Progress { .. }) | Input::Stage(_) => Ok(()),
+            Input::Barrier(writer) => self.write(writer),
+        }
+    }
+
+    fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
+        if let Some(body) = state.get(SECTION, SECTION_VERSION) {
+            self.progress = frames::decode::<Progress>(body)?.0;
+        }
+        for open in &mut self.rollups {
+            let Some(body) = state.get(&section(&open.plan), open.plan.definition) else {
+                tracing::info!(rollup = %open.plan.name, task = %self.source, "new or changed rollup; it starts here");
+                continue;
+            };
+            let (manifest, batches): (Manifest, _) = frames::decode(body)?;
+            if manifest.windows.len() != batches.len() {
+                return Err(ProcessorError::new(format!("state of rollup {} is incomplete", open.plan.name)));
+            }
+            open.failed_rows = manifest.failed_rows;
+            for (timing, batch) in manifest.windows.into_iter().zip(batches) {
+                let mut groups = Groups::new(&open.plan).map_err(|e| open.error(e))?;
+                groups.merge(&open.plan, &batch).map_err(|e| open.error(e))?;
+                open.windows.insert(timing.window_us, Window { groups, timing });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn groups(&self) -> usize {
+        self.windows.values().map(|w| w.groups.len()).sum()
+    }
+
+    /// Takes the windows chosen out, in order, as one batch of partials.
+    fn take(&mut self, chosen: impl Fn(&Timing) -> bool) -> DataFusionResult<Option<RecordBatch>> {
+        let starts: Vec<i64> =
+            self.windows.values().filter(|w| chosen(&w.timing)).map(|w| w.timing.window_us).collect();
+        let mut batches = Vec::with_capacity(starts.len());
+        for start in starts {
+            if let Some(mut window) = self.windows.remove(&start) {
+                batches.push(window.groups.take_partial(&self.plan, start)?);
+            }
+        }
+        match batches.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            many => Ok(Some(concat_batches(&self.plan.partial_schema, many)?)),
+        }
+    }
+
+    fn count_failed(&mut self, rows: usize) {
+        if rows > 0 {
+            self.failed_rows += rows as u64;
+            metrics::counter!("highwater_rollup_failed_rows_total", "rollup" => self.plan.name.to_string())
+                .increment(rows as u64);
+            tracing::warn!(rollup = %self.plan.name, rows, "rows are left out: an expression of the rollup fails for them");
+        }
+    }
+
+    fn error(&self, error: datafusion::error::DataFusionError) -> ProcessorError {
+        ProcessorError::caused(format!("rollup {} cannot go on", self.plan.name), error)
+    }
+}
+
+fn section(plan: &RollupPlan) -> String {
+    format!("rollup/{}", plan.name)
+}
+
+/// The watermark at which a row's partials go, and whether they are a supplement, given the watermark with the row counted.
+fn due_us(closes_us: i64, watermark_us: i64) -> (i64, bool) {
+    if closes_us > watermark_us {
+        (closes_us, false)
+    } else {
+        let second = watermark_us.div_euclid(CLOCK_PERIOD_US).saturating_add(1);
+        (second.saturating_mul(CLOCK_PERIOD_US), true)
+    }
+}
+
+/// Splits partials by the partition their group belongs to, keeping their order.
+///
+/// The key is the text of the group's columns: tenant, then each key behind a NUL, with `\x01` for NULL. It must never change:
+/// a group that moves would be in two partitions of one window.
+fn split_by_partition(
+    plan: &RollupPlan,
+    partials: &RecordBatch,
+    partitions: i32,
+) -> DataFusionResult<Vec<RecordBatch>> {
+    if partitions == 1 {
+        return Ok(vec![partials.clone()]);
+    }
+    let groups = plan.group_schema.fields().len();
+    let texts: Vec<ArrayRef> =
+        partials.columns()[1..=groups].iter().map(|c| cast(c, &DataType::Utf8)).collect::<Result<_, _>>()?;
+    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); usize::try_from(partitions).unwrap_or(1)];
+    let mut key = Vec::new();
+    for row in 0..partials.num_rows() {
+        key.clear();
+        for (index, text) in texts.iter().enumerate() {
+            if index > 0 {
+                key.push(0);
+            }
+            match text.is_valid(row) {
+                true => key.extend_from_slice(text.as_string::<i32>().value(row).as_bytes()),
+                false => key.push(1),
+            }
+        }
+        let partition = usize::try_from(partitioner::partition(&key, partitions)).unwrap_or(0);
+        rows[partition].push(u32::try_from(row).unwrap_or(u32::MAX));
+    }
+    rows.into_iter().map(|rows| Ok(take_record_batch(partials, &UInt32Array::from(rows))?)).collect()
+}

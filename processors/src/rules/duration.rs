@@ -1,0 +1,77 @@
+//! Durations as Prometheus writes them.
+
+/// Units, longest first, in milliseconds.
+const UNITS: [(&str, i64); 7] = [
+    ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// Reads `5s`, `1h30m`, `250ms`, `1d`, `0`: whole numbers with units from the longest to the shortest, each at most once. Milliseconds.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
+    let bad = || format!("`{text}` is not a duration; write e.g. 30s, 5m, 1h30m (units y, w, d, h, m, s, ms)");
+    if text == "0" {
+        return Ok(0);
+    }
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut total: i64 = 0;
+    while !rest.is_empty() || total == 0 && rest.len() == text.len() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: i64 = rest[..digits].parse().map_err(|_| bad())?;
+        let after = &rest[digits..];
+        let unit_size = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, next) = after.split_at(unit_size);
+        // The iterator moves on, so units can only get shorter.
+        let &(_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        total = number.checked_mul(factor).and_then(|ms| total.checked_add(ms)).ok_or_else(bad)?;
+        rest = next;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_prometheus_does() {
+        let cases = [
+            ("0", 0),
+            ("0s", 0),
+            ("5s", 5_000),
+            ("1h30m", 5_400_000),
+            ("250ms", 250),
+            ("1d12h", 129_600_000),
+            ("1w", 604_800_000),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_an_example() {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "1.5h",
+            "5 s",
+            "30m1h",
+            "5s5s",
+            "5x",
+            "99999999999999999999s",
+            "9999999999999y",
+            "5s ",
+        ] {
+            let error = parse_duration_ms(text).expect_err(text);
+            assert!(error.contains("1h30m"), "{text}: {error}");
+        }
+    }
+}

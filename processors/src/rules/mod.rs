@@ -1,0 +1,36 @@
+//! Rules: alerts in SQL.
+//!
+//! A rule file has Prometheus's shape; in place of `expr:` a rule has `sql:`, a query over one rollup. It runs at every closing of a window of
+//! that rollup, per tenant: every row it returns is an alert. String columns are its labels, the first numeric column its value.
+//!
+//! ```text
+//!             row seen, for > 0           held for `for`
+//!  inactive ───────────────────► pending ───────────────► firing ──► resolved
+//!     ▲  │                          │ row gone              ▲   row gone for
+//!     │  └── row seen, no `for` ────┼───────────────────────┘   keep_firing_for
+//!     └─────────────────────────────┘ (no record)
+//! ```
+//!
+//! Time is the end of the window: event time, and nothing else. A window without rows is evaluated as well, once every stage-2 task has
+//! closed it, so that alerts resolve in silence.
+//!
+//! - [`RuleFile`]: reads and checks a file. [`RulePlan`]: a rule, planned against its rollup.
+//! - [`RulesProcessor`]: the task. Its effects are the records of topic `alerts`.
+
+mod alert;
+mod closed;
+mod duration;
+mod file;
+mod plan;
+mod processor;
+mod query;
+mod template;
+
+pub use alert::{ALERTS_TOPIC, AlertState};
+pub use duration::parse_duration_ms;
+pub use file::{AlertRule, RuleFile, RuleGroup};
+pub use plan::RulePlan;
+pub use processor::RulesProcessor;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! A rule, planned against the rollup it reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_pipeline::data::labels;
+use serde_json::json;
+use twox_hash::XxHash64;
+
+use super::file::{AlertRule, RuleGroup};
+use super::query::{self, Instance, Query};
+use super::template::{Template, is_label};
+use crate::error::ProcessorsError;
+use crate::planning;
+use crate::rollups::{RollupPlan, Source};
+
+/// The label that names the alert.
+const ALERTNAME: &str = "alertname";
+
+/// A rule that can be evaluated. Holds no state between evaluations.
+#[derive(Debug)]
+pub struct RulePlan {
+    pub(super) group: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) rollup: Arc<RollupPlan>,
+    pub(super) interval_us: i64,
+    pub(super) for_us: i64,
+    pub(super) keep_firing_for_us: i64,
+    pub(super) definition: u64,
+    /// The rule as it is shown in every alert.
+    pub(super) description: serde_json::Value,
+    query: Query,
+    labels: Vec<(String, Template)>,
+    annotations: Vec<(String, Template)>,
+    /// The answer over no rows, which needs no second evaluation.
+    pub(super) on_nothing: Vec<Candidate>,
+}
+
+/// An alert that the query asks for: a row of the answer with all its labels.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) canonical: String,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) value: f64,
+}
+
+impl RulePlan {
+    /// Plans a rule of a group against the rollups there are, or says why it cannot be one.
+    pub fn new(group: &RuleGroup, rule: &AlertRule, rollups: &[Arc<RollupPlan>]) -> Result<Self, ProcessorsError> {
+        let refuse =
+            |reason: String| ProcessorsError::Rule { group: group.name.clone(), rule: rule.alert.clone(), reason };
+        let rollup = read_rollup(&rule.sql, rollups).map_err(refuse)?;
+        let query = Query::new(&rule.sql, rollup.name(), &rollup.output_schema())
+            .map_err(|e| refuse(format!("sql: {}", planning::explain(&e))))?;
+        let templates = |what: &str, texts: &BTreeMap<String, String>| {
+            let parse = |(name, text): (&String, &String)| {
+                if !is_label(name) {
+                    return Err(refuse(format!(
+                        "{what} `{name}`: a name is letters, digits and _, not beginning with a digit"
+                    )));
+                }
+                let template = Template::parse(text).map_err(|e| refuse(format!("{what} `{name}`: {e}")))?;
+                Ok((name.clone(), template))
+            };
+            texts.iter().map(parse).collect::<Result<Vec<_>, _>>()
+        };
+        let added = templates("label", &rule.labels)?;
+        let annotations = templates("annotation", &rule.annotations)?;
+        for (name, template) in &added {
+            if name == ALERTNAME {
+                return Err(refuse("label `alertname` is the alert's name; use another".to_owned()));
+            }
+            if template.uses_value() {
+                return Err(refuse(format!(
+                    "label `{name}`: {{{{ $value }}}} would make another alert of every value; put it into an annotation"
+                )));
+            }
+        }
+        for (name, template) in added.iter().chain(&annotations) {
+            let known = |label: &str| {
+                label == ALERTNAME || query.label_columns().any(|c| c == label) || rule.labels.contains_key(label)
+            };
+            if let Some(missing) = template.labels().find(|label| !known(label)) {
+                let labels = query.label_columns().collect::<Vec<_>>().join(", ");
+                return Err(refuse(format!(
+                    "`{name}`: {{{{ $labels.{missing} }}}} is no label of this alert; the query's are: {labels}"
+                )));
+            }
+        }
+        let description = json!({
+            "group": group.name, "name": rule.alert, "sql": rule.sql.trim(), "rollup": rollup.name(),
+            "for_ms": rule.for_ms, "keep_firing_for_ms": rule.keep_firing_for_ms,
+            "labels": rule.labels, "annotations": rule.annotations,
+        });
+        let text = format!("rule 1\0{}\0{}\0{description}", rollup.definition(), group.interval_ms);
+        let mut plan = Self {
+            group: group.name.as_str().into(),
+            name: rule.alert.as_str().into(),
+            rollup,
+            interval_us: group.interval_ms.saturating_mul(1_000),
+            for_us: rule.for_ms.saturating_mul(1_000),
+            keep_firing_for_us: rule.keep_firing_for_ms.saturating_mul(1_000),
+            definition: XxHash64::oneshot(0, text.as_bytes()),
+            description,
+            query,
+            labels: added,
+            annotations,
+            on_nothing: Vec::new(),
+        };
+        plan.on_nothing =
+            plan.evaluate(Vec::new()).map_err(|e| refuse(format!("over no rows the query fails: {e}")))?;
+        Ok(plan)
+    }
+
+    /// The rollup it reads.
+    pub fn rollup(&self) -> &Arc<RollupPlan> {
+        &self.rollup
+    }
+
+    /// Its group's name.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Its name, the alert's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The alerts that these rows, of one tenant and window, ask for, sorted by their labels. The error is for people.
+    pub(super) fn evaluate(&self, rows: Vec<arrow::record_batch::RecordBatch>) -> Result<Vec<Candidate>, String> {
+        let instances = self.query.run(rows).map_err(|e| planning::explain(&e))?;
+        let mut candidates: Vec<Candidate> = instances.into_iter().map(|instance| self.candidate(instance)).collect();
+        candidates.sort_by(|a, b| a.canonical.cmp(&b.canonical));
+        if let Some(pair) = candidates.windows(2).find(|pair| pair[0].canonical == pair[1].canonical) {
+            return Err(format!(
+                "two rows have the same labels {}; select or group by what tells them apart",
+                pair[0].canonical
+            ));
+        }
+        Ok(candidates)
+    }
+
+    fn candidate(&self, instance: Instance) -> Candidate {
+        let Instance { labels: from_query, value } = instance;
+        let mut all = from_query.clone();
+        for (name, template) in &self.labels {
+            all.insert(name.clone(), template.render(&from_query, value));
+        }
+        all.retain(|_, value| !value.is_empty());
+        all.insert(ALERTNAME.to_owned(), self.name.to_string());
+        let annotations =
+            self.annotations.iter().map(|(name, template)| (name.clone(), template.render(&all, value))).collect();
+        let mut canonical = String::new();
+        labels::write_canonical(all.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
+        Candidate { labels: all, canonical, annotations, value }
+    }
+}
+
+/// Finds the one rollup that a query reads.
+fn read_rollup(sql: &str, rollups: &[Arc<RollupPlan>]) -> Result<Arc<RollupPlan>, String> {
+    let mut known: Vec<_> = Source::ALL.iter().map(|s| (s.topic(), s.schema())).collect();
+    known.extend(rollups.iter().map(|r| (r.name(), r.output_schema())));
+    let names: Vec<&str> = rollups.iter().map(|r| r.name()).collect();
+    let list =
+        if names.is_empty() { "there is none yet".to_owned() } else { format!("there are: {}", names.join(", ")) };
+    let read = query::tables(sql, known).map_err(|e| format!("sql: {} (rollups: {list})", planning::explain(&e)))?;
+    match read.as_slice() {
+        [one] => rollups.iter().find(|r| r.name() == one).map(Arc::clone).ok_or_else(|| {
+            format!("sql: FROM {one}: a rule reads a rollup; write a rollup over {one} and select from that ({list})")
+        }),
+        [] => Err(format!("sql: it reads no table; a rule reads one rollup ({list})")),
+        many => Err(format!("sql: it reads {}; a rule reads one rollup", many.join(" and "))),
+    }
+}

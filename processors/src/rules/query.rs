@@ -1,0 +1,176 @@
+//! A rule's SQL, planned once and run over the rows of one window and tenant.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, plan_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use parking_lot::Mutex;
+
+use crate::planning;
+
+/// Polls after which an evaluation is given up. Operators that yield make progress at every poll, and a window's rows are few.
+const MAX_POLLS: usize = 1_000_000;
+
+/// One row of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Instance {
+    /// String columns that are not NULL.
+    pub(super) labels: BTreeMap<String, String>,
+    /// The first numeric column; NaN where it is NULL.
+    pub(super) value: f64,
+}
+
+/// A planned query.
+pub(super) struct Query {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    rows: Arc<Slot>,
+    label_columns: Vec<(usize, String)>,
+    value_column: usize,
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query").field("label_columns", &self.label_columns).finish_non_exhaustive()
+    }
+}
+
+/// The table's rows at this evaluation.
+#[derive(Debug)]
+struct Slot {
+    schema: SchemaRef,
+    batches: Mutex<Vec<RecordBatch>>,
+}
+
+impl PartitionStream for Slot {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        // Only a projection can fail here, and there is none.
+        match MemoryStream::try_new(self.batches.lock().clone(), Arc::clone(&self.schema), None) {
+            Ok(stream) => Box::pin(stream),
+            Err(_) => Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(Arc::clone(&self.schema))),
+        }
+    }
+}
+
+/// The names of the tables a query reads.
+pub(super) fn tables(sql: &str, known: Vec<(&str, SchemaRef)>) -> Result<Vec<String>> {
+    let session = planning::session(known.into_iter().map(|(n, s)| (n, planning::schema_only(s))).collect())?;
+    let logical = planning::plan(&session, sql)?;
+    let mut names = Vec::new();
+    logical.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            names.push(scan.table_name.table().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+impl Query {
+    /// Plans a query over one table.
+    pub(super) fn new(sql: &str, table: &str, schema: &SchemaRef) -> Result<Self> {
+        let rows = Arc::new(Slot { schema: Arc::clone(schema), batches: Mutex::new(Vec::new()) });
+        let stream: Arc<dyn PartitionStream> = Arc::<Slot>::clone(&rows);
+        let provider = StreamingTable::try_new(Arc::clone(schema), vec![stream])?;
+        let session = planning::session(vec![(table, Arc::new(provider))])?;
+        let logical = planning::plan(&session, sql)?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&logical)?;
+        let mut impure = None;
+        logical.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                impure = impure.take().or_else(|| planning::clock_or_chance(expr));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        if let Some(reason) = impure {
+            return plan_err!("{reason}");
+        }
+        let answer = Arc::new(logical.schema().as_arrow().clone());
+        let fields = || answer.fields().iter().enumerate();
+        let label_columns = fields()
+            .filter(|(_, f)| {
+                matches!(f.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+                    && f.name() != "tenant"
+            })
+            .map(|(i, f)| (i, f.name().clone()))
+            .collect();
+        let value = fields().find(|(_, f)| f.data_type().is_numeric() && !f.name().starts_with('_'));
+        let Some((value_column, _)) = value else {
+            return plan_err!(
+                "it selects no numeric column, and an alert needs a value; select the number that is compared as well"
+            );
+        };
+        let optimized = session.optimize(&logical)?;
+        let plan = drive(session.query_planner().create_physical_plan(&optimized, &session))?;
+        Ok(Self { plan, context: session.task_ctx(), rows, label_columns, value_column })
+    }
+
+    /// Names of the columns that become labels.
+    pub(super) fn label_columns(&self) -> impl Iterator<Item = &str> {
+        self.label_columns.iter().map(|(_, name)| name.as_str())
+    }
+
+    /// Runs over these rows.
+    pub(super) fn run(&self, rows: Vec<RecordBatch>) -> Result<Vec<Instance>> {
+        *self.rows.batches.lock() = rows;
+        let plan = reset_plan_states(Arc::clone(&self.plan))?;
+        let answer = drive(tokio::task::unconstrained(collect(plan, Arc::clone(&self.context))));
+        self.rows.batches.lock().clear();
+        let mut instances = Vec::new();
+        for batch in answer? {
+            let values = cast(batch.column(self.value_column), &DataType::Float64)?;
+            let values = values.as_primitive::<Float64Type>();
+            let texts = self.label_columns.iter().map(|(i, _)| cast(batch.column(*i), &DataType::Utf8));
+            let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            for row in 0..batch.num_rows() {
+                let labels = self.label_columns.iter().zip(&texts).filter(|(_, text)| text.is_valid(row));
+                let labels =
+                    labels.map(|((_, name), text)| (name.clone(), text.as_string::<i32>().value(row).to_owned()));
+                // A label with an empty value is no label, as in Prometheus.
+                let labels = labels.filter(|(_, value)| !value.is_empty()).collect();
+                let value = if values.is_valid(row) { values.value(row) } else { f64::NAN };
+                instances.push(Instance { labels, value });
+            }
+        }
+        Ok(instances)
+    }
+}
+
+/// Polls a future to its end. Everything it waits for is in memory, so a poll always makes progress.
+fn drive<T, F: Future<Output = Result<T>>>(future: F) -> Result<T> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(futures::task::noop_waker_ref());
+    for _ in 0..MAX_POLLS {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return result;
+        }
+    }
+    Err(DataFusionError::Execution("the query did not finish".to_owned()))
+}
