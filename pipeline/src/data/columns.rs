@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::MapFieldNames;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use super::{identity, time};
@@ -36,11 +37,17 @@ pub(super) fn required_instant(name: &str) -> FieldRef {
     required(name, time::data_type())
 }
 
-/// `Map<Utf8, Utf8>` with the field names Arrow's builders and Delta's Arrow conversion use: `entries`, `key`, `value`.
+/// The names of a map's parts, as Delta's Arrow conversion has them.
+pub(super) fn map_field_names() -> MapFieldNames {
+    MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() }
+}
+
+/// `Map<Utf8, Utf8>`.
 pub(super) fn string_map(name: &str) -> FieldRef {
+    let names = map_field_names();
     let entries =
-        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
-    nullable(name, DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false))
+        Fields::from(vec![Field::new(names.key, DataType::Utf8, false), Field::new(names.value, DataType::Utf8, true)]);
+    nullable(name, DataType::Map(Arc::new(Field::new(names.entry, DataType::Struct(entries), false)), false))
 }
 
 /// The table schema of these columns: `tenant` and the row identity are appended.

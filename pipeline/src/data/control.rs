@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::content_type;
 
+#[cfg(test)]
+mod tests;
+
 /// What a control record says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]

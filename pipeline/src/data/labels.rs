@@ -6,11 +6,14 @@
 
 use twox_hash::XxHash64;
 
+#[cfg(test)]
+mod tests;
+
 /// The label that holds the metric's name.
 pub const NAME: &str = "__name__";
 
 /// Sorts labels by key; of a key that repeats, the last stays; empty values go.
-pub fn normalise<S: AsRef<str>>(labels: &mut Vec<(S, S)>) {
+pub fn normalise<K: AsRef<str>, V: AsRef<str>>(labels: &mut Vec<(K, V)>) {
     // Stable, so that the last of equal keys is the last given.
     labels.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
     let mut kept = 0;
@@ -41,7 +44,7 @@ pub fn write_canonical<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>,
 }
 
 /// Appends the canonical text of a series: sorted labels (without [`NAME`]) with the name at its place.
-pub fn write_series<S: AsRef<str>>(name: &str, labels: &[(S, S)], out: &mut String) {
+pub fn write_series<K: AsRef<str>, V: AsRef<str>>(name: &str, labels: &[(K, V)], out: &mut String) {
     let at = labels.partition_point(|(key, _)| key.as_ref() < NAME);
     let (before, after) = labels.split_at(at);
     let pairs = before.iter().map(pair).chain([(NAME, name)]).chain(after.iter().map(pair));
@@ -59,7 +62,7 @@ pub fn fingerprint(tenant: &str, group: &str, rule: &str, canonical_labels: &str
     format!("{:016x}", XxHash64::oneshot(0, text.as_bytes()))
 }
 
-fn pair<S: AsRef<str>>((key, value): &(S, S)) -> (&str, &str) {
+fn pair<K: AsRef<str>, V: AsRef<str>>((key, value): &(K, V)) -> (&str, &str) {
     (key.as_ref(), value.as_ref())
 }
 

@@ -1,5 +1,8 @@
 //! Which partition a key belongs to: Kafka's default partitioner, so that any Kafka client agrees.
 
+#[cfg(test)]
+mod tests;
+
 /// Murmur2 as Kafka's Java client computes it (seed `0x9747b28c`, 32 bit).
 pub fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;

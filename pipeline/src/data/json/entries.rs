@@ -14,6 +14,9 @@ use super::{BodyError, Position, Reader, Str, SyntaxError, Value};
 use crate::data::refusal::Refusal;
 use crate::data::signal::Signal;
 
+#[cfg(test)]
+mod tests;
+
 /// What one entry may be at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Int32Builder, MapBuilder, MapFieldNames, StringArray, StringBuilder, TimestampMicrosecondBuilder,
-};
+use arrow::array::{ArrayRef, Int32Builder, MapBuilder, StringArray, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::fields::Field;
 use super::{LogRow, wire_schema};
 use crate::data::json::Str;
-use crate::data::{level, time};
+use crate::data::{columns, level, time};
 
 /// Log rows of one record on their way into Arrow.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl Default for LogColumns {
             level: StringBuilder::new(),
             severity_text: StringBuilder::new(),
             texts: std::array::from_fn(|_| StringBuilder::new()),
-            attributes: MapBuilder::new(Some(map_names()), StringBuilder::new(), StringBuilder::new()),
+            attributes: MapBuilder::new(Some(columns::map_field_names()), StringBuilder::new(), StringBuilder::new()),
             rows: 0,
             size_bytes: 0,
         }
@@ -102,11 +100,6 @@ impl LogColumns {
         self.size_bytes = 0;
         RecordBatch::try_new(wire_schema(), columns)
     }
-}
-
-/// The field names of a map as the schema, Parquet and Delta have them; Arrow's default is `keys` and `values`.
-fn map_names() -> MapFieldNames {
-    MapFieldNames { entry: "entries".to_owned(), key: "key".to_owned(), value: "value".to_owned() }
 }
 
 /// Adds a text, unescaped on its way in; the size it counts for.

@@ -14,6 +14,8 @@ use super::signal::Signal;
 mod builder;
 mod fields;
 mod row;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use builder::LogColumns;
 pub(crate) use row::LogRow;

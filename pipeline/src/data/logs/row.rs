@@ -15,7 +15,7 @@ pub(crate) struct LogRow<'a> {
     pub(crate) observed_timestamp_us: Option<i64>,
     /// OpenTelemetry's severity, 1 to 24.
     pub(crate) severity_number: Option<i32>,
-    /// Everything else, in order of first appearance; keys are unique.
+    /// Everything else; keys are unique.
     pub(crate) attributes: Vec<(Str<'a>, Str<'a>)>,
     /// Why it is not a row after all.
     pub(crate) refusal: Option<Refusal>,
@@ -121,7 +121,7 @@ impl<'a> LogRow<'a> {
         match self.given(field) {
             Some(before) if before.rank < given.rank => return self.attribute(given.key, given.value, limits),
             // The same name again: the last one stands.
-            Some(before) if before.rank > given.rank => self.attribute(before.key, before.value, limits),
+            Some(before) if before.rank > given.rank => self.demote(before, limits),
             _ => {}
         }
         self.fields[field as usize] = Some(given);
@@ -161,7 +161,7 @@ impl<'a> LogRow<'a> {
         }
     }
 
-    /// Adds an attribute; the last value of a key stands, at its first place.
+    /// Adds an attribute; of a repeated key the last value stands.
     fn attribute(&mut self, key: Str<'a>, value: Value<'a>, limits: &Limits) {
         if value == Value::Null || !self.within(key, value, limits) {
             return;
@@ -172,6 +172,13 @@ impl<'a> LogRow<'a> {
             self.refuse(Refusal::TooMany { what: "attributes", limit: limits.max_attributes });
         } else {
             self.attributes.push((key, value.as_text()));
+        }
+    }
+
+    /// Makes a value that lost its column an attribute, unless a later one has taken its key.
+    fn demote(&mut self, before: Given<'a>, limits: &Limits) {
+        if !self.attributes.iter().any(|(known, _)| known.same_as(before.key)) {
+            self.attribute(before.key, before.value, limits);
         }
     }
 

@@ -143,7 +143,7 @@ impl<'a> MetricRow<'a> {
             self.refuse(Refusal::Missing { field: "name" });
         } else if !is_valid_name(&self.name) {
             let name = self.name.clone();
-            self.bad_value("name", &name, "a metric name (1 to 255 bytes, a letter or `_` first, no white space)");
+            self.bad_value("name", &name, "a metric name (1 to 255 bytes, a letter, `_` or `:` first, no white space)");
         }
         if self.value.is_none() {
             self.refuse(Refusal::Missing { field: "value" });
