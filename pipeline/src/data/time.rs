@@ -88,7 +88,9 @@ fn number(bytes: &[u8]) -> Option<i64> {
     let fraction = match rest.split_first() {
         None => &[][..],
         Some((b'.', rest)) if take_digits(rest).1.is_empty() && !rest.is_empty() => rest,
-        Some((b'.' | b'e' | b'E', [.., b'0'..=b'9'])) => return from_number(std::str::from_utf8(bytes).ok()?.parse().ok()?),
+        Some((b'.' | b'e' | b'E', [.., b'0'..=b'9'])) => {
+            return from_number(std::str::from_utf8(bytes).ok()?.parse().ok()?);
+        }
         Some(_) => return None,
     };
     if whole.len() > 19 {

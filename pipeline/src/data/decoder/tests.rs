@@ -65,7 +65,8 @@ fn instants(batch: &RecordBatch, column: &str) -> Vec<i64> {
 
 /// An Arrow stream of these columns.
 fn arrow(columns: Vec<(&str, ArrayRef)>) -> Bytes {
-    ipc::encode(&RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap()).unwrap()
+    ipc::encode(&RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap())
+        .unwrap()
 }
 
 fn strings(values: Vec<Option<&str>>) -> ArrayRef {
@@ -77,7 +78,10 @@ fn rows_carry_their_identity() {
     let (batch, refused) = decode_rows(
         RowKind::Logs,
         Some(content_type::ARROW),
-        arrow(vec![("message", strings(vec![Some("a"), Some("b")])), ("tenant", strings(vec![Some("acme"), Some("acme")]))]),
+        arrow(vec![
+            ("message", strings(vec![Some("a"), Some("b")])),
+            ("tenant", strings(vec![Some("acme"), Some("acme")])),
+        ]),
     );
     assert_eq!(refused, []);
     assert_eq!(texts(&batch, "message"), [Some("a"), Some("b")]);
@@ -261,9 +265,15 @@ fn alerts_are_rows() {
     ] {
         assert_eq!(texts(&batch, column), [expected], "{column}");
     }
-    assert_eq!((instants(&batch, "timestamp"), instants(&batch, "starts_at")), (vec![APPEND_TIME_US], vec![APPEND_TIME_US - 1]));
+    assert_eq!(
+        (instants(&batch, "timestamp"), instants(&batch, "starts_at")),
+        (vec![APPEND_TIME_US], vec![APPEND_TIME_US - 1])
+    );
     assert!(batch.column_by_name("ends_at").unwrap().is_null(0));
-    assert_eq!(batch.column_by_name("value").unwrap().as_primitive::<arrow::datatypes::Float64Type>().value(0), f64::INFINITY);
+    assert_eq!(
+        batch.column_by_name("value").unwrap().as_primitive::<arrow::datatypes::Float64Type>().value(0),
+        f64::INFINITY
+    );
 }
 
 #[test]
@@ -291,7 +301,11 @@ fn dead_letters_keep_their_bytes() {
 
 #[test]
 fn a_dead_letter_of_anybody_is_a_row() {
-    let headers = vec![Header::new("partition", &b"x"[..]), Header::new("tenant", &b"../x"[..]), Header::new("reason", &b"\xff"[..])];
+    let headers = vec![
+        Header::new("partition", &b"x"[..]),
+        Header::new("tenant", &b"../x"[..]),
+        Header::new("reason", &b"\xff"[..]),
+    ];
     let record = StoredRecord { headers, value: None, ..stored(None, "") };
     let Decoded::Rows { batch, .. } = Decoder::new(RowKind::DeadLetter).decode(0, &record) else { panic!("rows") };
     assert_eq!((texts(&batch, "tenant"), texts(&batch, "reason")), (vec![Some("default")], vec![None]));
@@ -307,7 +321,11 @@ fn rollup() -> SchemaRef {
 #[test]
 fn rollup_rows_are_aligned() {
     let times: ArrayRef = std::sync::Arc::new(time_array(vec![APPEND_TIME_US * 2]));
-    let rows = arrow(vec![("window_start", times), ("service", strings(vec![Some("a")])), ("tenant", strings(vec![Some("t")]))]);
+    let rows = arrow(vec![
+        ("window_start", times),
+        ("service", strings(vec![Some("a")])),
+        ("tenant", strings(vec![Some("t")])),
+    ]);
     let (batch, refused) = decode_rows(RowKind::Arrow(rollup()), Some(content_type::ARROW), rows);
     assert_eq!((refused, texts(&batch, "service"), ints(&batch, identity::FLAGS)), (vec![], vec![Some("a")], vec![0]));
     let reason = undecodable(decode(RowKind::Arrow(rollup()), None, "{}"));
@@ -329,13 +347,24 @@ fn schemas_have_what_every_table_has() {
 }
 
 fn kinds() -> impl Strategy<Value = RowKind> {
-    prop::sample::select(vec![RowKind::Logs, RowKind::Metrics, RowKind::Alerts, RowKind::DeadLetter, RowKind::Arrow(rollup())])
+    prop::sample::select(vec![
+        RowKind::Logs,
+        RowKind::Metrics,
+        RowKind::Alerts,
+        RowKind::DeadLetter,
+        RowKind::Arrow(rollup()),
+    ])
 }
 
 fn content_types() -> impl Strategy<Value = Option<&'static str>> {
     prop::sample::select(vec![
-        None, Some(content_type::ARROW), Some(content_type::JSON), Some(content_type::NDJSON), Some(content_type::TEXT),
-        Some(content_type::CONTROL), Some(""),
+        None,
+        Some(content_type::ARROW),
+        Some(content_type::JSON),
+        Some(content_type::NDJSON),
+        Some(content_type::TEXT),
+        Some(content_type::CONTROL),
+        Some(""),
     ])
 }
 

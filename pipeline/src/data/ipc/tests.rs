@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, MapBuilder, StringArray, StringBuilder, StructArray,
-    UInt64Array,
+    BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, MapBuilder, StringArray, StringBuilder,
+    StructArray, UInt64Array,
 };
 use arrow::datatypes::{Int32Type, Schema};
 use arrow::ipc::reader::StreamReader;
@@ -30,7 +30,12 @@ fn batch(rows: i32) -> RecordBatch {
         Arc::new(Int32Array::from_iter((0..rows).map(optional))) as ArrayRef,
     )]);
     RecordBatch::try_from_iter_with_nullable([
-        ("text", Arc::new(StringArray::from_iter((0..rows).map(|r| optional(r).map(|r| "abc ".repeat(r as usize % 9))))) as ArrayRef, true),
+        (
+            "text",
+            Arc::new(StringArray::from_iter((0..rows).map(|r| optional(r).map(|r| "abc ".repeat(r as usize % 9)))))
+                as ArrayRef,
+            true,
+        ),
         ("int", Arc::new(Int32Array::from_iter((0..rows).map(optional))), true),
         ("long", Arc::new(Int64Array::from_iter_values((0..rows).map(i64::from))), false),
         ("unsigned", Arc::new(UInt64Array::from_iter_values((0..rows).map(|r| r as u64))), false),

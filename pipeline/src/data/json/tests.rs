@@ -80,7 +80,8 @@ fn half_a_surrogate_pair_reads_as_the_replacement_character() {
 
 #[test]
 fn compares_strings_however_they_are_written() {
-    let (Value::String(plain), Value::String(escaped)) = (read(r#""a/b""#).unwrap(), read(r#""a\/\u0062""#).unwrap()) else {
+    let (Value::String(plain), Value::String(escaped)) = (read(r#""a/b""#).unwrap(), read(r#""a\/\u0062""#).unwrap())
+    else {
         panic!("both are strings")
     };
     assert!(plain.same_as(escaped) && escaped.same_as(plain));
@@ -90,8 +91,13 @@ fn compares_strings_however_they_are_written() {
 /// JSON-like text: mostly well-formed, often broken.
 fn json_like() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
-        Just("null".to_owned()), Just("true".to_owned()), Just("-0".to_owned()), "-?[0-9]{1,4}(\\.[0-9]{0,2})?([eE][+-]?[0-9]{0,2})?",
-        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()), "\"[a-z\\\\u0-9\"\n]{0,8}\"", "[a-z{}\\[\\],:\" ]{0,4}",
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("-0".to_owned()),
+        "-?[0-9]{1,4}(\\.[0-9]{0,2})?([eE][+-]?[0-9]{0,2})?",
+        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        "\"[a-z\\\\u0-9\"\n]{0,8}\"",
+        "[a-z{}\\[\\],:\" ]{0,4}",
     ];
     scalar.prop_recursive(5, 48, 6, |inner| {
         prop_oneof![

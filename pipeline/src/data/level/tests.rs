@@ -5,10 +5,29 @@ use super::*;
 #[test]
 fn knows_the_usual_spellings() {
     for (text, expected) in [
-        ("TRACE", "TRACE"), ("verbose", "TRACE"), ("Debug", "DEBUG"), ("dbg", "DEBUG"), ("INFO", "INFO"), ("notice", "INFO"),
-        ("information", "INFO"), ("warn", "WARNING"), ("WARNING", "WARNING"), ("W", "WARNING"), ("err", "ERROR"), ("Error", "ERROR"),
-        ("severe", "ERROR"), ("fatal", "CRITICAL"), ("CRIT", "CRITICAL"), ("emerg", "CRITICAL"), ("alert", "CRITICAL"),
-        ("panic", "CRITICAL"), (" [info] ", "INFO"), ("<err>", "ERROR"), ("9", "INFO"), ("17", "ERROR"), ("30", "INFO"),
+        ("TRACE", "TRACE"),
+        ("verbose", "TRACE"),
+        ("Debug", "DEBUG"),
+        ("dbg", "DEBUG"),
+        ("INFO", "INFO"),
+        ("notice", "INFO"),
+        ("information", "INFO"),
+        ("warn", "WARNING"),
+        ("WARNING", "WARNING"),
+        ("W", "WARNING"),
+        ("err", "ERROR"),
+        ("Error", "ERROR"),
+        ("severe", "ERROR"),
+        ("fatal", "CRITICAL"),
+        ("CRIT", "CRITICAL"),
+        ("emerg", "CRITICAL"),
+        ("alert", "CRITICAL"),
+        ("panic", "CRITICAL"),
+        (" [info] ", "INFO"),
+        ("<err>", "ERROR"),
+        ("9", "INFO"),
+        ("17", "ERROR"),
+        ("30", "INFO"),
     ] {
         assert_eq!(parse(text).and_then(name), Some(expected), "{text}");
     }

@@ -201,7 +201,10 @@ fn keeps_limits() {
     assert_eq!(refused(r#"{"message":"0123456789"}"#), [""; 0]);
     assert_eq!(refused(r#"{"message":"0123456789a"}"#), ["`message` has 11 bytes; the limit is 10"]);
     assert_eq!(refused(r#"{"message":"m","x":[1,2,3,4,5]}"#), ["`x` has 11 bytes; the limit is 10"]);
-    assert_eq!(refused(r#"{"message":"m","labels":{"0123456789a":1}}"#), ["`0123456789a` has 11 bytes; the limit is 10"]);
+    assert_eq!(
+        refused(r#"{"message":"m","labels":{"0123456789a":1}}"#),
+        ["`0123456789a` has 11 bytes; the limit is 10"]
+    );
     assert_eq!(refused(r#"{"message":"m","a":1,"b":2,"a":3}"#), [""; 0]);
     assert_eq!(refused(r#"{"message":"m","a":1,"b":2,"c":3}"#), ["more than 2 attributes"]);
 }
@@ -219,7 +222,20 @@ fn one_entry_leaves_nothing_behind_for_the_next() {
 fn oracle(entry: &[(String, Value)]) -> Option<Row> {
     const NAMES: [(&str, &[&str]); 12] = [
         ("message", &["message", "msg", "body", "log"]),
-        ("level", &["level", "severity", "severity_text", "severityText", "lvl", "loglevel", "log_level", "log.level", "levelname"]),
+        (
+            "level",
+            &[
+                "level",
+                "severity",
+                "severity_text",
+                "severityText",
+                "lvl",
+                "loglevel",
+                "log_level",
+                "log.level",
+                "levelname",
+            ],
+        ),
         ("severity_number", &["severity_number", "severityNumber"]),
         ("timestamp", &["timestamp", "@timestamp", "time", "ts"]),
         ("observed_timestamp", &["observed_timestamp", "observedTimestamp"]),
@@ -239,11 +255,14 @@ fn oracle(entry: &[(String, Value)]) -> Option<Row> {
         }
         _ => value.is_string() || value.is_number(),
     };
-    let given: BTreeMap<&str, &Value> = entry.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), v)).collect();
+    let given: BTreeMap<&str, &Value> =
+        entry.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.as_str(), v)).collect();
     let mut chosen: BTreeMap<&str, &str> = BTreeMap::new();
     for (column, names) in NAMES {
         let own = given.get(column);
-        if own.is_some_and(|value| !fits(column, value)) && matches!(column, "message" | "level" | "severity_number" | "timestamp" | "observed_timestamp") {
+        if own.is_some_and(|value| !fits(column, value))
+            && matches!(column, "message" | "level" | "severity_number" | "timestamp" | "observed_timestamp")
+        {
             return None;
         }
         if let Some(name) = names.iter().find(|name| given.get(*name).is_some_and(|value| fits(column, value))) {
@@ -310,9 +329,32 @@ fn value() -> impl Strategy<Value = Value> {
 
 fn entry() -> impl Strategy<Value = Vec<(String, Value)>> {
     let names = vec![
-        "message", "message", "message", "msg", "body", "log", "level", "severity", "severity_number", "severityNumber", "timestamp",
-        "ts", "time", "observed_timestamp", "service", "app", "host", "hostname", "trace_id", "traceId", "user_id", "labels", "attributes",
-        "tenant", "x", "\"\\\n",
+        "message",
+        "message",
+        "message",
+        "msg",
+        "body",
+        "log",
+        "level",
+        "severity",
+        "severity_number",
+        "severityNumber",
+        "timestamp",
+        "ts",
+        "time",
+        "observed_timestamp",
+        "service",
+        "app",
+        "host",
+        "hostname",
+        "trace_id",
+        "traceId",
+        "user_id",
+        "labels",
+        "attributes",
+        "tenant",
+        "x",
+        "\"\\\n",
     ];
     let key = prop_oneof![5 => prop::sample::select(names).prop_map(str::to_owned), 1 => any::<String>()];
     prop::collection::vec((key, value()), 0..12).prop_map(|members| {

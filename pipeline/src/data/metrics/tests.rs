@@ -63,7 +63,8 @@ fn fills_every_column() {
             "labels":{"job":"web","instance":"a:1","service":"shop","code":200,"ok":true,"none":null,"empty":""},"zone":"eu","tenant":"evil"}]}"#,
     );
     assert_eq!(sink.refused, [""; 0]);
-    let labels = r#"{"code":"200","instance":"a:1","job":"web","ok":"true","service":"shop","tenant":"evil","zone":"eu"}"#;
+    let labels =
+        r#"{"code":"200","instance":"a:1","job":"web","ok":"true","service":"shop","tenant":"evil","zone":"eu"}"#;
     let series = labels.replacen('{', r#"{"__name__":"http_requests_total","#, 1);
     for (column, expected) in [
         ("name", Some("http_requests_total")),
@@ -106,14 +107,18 @@ fn the_name_may_be_a_label() {
 
 #[test]
 fn special_values_are_spelled_as_prometheus_does() {
-    let (batch, _) = read(r#"[{"name":"a","value":"NaN"},{"name":"a","value":"+Inf"},{"name":"a","value":"-Inf"},{"name":"a","value":"Infinity"}]"#);
+    let (batch, _) = read(
+        r#"[{"name":"a","value":"NaN"},{"name":"a","value":"+Inf"},{"name":"a","value":"-Inf"},{"name":"a","value":"Infinity"}]"#,
+    );
     assert!(value(&batch, 0).is_nan());
     assert_eq!([1, 2, 3].map(|row| value(&batch, row)), [f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY]);
 }
 
 #[test]
 fn kinds_are_those_of_prometheus() {
-    let (batch, _) = read(r#"[{"name":"a","value":1,"type":"GAUGE"},{"name":"a","value":1,"kind":"untyped"},{"name":"a","value":1,"type":""}]"#);
+    let (batch, _) = read(
+        r#"[{"name":"a","value":1,"type":"GAUGE"},{"name":"a","value":1,"kind":"untyped"},{"name":"a","value":1,"type":""}]"#,
+    );
     assert_eq!([0, 1, 2].map(|row| text(&batch, "kind", row)), [Some("gauge"), None, None]);
 }
 
@@ -150,7 +155,11 @@ fn says_why_an_entry_is_refused() {
 }
 
 fn scalar() -> impl Strategy<Value = Value> {
-    prop_oneof![any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from)]
+    prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from)
+    ]
 }
 
 proptest! {

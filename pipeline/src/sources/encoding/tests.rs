@@ -79,7 +79,8 @@ fn undoes_every_encoding() {
 
 #[test]
 fn frames_may_follow_one_another() {
-    for (name, compress) in [("gzip", gzip as Compress), ("zstd", zstd_frame), ("lz4", lz4), ("snappy", snappy_framed)] {
+    for (name, compress) in [("gzip", gzip as Compress), ("zstd", zstd_frame), ("lz4", lz4), ("snappy", snappy_framed)]
+    {
         let two = [compress(b"one,"), compress(b"two")].concat();
         assert_eq!(decode(name, two).unwrap(), "one,two", "{name}");
     }
@@ -91,7 +92,10 @@ fn a_bomb_is_stopped_at_the_limit() {
     for (name, compress) in ALL {
         let budget = Budget::new(usize::MAX);
         let error = decode_within(name, compress(&zeros), LIMIT_BYTES, &budget).unwrap_err();
-        assert!(matches!(error, IngestError::TooLarge { limit_bytes: LIMIT_BYTES, decompressed: true }), "{name}: {error}");
+        assert!(
+            matches!(error, IngestError::TooLarge { limit_bytes: LIMIT_BYTES, decompressed: true }),
+            "{name}: {error}"
+        );
         assert_eq!(budget.used_bytes(), 0, "what was reserved is given back");
     }
 }
@@ -137,7 +141,8 @@ fn a_body_cut_short_is_an_error() {
     for (name, compress) in ALL {
         let whole = compress(&data);
         // A framed snappy stream has no end mark; a cut between its chunks cannot be seen.
-        let cuts = (1..whole.len()).step_by(97).filter(|&cut| !(whole.starts_with(SNAPPY_MAGIC) && cut == SNAPPY_MAGIC.len()));
+        let cuts =
+            (1..whole.len()).step_by(97).filter(|&cut| !(whole.starts_with(SNAPPY_MAGIC) && cut == SNAPPY_MAGIC.len()));
         for cut in cuts {
             let result = decode(name, whole[..cut].to_vec());
             assert!(result.is_err() || result.unwrap().is_empty(), "{name} cut at {cut} of {}", whole.len());

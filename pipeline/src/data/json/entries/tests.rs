@@ -54,7 +54,10 @@ fn reads_every_form() {
     assert_eq!(services(&format!("\u{feff}{A}\n{B}\n")), ["a", "b"]);
     assert_eq!(services("[]"), [""; 0]);
     assert_eq!(services(r#"{"logs":[]}"#), [""; 0]);
-    assert_eq!(services("{\n  \"message\": \"m\",\n  \"service\": \"a\",\n  \"labels\": {\n    \"x\": 1\n  }\n}\n"), ["a"]);
+    assert_eq!(
+        services("{\n  \"message\": \"m\",\n  \"service\": \"a\",\n  \"labels\": {\n    \"x\": 1\n  }\n}\n"),
+        ["a"]
+    );
 }
 
 #[test]
@@ -110,7 +113,10 @@ fn declared_lines_are_lines_even_if_none_is_whole() {
 #[test]
 fn malformed_json_refuses_the_whole_body() {
     for (body, expected) in [
-        ("[{\"message\":\"m\",\"service\":\"a\"},\n{\"message\":]", "malformed JSON at line 2, column 12 (byte 43): expected a value"),
+        (
+            "[{\"message\":\"m\",\"service\":\"a\"},\n{\"message\":]",
+            "malformed JSON at line 2, column 12 (byte 43): expected a value",
+        ),
         ("{\"message\":\"m\"", "malformed JSON at line 1, column 15 (byte 14): expected `,` or `}`"),
         ("[1] x", "malformed JSON at line 1, column 5 (byte 4): unexpected text after the value"),
         ("{\"logs\":[1}", "malformed JSON at line 1, column 11 (byte 10): expected `,` or `]`"),
