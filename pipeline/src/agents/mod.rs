@@ -17,6 +17,8 @@ mod error;
 pub mod logs;
 pub mod metrics;
 mod report;
+#[cfg(test)]
+mod testing;
 pub mod shipping;
 
 pub use error::AgentError;

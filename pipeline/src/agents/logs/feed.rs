@@ -152,18 +152,15 @@ impl Feed {
 
 impl Rows {
     fn line(&mut self, line: Line<'_>, now_ms: i64) {
-        // The stream's byte order mark is no part of its first line.
-        let first = line.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line.bytes);
-        if first.trim_ascii().is_empty() {
+        let mut bytes = without_leading_rubbish(line.bytes);
+        if bytes.trim_ascii().is_empty() {
             return self.counters.lines_blank(1);
         }
         self.counters.lines_read(1);
-        let bytes = if line.cut_size_bytes > 0 {
+        if line.cut_size_bytes > 0 {
             self.counters.lines_truncated(1);
-            whole_characters(first)
-        } else {
-            first
-        };
+            bytes = whole_characters(bytes);
+        }
         let text = String::from_utf8_lossy(bytes);
         if matches!(text, std::borrow::Cow::Owned(_)) {
             self.counters.lines_not_utf8(1);
@@ -222,6 +219,13 @@ impl Collector {
 /// A clock set back makes everything due rather than nothing.
 fn is_due(since_ms: i64, wait_ms: i64, now_ms: i64) -> bool {
     !(since_ms..since_ms.saturating_add(wait_ms)).contains(&now_ms)
+}
+
+/// Without a byte order mark, and without the NULs that a truncated file begins with when its writer goes on at its old place.
+fn without_leading_rubbish(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+    &bytes[start..]
 }
 
 /// Without the character that the cut at the cap may have gone through.

@@ -273,19 +273,21 @@ impl Courier {
     }
 
     async fn note(&self, claimed: &Claimed, answer: Answer) {
-        let (reason, refused) = match answer {
-            Answer::Taken { refused } if refused.is_empty() => return self.counters.rows_shipped(claimed.rows),
-            Answer::Taken { refused } => (String::new(), refused),
+        let (refused_rows, refused) = match answer {
+            Answer::Taken { refused_rows, refused } => (refused_rows.min(claimed.rows), refused),
             Answer::Refused { reason } => {
                 let rows = usize::try_from(claimed.rows).unwrap_or(usize::MAX);
-                (reason.clone(), (0..rows).map(|index| RefusedRow { index, reason: reason.clone() }).collect())
+                let refused = (0..rows).map(|index| RefusedRow { index, reason: reason.clone() });
+                (claimed.rows, refused.collect())
             }
         };
-        let count = (refused.len() as u64).min(claimed.rows);
-        self.counters.rows_shipped(claimed.rows - count);
-        self.counters.rows_refused(count);
-        let first = refused.first().map(|row| row.reason.clone()).unwrap_or(reason);
-        tracing::error!(lane = %claimed.lane, rows = count, "the server refused rows, they are kept in refused/: {first}");
+        self.counters.rows_shipped(claimed.rows - refused_rows);
+        self.counters.rows_refused(refused_rows);
+        let Some(first) = refused.first() else { return };
+        tracing::error!(
+            lane = %claimed.lane, rows = refused_rows,
+            "the server refused rows, they are kept in refused/: {}", first.reason
+        );
         let (spool, key, path) = (Arc::clone(&self.spool), claimed.key.clone(), claimed.path.clone());
         let kept = off_thread(move || {
             let bytes = std::fs::read(&path).map_err(AgentError::io("read", &path))?;

@@ -25,8 +25,8 @@ pub(crate) struct Door {
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Durable on the server, but for these rows, which it will never take.
-    Taken { refused: Vec<RefusedRow> },
+    /// Durable on the server, but for some rows, which it will never take. It names the first thousand.
+    Taken { refused_rows: u64, refused: Vec<RefusedRow> },
     /// The server will never take this batch, whoever sends it.
     Refused { reason: String },
 }
@@ -44,16 +44,18 @@ pub(crate) struct Later {
 }
 
 /// The answer's body: which entries were refused. Everything else in it is for people.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Body {
     #[serde(default)]
-    rejected: Vec<Rejected>,
+    rejected: u64,
+    /// Of the first thousand.
+    #[serde(default)]
+    errors: Vec<Rejected>,
 }
 
 #[derive(Deserialize)]
 struct Rejected {
     index: usize,
-    #[serde(default)]
     reason: String,
 }
 
@@ -102,27 +104,22 @@ impl Door {
         let status = response.status();
         let wait = retry_after(response.headers());
         let text = response.bytes().await.map_err(later)?;
-        if status.is_success() {
-            return Ok(Answer::Taken { refused: refused_rows(&text) });
-        }
+        let body: Body = serde_json::from_slice(&text).unwrap_or_default();
         let reason = format!("{}: {status}: {}", self.url, shortened(&text));
         match status {
+            // A report under 400 says that every row was refused, each for its own reason.
+            _ if status.is_success() || (status == StatusCode::BAD_REQUEST && body.rejected > 0) => {
+                let rows = body.errors.into_iter().map(|entry| RefusedRow { index: entry.index, reason: entry.reason });
+                Ok(Answer::Taken { refused_rows: body.rejected, refused: rows.collect() })
+            }
             StatusCode::BAD_REQUEST
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
-            | StatusCode::UNPROCESSABLE_ENTITY => match refused_rows(&text) {
-                rows if rows.is_empty() => Ok(Answer::Refused { reason }),
-                rows => Ok(Answer::Taken { refused: rows }),
-            },
+            | StatusCode::UNPROCESSABLE_ENTITY => Ok(Answer::Refused { reason }),
             // Everything else may pass: overload, a restart, but also a wrong key or path, which people mend while rows wait.
             _ => Err(Later { reason, wait, away: status != StatusCode::TOO_MANY_REQUESTS }),
         }
     }
-}
-
-fn refused_rows(text: &[u8]) -> Vec<RefusedRow> {
-    let Ok(body) = serde_json::from_slice::<Body>(text) else { return Vec::new() };
-    body.rejected.into_iter().map(|entry| RefusedRow { index: entry.index, reason: entry.reason }).collect()
 }
 
 /// Seconds; the form with a date is rare, and needs a clock that agrees with the server's.

@@ -20,3 +20,10 @@ pub(crate) use delivery::{Delivery, Drain, off_thread};
 pub use options::{RetryOptions, ShippingOptions, WhenFull, default_state_dir};
 pub(crate) use position::{FileId, HEAD_SIZE_BYTES, Head, Position};
 pub(crate) use spool::{Draft, Spool};
+
+/// The NDJSON of a batch file.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "for tests")]
+pub(crate) fn body_of(file: &[u8]) -> Vec<u8> {
+    zstd::decode_all(batch_file::decode(file).unwrap().1).unwrap()
+}

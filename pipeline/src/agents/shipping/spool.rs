@@ -4,9 +4,7 @@
 //!
 //! ```text
 //!   push ──> waiting ──claim──> in flight ──settle──> gone (position in the checkpoint)
-//!               │  ^                │
-//!          over the cap  └──release─┘
-//!               └──> dropped (counted; position in the checkpoint)
+//!               └──over the cap──> dropped (counted; position in the checkpoint)
 //! ```
 //! Invariants:
 //! - a batch is durable before it can be claimed, and its position with it;
@@ -240,15 +238,6 @@ impl Spool {
     /// Waits for a batch to be pushed.
     pub(crate) async fn pushed(&self) {
         self.pushed.notified().await;
-    }
-
-    /// Gives a claimed batch back, to be claimed again.
-    pub(crate) fn release(&self, claimed: &Claimed) {
-        let mut state = self.state.lock();
-        if let Some(entry) = state.batches.get_mut(&claimed.number) {
-            entry.stage = Stage::Waiting;
-        }
-        state.busy.remove(&claimed.lane);
     }
 
     /// These batches are done with, delivered or refused: their positions go to the checkpoint, then their files go.

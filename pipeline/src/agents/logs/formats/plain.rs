@@ -7,17 +7,11 @@ use super::{Found, words};
 
 pub(super) fn parse(line: &str) -> Option<Found<'_>> {
     let mut scan = Scan::new(line);
-    let level = if scan.time().is_some() { words::stated_near(scan.rest()) } else { first_word(line) };
+    let level = if scan.time().is_some() { words::stated_near(scan.rest()) } else { words::leading(line).or_else(|| capitals(line)) };
     level.map(|level| Found { timestamp_us: None, level: Some(level) })
 }
 
-/// A level before a colon or in brackets, or one in capitals.
-fn first_word(line: &str) -> Option<&str> {
+fn capitals(line: &str) -> Option<&str> {
     let word = line.split_ascii_whitespace().next()?;
-    let bare = word.trim_start_matches(['[', '(', '<']);
-    let end = bare.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(bare.len());
-    let (level, behind) = bare.split_at(end);
-    let closed = behind.starts_with([':', ']', ')', '>']);
-    let capitals = behind.is_empty() && !level.bytes().any(|byte| byte.is_ascii_lowercase());
-    words::stated(level).filter(|_| closed || capitals)
+    words::stated(word).filter(|word| !word.bytes().any(|byte| byte.is_ascii_lowercase()))
 }

@@ -1,8 +1,9 @@
 //! Syslog as RFC 3164 describes it and `/var/log` has it: `[<PRI>]Jun 14 15:16:01 host tag[pid]: message`.
 //!
-//! There is no year (some devices add one after the day). The level is the priority's severity; a file seldom has the priority, then it
-//! is `INFO`, or `WARNING` or `ERROR` where a word of the message says so ([`super::words::guessed`]). rsyslog's form with an ISO
-//! stamp in the place of the date is read too.
+//! There is no year (some devices add one after the day). rsyslog's form with an ISO stamp in the place of the date is read too.
+//!
+//! The level is the priority's severity. Files seldom keep the priority; then it is what the message begins with (`error: text`), else
+//! `WARNING` or `ERROR` where a word of it says so ([`super::words::guessed`]), else `INFO`.
 
 use super::scan::{Scan, instant, latest};
 use super::{Context, Found, words};
@@ -29,9 +30,9 @@ pub(super) fn priority(scan: &mut Scan<'_>) -> Option<&'static str> {
 }
 
 /// The level of `host tag[pid]: message` by its message.
-pub(super) fn level_of(text: &str) -> &'static str {
+pub(super) fn level_of(text: &str) -> &str {
     let message = text.split_once(": ").map_or(text, |(_, message)| message);
-    words::guessed(message)
+    words::leading(message).unwrap_or_else(|| words::guessed(message))
 }
 
 /// Whether this, behind an ISO stamp, is ` host tag[pid]: ` or ` host tag: `.

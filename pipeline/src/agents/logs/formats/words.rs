@@ -7,10 +7,15 @@ use crate::data::level;
 const NEAR_WORDS: usize = 8;
 const NEAR_BYTES: usize = 200;
 
+/// Names of levels somewhere, but common words too: only in capitals do they state a level.
+const AMBIGUOUS: [&str; 6] = ["config", "fine", "finer", "finest", "success", "verbose"];
+
 /// The level that a word states, if it is nothing but a level in letters (`INFO`, `warn`, not `INFO-1`).
 pub(super) fn stated(word: &str) -> Option<&str> {
     let plausible = (3..=13).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphabetic());
-    (plausible && level::parse(word).is_some()).then_some(word)
+    let capitals = !word.bytes().any(|byte| byte.is_ascii_lowercase());
+    let ambiguous = !capitals && AMBIGUOUS.iter().any(|known| word.eq_ignore_ascii_case(known));
+    (plausible && !ambiguous && level::parse(word).is_some()).then_some(word)
 }
 
 /// The level stated near the start of `text`, which follows a stamp. A word in capitals counts; a word in small letters only
@@ -39,6 +44,14 @@ pub(super) fn stated_near(text: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// The level that a message begins with, before a colon or in brackets: `error: text`, `[INFO] text`.
+pub(super) fn leading(message: &str) -> Option<&str> {
+    let bare = message.trim_start_matches(['[', '(', '<']);
+    let end = bare.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(bare.len());
+    let (level, behind) = bare.split_at(end);
+    stated(level).filter(|_| behind.starts_with([':', ']', ')', '>']))
 }
 
 /// The level of a syslog message that states none: `ERROR` or `WARNING` where a word says so, else `INFO`. A word after "no", "0" or
