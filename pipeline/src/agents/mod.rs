@@ -17,9 +17,9 @@ mod error;
 pub mod logs;
 pub mod metrics;
 mod report;
+pub mod shipping;
 #[cfg(test)]
 mod testing;
-pub mod shipping;
 
 pub use error::AgentError;
 pub use report::Report;

@@ -57,12 +57,12 @@ pub(crate) enum Act {
 
 impl TestServer {
     pub(crate) async fn start() -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), Arc::default()).await
+        Nobody::new().appear()
     }
 
-    async fn start_at(address: SocketAddr, shared: Arc<Shared>) -> Self {
+    fn serve(listener: tokio::net::TcpListener) -> Self {
+        let shared = Arc::<Shared>::default();
         let app = Router::new().route("/{door}", axum::routing::post(take)).with_state(Arc::clone(&shared));
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, shared, task }
@@ -109,7 +109,8 @@ impl TestServer {
     /// Waits until so many rows are stored; more is a failure too.
     pub(crate) async fn wait_for_rows(&self, count: usize) {
         eventually(&format!("{count} rows"), || self.shared.stored.lock().rows.len() >= count).await;
-        assert_eq!(self.shared.stored.lock().rows.len(), count);
+        let rows = self.rows();
+        assert_eq!(rows.len(), count, "first {}, last {}", rows[0], rows[rows.len() - 1]);
     }
 }
 
@@ -153,7 +154,8 @@ async fn take(
     if matches!(act, Some(Act::LoseReply)) {
         return StatusCode::BAD_GATEWAY.into_response();
     }
-    let errors: Vec<Value> = refused.iter().map(|index| json!({"index": index, "reason": "`message` is empty"})).collect();
+    let errors: Vec<Value> =
+        refused.iter().map(|index| json!({"index": index, "reason": "`message` is empty"})).collect();
     let status = if accepted == 0 { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let report = json!({"accepted": accepted, "rejected": refused.len(), "errors": errors, "duplicate": false});
     (status, axum::Json(report)).into_response()
@@ -186,12 +188,24 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("waited 30 s in vain for {what}");
 }
 
-/// An address that nobody listens on.
-pub(crate) async fn nobody() -> SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address that is taken but where nobody listens yet: connections are refused.
+pub(crate) struct Nobody {
+    socket: tokio::net::TcpSocket,
 }
 
-/// Starts a server at an address that was [`nobody`]'s.
-pub(crate) async fn server_at(address: SocketAddr) -> TestServer {
-    TestServer::start_at(address, Arc::default()).await
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { socket }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.socket.local_addr().unwrap())
+    }
+
+    /// Now somebody listens.
+    pub(crate) fn appear(self) -> TestServer {
+        TestServer::serve(self.socket.listen(64).unwrap())
+    }
 }

@@ -102,14 +102,17 @@ impl Feed {
         splitter.push(bytes, |line| rows.line(line, now_ms));
     }
 
-    /// Does what time alone makes due: a last line without newline, a joined event, a batch.
-    pub(crate) fn tick(&mut self, now_ms: i64) {
+    /// Does what time alone makes due: a batch, and where the stream has been read as far as it goes (`caught_up`) a last line without
+    /// newline and a joined event. While it has not, the rest of the line is there and only waits to be read.
+    pub(crate) fn tick(&mut self, caught_up: bool, now_ms: i64) {
         let Self { splitter, rows, .. } = self;
-        if splitter.has_partial() && is_due(self.last_bytes_ms, self.partial_wait_ms, now_ms) {
+        if caught_up && splitter.has_partial() && is_due(self.last_bytes_ms, self.partial_wait_ms, now_ms) {
             splitter.finish(|line| rows.line(line, now_ms));
         }
         let Rows { joiner, collector, .. } = rows;
-        joiner.flush_due(now_ms, |event| collector.event(&event, now_ms));
+        if caught_up {
+            joiner.flush_due(now_ms, |event| collector.event(&event, now_ms));
+        }
         if collector.open.rows > 0 && is_due(collector.open.first_row_ms, collector.limits.wait_ms, now_ms) {
             collector.close();
         }

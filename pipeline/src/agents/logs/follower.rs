@@ -125,9 +125,9 @@ impl Follower {
         let blocked = self.files[at].after.is_some_and(|before| self.is_being_finished(before));
         let file = &mut self.files[at];
         let mut taken = 0;
-        let mut has_more = !blocked;
+        let mut caught_up = false;
         spool_closed(file, &self.spool)?;
-        while !blocked && taken < TURN_SIZE_BYTES && self.spool.wants_more() {
+        while !blocked && !caught_up && taken < TURN_SIZE_BYTES && self.spool.wants_more() {
             match file.read(&mut self.buffer, now_ms)? {
                 Read::Bytes(count) => taken += count,
                 Read::Truncated => {
@@ -135,20 +135,17 @@ impl Follower {
                     tracing::info!(path = %file.path.display(), "the file was truncated: reading it from its beginning");
                 }
                 Read::End => {
-                    has_more = false;
+                    caught_up = true;
                     if !self.follow {
                         file.feed.finish(true, now_ms);
                     }
                 }
             }
             spool_closed(file, &self.spool)?;
-            if !has_more {
-                break;
-            }
         }
-        file.feed.tick(now_ms);
+        file.feed.tick(caught_up, now_ms);
         spool_closed(file, &self.spool)?;
-        Ok(has_more)
+        Ok(!blocked && !caught_up)
     }
 
     /// Whether a file that has lost its name still has bytes that were not read.

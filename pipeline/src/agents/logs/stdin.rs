@@ -67,11 +67,15 @@ impl StdinSource {
     pub(crate) fn step(&mut self, now_ms: i64) -> Result<Progress, AgentError> {
         self.spool_closed()?;
         let mut wait = self.wait;
+        let mut caught_up = false;
         while !self.ended && self.spool.wants_more() {
             match self.chunks.recv_timeout(wait) {
                 Ok(Ok(bytes)) => self.feed.push(&bytes, now_ms),
                 Ok(Err(source)) => return Err(AgentError::io("read", LANE.as_ref())(source)),
-                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    caught_up = true;
+                    break;
+                }
                 Err(RecvTimeoutError::Disconnected) => self.ended = true,
             }
             self.spool_closed()?;
@@ -80,7 +84,7 @@ impl StdinSource {
         if self.ended {
             self.feed.finish(true, now_ms);
         } else {
-            self.feed.tick(now_ms);
+            self.feed.tick(caught_up, now_ms);
         }
         self.spool_closed()?;
         Ok(match self.ended {

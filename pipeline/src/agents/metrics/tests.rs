@@ -33,9 +33,18 @@ fn a_collection_has_every_part_of_the_host() {
     let mut collector = Collector::new(&options(true));
     let first = parsed(&collector.collect(1_700_000_000_000_000));
     for name in [
-        "system.cpu.cores", "system.cpu.seconds_total", "system.load_1m", "system.load_5m", "system.load_15m",
-        "system.memory.total_bytes", "system.memory.used_bytes", "system.memory.available_bytes", "system.memory.used_percent",
-        "system.swap.total_bytes", "system.network.received_bytes_total", "system.uptime_seconds",
+        "system.cpu.cores",
+        "system.cpu.seconds_total",
+        "system.load_1m",
+        "system.load_5m",
+        "system.load_15m",
+        "system.memory.total_bytes",
+        "system.memory.used_bytes",
+        "system.memory.available_bytes",
+        "system.memory.used_percent",
+        "system.swap.total_bytes",
+        "system.network.received_bytes_total",
+        "system.uptime_seconds",
     ] {
         assert!(names(&first).contains(name), "{name}");
     }
@@ -93,7 +102,10 @@ async fn it_collects_at_every_interval_until_it_is_told_to_stop() {
     let task = tokio::spawn(run_in(options, Arc::new(SystemClock), 1, shutdown.clone()));
     let collections = || {
         let rows = server.rows();
-        rows.iter().filter(|row| row["name"] == "system.load_1m").map(|row| row["timestamp"].as_i64().unwrap()).collect::<Vec<_>>()
+        rows.iter()
+            .filter(|row| row["name"] == "system.load_1m")
+            .map(|row| row["timestamp"].as_i64().unwrap())
+            .collect::<Vec<_>>()
     };
     crate::agents::testing::eventually("four collections", || collections().len() >= 4).await;
     shutdown.cancel();

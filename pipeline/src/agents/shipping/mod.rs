@@ -23,7 +23,6 @@ pub(crate) use spool::{Draft, Spool};
 
 /// The NDJSON of a batch file.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "for tests")]
 pub(crate) fn body_of(file: &[u8]) -> Vec<u8> {
     zstd::decode_all(batch_file::decode(file).unwrap().1).unwrap()
 }

@@ -7,7 +7,11 @@ use super::{Found, words};
 
 pub(super) fn parse(line: &str) -> Option<Found<'_>> {
     let mut scan = Scan::new(line);
-    let level = if scan.time().is_some() { words::stated_near(scan.rest()) } else { words::leading(line).or_else(|| capitals(line)) };
+    let level = if scan.time().is_some() {
+        words::stated_near(scan.rest())
+    } else {
+        words::leading(line).or_else(|| capitals(line))
+    };
     level.map(|level| Found { timestamp_us: None, level: Some(level) })
 }
 

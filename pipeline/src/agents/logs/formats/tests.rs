@@ -38,9 +38,17 @@ fn now_is_what_the_comment_says() {
 
 #[test]
 fn syslog_as_files_have_it() {
-    expect("Jun 14 15:16:01 combo sshd(pam_unix)[19939]: authentication failure; logname= uid=0", "2026-06-14T15:16:01.000000Z", "WARNING");
+    expect(
+        "Jun 14 15:16:01 combo sshd(pam_unix)[19939]: authentication failure; logname= uid=0",
+        "2026-06-14T15:16:01.000000Z",
+        "WARNING",
+    );
     expect("Jun  4 15:16:02 combo sshd[1]: check pass; user unknown", "2026-06-04T15:16:02.000000Z", "INFO");
-    expect("Dec 10 06:55:46 LabSZ sshd[24200]: error: Received disconnect from 1.2.3.4", "2025-12-10T06:55:46.000000Z", "ERROR");
+    expect(
+        "Dec 10 06:55:46 LabSZ sshd[24200]: error: Received disconnect from 1.2.3.4",
+        "2025-12-10T06:55:46.000000Z",
+        "ERROR",
+    );
     expect("Nov 19 06:55:46.123456 h kernel: no errors found", "2026-11-19T06:55:46.123456Z", "INFO");
     expect("Mar  1 2020 10:00:00 fw %ASA-6-302013: Built connection", "2020-03-01T10:00:00.000000Z", "INFO");
     expect("Feb 29 01:02:03 h app: leap", "2024-02-29T01:02:03.000000Z", "INFO");
@@ -51,7 +59,11 @@ fn syslog_as_files_have_it() {
 fn syslog_with_a_priority() {
     expect("<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick", "2026-10-11T22:14:15.000000Z", "CRITICAL");
     expect("<13>2024-01-02T03:04:05.678+01:00 host tag: fine, no error", "2024-01-02T02:04:05.678000Z", "INFO");
-    expect("<165>1 2003-10-11T22:14:15.003Z m evntslog - ID47 [x@1 a=\"b\"] text", "2003-10-11T22:14:15.003000Z", "INFO");
+    expect(
+        "<165>1 2003-10-11T22:14:15.003Z m evntslog - ID47 [x@1 a=\"b\"] text",
+        "2003-10-11T22:14:15.003000Z",
+        "INFO",
+    );
     expect("<11>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 p 8710 - - text", "2003-08-24T12:14:15.000003Z", "ERROR");
     expect("<15>1 - host app - - - no time", "-", "DEBUG");
     expect("<999>Oct 11 22:14:15 m su: x", "-", "-");
@@ -61,7 +73,10 @@ fn syslog_with_a_priority() {
 fn iso_stamps_with_the_levels_of_many_libraries() {
     let stamped = "2015-07-29T17:41:44.747000Z";
     for (line, level) in [
-        ("2015-07-29 17:41:44,747 - INFO  [QuorumPeer[myid=1]/0:0:0:0:0:0:0:0:2181:FastLeaderElection@774] - text", "INFO"),
+        (
+            "2015-07-29 17:41:44,747 - INFO  [QuorumPeer[myid=1]/0:0:0:0:0:0:0:0:2181:FastLeaderElection@774] - text",
+            "INFO",
+        ),
         ("2015-07-29 17:41:44,747 WARN [main] a.b.C: text", "WARNING"),
         ("2015-07-29 17:41:44,747 - my.module - CRITICAL - text", "CRITICAL"),
         ("2015-07-29T17:41:44.747Z  WARN 1234 --- [main] c.example.App : text", "WARNING"),
@@ -90,17 +105,26 @@ fn iso_stamps_with_the_levels_of_many_libraries() {
 
 #[test]
 fn web_servers() {
-    expect("[Sun Dec 04 04:47:44 2005] [error] mod_jk child workerEnv in error state 6", "2005-12-04T04:47:44.000000Z", "ERROR");
+    expect(
+        "[Sun Dec 04 04:47:44 2005] [error] mod_jk child workerEnv in error state 6",
+        "2005-12-04T04:47:44.000000Z",
+        "ERROR",
+    );
     expect("[Sun Dec  4 04:47:44.000123 2005] [core:notice] [pid 1:tid 2] text", "2005-12-04T04:47:44.000123Z", "INFO");
     expect("[Sun Dec 04 04:47:44 2005] [ssl:trace3] text", "2005-12-04T04:47:44.000000Z", "TRACE");
     expect("2024/01/02 03:04:05 [crit] 12#34: *5 connect() failed", "2024-01-02T03:04:05.000000Z", "CRITICAL");
     expect("2024/01/02 03:04:05 listening on :80", "2024-01-02T03:04:05.000000Z", "-");
-    let access = |status: &str| format!("127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /a\\\"b HTTP/1.0\" {status} 2326");
+    let access =
+        |status: &str| format!("127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /a\\\"b HTTP/1.0\" {status} 2326");
     expect(&access("200"), "2000-10-10T20:55:36.000000Z", "INFO");
     expect(&access("404"), "2000-10-10T20:55:36.000000Z", "WARNING");
     expect(&access("503"), "2000-10-10T20:55:36.000000Z", "ERROR");
     expect("::1 - - [10/Oct/2000:13:55:36 +0000] \"-\" 408 -", "2000-10-10T13:55:36.000000Z", "WARNING");
-    expect("example.org:80 10.0.0.1 - - [10/Oct/2000:13:55:36 +0000] \"GET / HTTP/1.1\" 301 0", "2000-10-10T13:55:36.000000Z", "INFO");
+    expect(
+        "example.org:80 10.0.0.1 - - [10/Oct/2000:13:55:36 +0000] \"GET / HTTP/1.1\" 301 0",
+        "2000-10-10T13:55:36.000000Z",
+        "INFO",
+    );
 }
 
 #[test]
@@ -116,7 +140,11 @@ fn hadoop_log4j_and_spark() {
 
 #[test]
 fn logfmt_and_klog() {
-    expect("time=\"2024-01-02T03:04:05Z\" level=warning msg=\"a \\\"b\\\" c\"", "2024-01-02T03:04:05.000000Z", "WARNING");
+    expect(
+        "time=\"2024-01-02T03:04:05Z\" level=warning msg=\"a \\\"b\\\" c\"",
+        "2024-01-02T03:04:05.000000Z",
+        "WARNING",
+    );
     expect("ts=1704164645.5 caller=x.go:1 lvl=dbug", "2024-01-02T03:04:05.500000Z", "-");
     expect("level=info ts=2024-01-02T03:04:05.678Z msg=x", "2024-01-02T03:04:05.678000Z", "INFO");
     expect("msg=hello severity=ERROR", "-", "ERROR");

@@ -29,7 +29,10 @@ async fn every_line_arrives_once_in_order_and_a_second_run_ships_only_what_is_ne
 async fn a_row_has_what_the_line_and_the_agent_know() {
     let (server, dir) = (TestServer::start().await, tempfile::tempdir().unwrap());
     let path = dir.path().join("app.log");
-    append(&path, "\n  \r\n[Sun Dec 04 04:47:44 2005] [error] boom\r\n{\"msg\":\"json\",\"ts\":1700000000,\"level\":\"warn\",\"n\":1}\r\r\n");
+    append(
+        &path,
+        "\n  \r\n[Sun Dec 04 04:47:44 2005] [error] boom\r\n{\"msg\":\"json\",\"ts\":1700000000,\"level\":\"warn\",\"n\":1}\r\r\n",
+    );
     let mut options = options(&server.url(), dir.path(), files(&path, false));
     options.labels.insert("env".into(), "test".into());
     let report = ship(options).await.unwrap();
@@ -145,14 +148,18 @@ async fn every_file_of_loghub_arrives_whole() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/loghub");
     let directory = std::env::var_os("HIGHWATER_LOGHUB").map_or(beside, PathBuf::from);
     if !directory.is_dir() {
-        eprintln!("SKIPPED: {} is not there (set HIGHWATER_LOGHUB to the directory of loghub's files)", directory.display());
+        eprintln!(
+            "SKIPPED: {} is not there (set HIGHWATER_LOGHUB to the directory of loghub's files)",
+            directory.display()
+        );
         return;
     }
     for (path, bytes) in contents(&directory) {
         let (server, dir) = (TestServer::start().await, tempfile::tempdir().unwrap());
         let report = ship(options(&server.url(), dir.path(), files(&path, false))).await.unwrap();
         // As `grep -c ''` counts: an unterminated last line is a line.
-        let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.trim_ascii_end()).collect();
+        let lines: Vec<&[u8]> =
+            bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.trim_ascii_end()).collect();
         let filled: Vec<&[u8]> = lines.iter().copied().filter(|line| !line.is_empty()).collect();
         assert_eq!(report.rows_shipped, filled.len() as u64, "{}", path.display());
         assert_eq!(report.lines_blank, (lines.len() - filled.len()) as u64);

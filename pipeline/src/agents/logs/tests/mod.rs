@@ -76,11 +76,11 @@ fn text_of(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Every file in `directory`, its name and bytes.
+/// Every file in `directory`, its name and bytes. One that is removed meanwhile is left out.
 fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut files: Vec<_> =
-        entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.filter_map(|path| Some((path.clone(), fs::read(path).ok()?))).collect();
     files.sort();
     files
 }
