@@ -46,7 +46,8 @@ fn record(index: usize) -> StoredRecord {
     for row in 0..ROWS {
         let at = START_MS + index as i64 * RECORD_MS + (row as i64 * RECORD_MS) / ROWS as i64;
         let (service, value) = (row * 31 % SERVICES, (row * 7919 + index) % 1000);
-        writeln!(body, r#"{{"name":"latency","value":{value},"service":"service-{service}","timestamp":{at}}}"#).unwrap();
+        writeln!(body, r#"{{"name":"latency","value":{value},"service":"service-{service}","timestamp":{at}}}"#)
+            .unwrap();
     }
     let offset = index as i64;
     let timestamp_ms = START_MS + 60_000;

@@ -79,12 +79,12 @@ async fn good_entries_among_bad_ones_are_stored() {
     let reply = server.post("/logs", body).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let answer = reply.json();
-    assert_eq!(answer["accepted"], 2, "{answer}");
-    let refused: Vec<_> =
-        answer["rejected"].as_array().unwrap().iter().map(|entry| entry["index"].as_u64().unwrap()).collect();
+    assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(2), &json!(3)), "{answer}");
+    let errors = answer["errors"].as_array().unwrap();
+    let refused: Vec<_> = errors.iter().map(|error| error["index"].as_u64().unwrap()).collect();
     assert_eq!(refused, [1, 2, 4], "{answer}");
-    for entry in answer["rejected"].as_array().unwrap() {
-        assert!(!entry["reason"].as_str().unwrap().is_empty(), "{answer}");
+    for (error, said) in errors.iter().zip(["message", "object", "timestamp"]) {
+        assert!(error["reason"].as_str().unwrap().contains(said), "{said}: {answer}");
     }
     let stored = server.sql("SELECT message FROM logs ORDER BY message").await;
     assert_eq!(stored, [json!({"message": "good 0"}), json!({"message": "good 3"})]);
@@ -94,7 +94,7 @@ async fn good_entries_among_bad_ones_are_stored() {
     let reply =
         server.send(request.body("{\"message\": \"line 0\"}\n{\"message\": \n{\"message\": \"line 2\"}\n")).await;
     assert_eq!(reply.json()["accepted"], 2, "{reply:?}");
-    assert_eq!(reply.json()["rejected"][0]["index"], 1, "{reply:?}");
+    assert_eq!(reply.json()["errors"][0]["index"], 1, "{reply:?}");
     assert_eq!(server.number("SELECT count(*) FROM logs WHERE message LIKE 'line %'").await, 2);
     server.stop().await;
     site.verify().await;
@@ -343,7 +343,7 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
         stored += 1;
         assert!(stored < 1000, "the disk never fills");
     };
-    assert_refused(&refusal, 503, "space", "a full disk");
+    assert_refused(&refusal, 507, "space", "a full disk");
     assert!(refusal.headers.contains_key("retry-after"), "{:?}", refusal.headers);
     // Reading goes on, and shows what was acknowledged, and all of it.
     assert_eq!(server.number("SELECT count(*) FROM logs WHERE message = 'before'").await, 1);
