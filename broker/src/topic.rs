@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::config::TopicConfig;
 use crate::error::BrokerError;
+use crate::log::DamagedRange;
 use crate::record::StoredRecord;
 
 /// A topic.
@@ -35,6 +36,8 @@ pub struct Gap {
     pub from: i64,
     /// One past the last lost offset.
     pub to: i64,
+    /// What was found wrong.
+    pub reason: String,
 }
 
 /// What a read found.
@@ -50,6 +53,23 @@ pub struct Fetched {
     pub log_start: i64,
     /// Damaged ranges that this read passed over, in order. Empty but for a broken disk.
     pub gaps: Vec<Gap>,
+}
+
+/// The state of a partition, for people and health checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Partition number.
+    pub partition: i32,
+    /// Where it begins and ends.
+    pub offsets: PartitionOffsets,
+    /// Bytes of its batches.
+    pub size_bytes: u64,
+    /// Number of its segments.
+    pub segments: usize,
+    /// Why it takes no writes any more, if so.
+    pub stopped: Option<String>,
+    /// Damage found so far.
+    pub damaged: Vec<DamagedRange>,
 }
 
 /// A consumer group's progress in one partition.

@@ -10,9 +10,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) mod file;
 mod real;
+mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use real::RealFs;
+pub use sim::{Crash, SimFs};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

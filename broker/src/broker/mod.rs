@@ -1,0 +1,492 @@
+//! The broker: the async face of the log. Threads, channels and waiting are here; what is written, and what is true after a
+//! crash, is decided by the synchronous cores ([`crate::log`] and the coordinator of groups and tasks).
+//!
+//! ```text
+//! append ──▶ writer thread of the partition: write, write, write, fdatasync, answer all ──▶ readers see it
+//! commit_offsets, begin_task ──▶ commit thread, likewise
+//! read ──▶ blocking pool: positioned reads below the high watermark
+//! retention thread ──▶ writer threads, every `retention_interval_ms`
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::append::{Append, Appended, EFFECT_HEADER, Guard, IDEMPOTENCY_HEADER};
+use crate::batch::record_size_bytes;
+use crate::clock::Clock;
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::coordinator::{Coordinator, OffsetOfTopic};
+use crate::error::BrokerError;
+use crate::fs::file::create_dir_durably;
+use crate::fs::{Fs, FsLock};
+use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
+
+mod committer;
+mod inner;
+mod maintenance;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod writer;
+
+pub use maintenance::HOLDING_GROUP_PREFIX;
+
+use inner::{Inner, Topic, groups_dir, open_read_only, recover_all};
+use topics::TopicStore;
+use writer::{Command, WriterContext};
+
+/// What an append costs of the bytes in flight beside its records, so that many tiny ones are bounded as well.
+const APPEND_OVERHEAD_BYTES: usize = 512;
+/// Limit of a task's name and of an idempotency key with its tenant, in bytes.
+const MAX_GUARD_NAME_SIZE_BYTES: usize = 1024;
+
+/// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
+pub struct Broker {
+    inner: Arc<Inner>,
+    /// Serialises creating and deleting topics.
+    topic_changes: Arc<tokio::sync::Mutex<()>>,
+    in_flight: Arc<Semaphore>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    retention: Option<(Sender<()>, JoinHandle<()>)>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Opens the broker on its data directory, takes the lock of it, and recovers every partition. Blocks while it scans.
+    /// Install the `metrics` recorder first: handles are looked up here.
+    pub fn open(config: BrokerConfig, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
+        config.validate()?;
+        create_dir_durably(fs.as_ref(), &config.data_dir)?;
+        let lock = lock_data_dir(fs.as_ref(), &config)?;
+        let store = TopicStore::new(Arc::clone(&fs), &config.data_dir);
+        store.prepare()?;
+        let groups = groups_dir(&config.data_dir);
+        create_dir_durably(fs.as_ref(), &groups)?;
+
+        let topics = store.load()?;
+        let logs = recover_all(&config, &fs, clock.now_ms(), &store, &topics)?;
+        let ids: BTreeMap<_, _> = topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect();
+        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, |topic| ids.get(topic).copied())?;
+        for (task, state) in logs.iter().flatten().flat_map(|log| log.tasks()) {
+            coordinator.raise_epoch(task, state.epoch);
+        }
+        let view = Arc::clone(coordinator.view());
+
+        let mut threads = Threads::default();
+        let mut writers = Vec::new();
+        for i in 0..config.writer_threads {
+            let context = WriterContext {
+                clock: Arc::clone(&clock),
+                coordinator: Arc::clone(&view),
+                durability: config.durability,
+                relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
+                checkpoint_interval_ms: config.checkpoint_interval_ms,
+                lock: Arc::clone(&lock),
+            };
+            let (sender, thread) = writer::start(format!("highwater-log-{i}"), context)?;
+            writers.push(sender);
+            threads.writers.push(thread);
+        }
+        let (committer, thread) = committer::start(coordinator, lock)?;
+        threads.writers.push(thread);
+
+        let inner = Inner {
+            store,
+            topics: RwLock::default(),
+            coordinator: view,
+            writers,
+            committer: Some(committer),
+            next_writer: AtomicUsize::new(0),
+            config,
+            fs,
+            clock,
+        };
+        for (info, logs) in topics.into_iter().zip(logs) {
+            inner.adopt(info, logs)?;
+        }
+        let inner = Arc::new(inner);
+        threads.retention = Some(maintenance::start(Arc::downgrade(&inner), inner.config.retention_interval_ms)?);
+        Ok(Self::new(inner, threads))
+    }
+
+    /// Opens the data directory as it is at this moment, for reading only, also while another process runs on it. Takes no
+    /// lock and changes nothing; every write is refused with [`BrokerError::ReadOnly`]. Later appends are not seen.
+    pub fn open_read_only(
+        data_dir: impl Into<PathBuf>,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BrokerError> {
+        let config = BrokerConfig::new(data_dir);
+        // What another process rolls or deletes meanwhile makes a look fail; another look does not.
+        let mut tries = 0;
+        loop {
+            match Self::look(&config, &fs, &clock) {
+                Err(BrokerError::Io { kind: std::io::ErrorKind::NotFound, .. }) if tries < 3 => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn look(config: &BrokerConfig, fs: &Arc<dyn Fs>, clock: &Arc<dyn Clock>) -> Result<Self, BrokerError> {
+        let store = TopicStore::new(Arc::clone(fs), &config.data_dir);
+        let mut topics: BTreeMap<Arc<str>, Arc<Topic>> = BTreeMap::new();
+        for info in store.load()? {
+            let name = Arc::clone(&info.name);
+            topics.insert(name, Arc::new(open_read_only(config, fs, &store, info)?));
+        }
+        let id_of = |topic: &str| topics.get(topic).map(|t| t.info.id);
+        let coordinator = Coordinator::open_read_only(fs.as_ref(), &groups_dir(&config.data_dir), id_of)?;
+        let inner = Inner {
+            config: config.clone(),
+            fs: Arc::clone(fs),
+            clock: Arc::clone(clock),
+            store,
+            topics: RwLock::new(topics),
+            coordinator: Arc::new(coordinator),
+            writers: Vec::new(),
+            committer: None,
+            next_writer: AtomicUsize::new(0),
+        };
+        Ok(Self::new(Arc::new(inner), Threads::default()))
+    }
+
+    fn new(inner: Arc<Inner>, threads: Threads) -> Self {
+        let in_flight = Arc::new(Semaphore::new(inner.config.max_in_flight_bytes));
+        Self { inner, topic_changes: Arc::default(), in_flight, threads: Mutex::new(threads) }
+    }
+
+    /// Creates the topic if it is missing, durably; an existing one is returned as it is.
+    pub async fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
+        if let Some(topic) = self.inner.topic(name) {
+            return Ok(topic.info.clone());
+        }
+        check_name(name)?;
+        config.validate()?;
+        self.check_writable("create a topic")?;
+        let changes = Arc::clone(&self.topic_changes).lock_owned().await;
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || {
+            let _changes = changes;
+            match inner.topic(&name) {
+                Some(topic) => Ok(topic.info.clone()),
+                None => inner.create_topic(&name, config),
+            }
+        })
+        .await
+    }
+
+    /// Deletes a topic, its records and the offsets committed for it.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
+        self.check_writable("delete a topic")?;
+        let changes = Arc::clone(&self.topic_changes).lock_owned().await;
+        let unknown = || BrokerError::UnknownTopicOrPartition { topic: name.to_owned(), partition: 0 };
+        let topic = self.inner.topics.write().remove(name).ok_or_else(unknown)?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _changes = changes;
+            for partition in &topic.partitions {
+                let (reply, answer) = oneshot::channel();
+                let key = (topic.info.id, partition.id.partition);
+                inner.send(partition.writer, Command::Abandon { key, reply })?;
+                answer.blocking_recv().map_err(|_| BrokerError::Closed)??;
+            }
+            inner.store.delete(&topic.info)?;
+            let (reply, answer) = oneshot::channel();
+            inner.send_commit(committer::Command::ForgetTopic { topic_id: topic.info.id, reply })?;
+            answer.blocking_recv().map_err(|_| BrokerError::Closed)?
+        })
+        .await
+    }
+
+    /// All topics, sorted by name.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        self.inner.all_topics().iter().map(|t| t.info.clone()).collect()
+    }
+
+    /// One topic, or `None`.
+    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.inner.topic(name).map(|t| t.info.clone())
+    }
+
+    /// The state of each partition of a topic, for people and health checks.
+    pub fn describe_topic(&self, name: &str) -> Result<Vec<PartitionInfo>, BrokerError> {
+        let (topic, _) = self.inner.find(name, 0)?;
+        let describe = |p: &inner::Partition| {
+            let segments = p.view.segments();
+            PartitionInfo {
+                partition: p.id.partition,
+                offsets: p.view.offsets(),
+                size_bytes: segments.iter().map(|s| s.size_bytes).sum(),
+                segments: segments.len(),
+                stopped: p.view.stopped().map(str::to_owned),
+                damaged: p.view.damaged(),
+            }
+        };
+        Ok(topic.partitions.iter().map(describe).collect())
+    }
+
+    /// Appends one batch to one partition. Durable when it returns `Ok`, unless durability is relaxed. Waits while too many bytes are
+    /// on their way. If the future is dropped before it is ready, the append may happen or not.
+    pub async fn append(&self, append: Append) -> Result<Appended, BrokerError> {
+        self.check_writable("append")?;
+        let (topic, index) = self.inner.find(&append.topic, append.partition)?;
+        check_append(&append)?;
+        let size_bytes = self.check_size(&append)?;
+        let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let key = (topic.info.id, append.partition);
+        self.inner.send(topic.partitions[index].writer, Command::Append { key, append, permit, reply })?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// What the append takes at most, uncompressed. It must be possible to unpack it again.
+    fn check_size(&self, append: &Append) -> Result<usize, BrokerError> {
+        let guard = match &append.guard {
+            Guard::None => 0,
+            Guard::Effects { task, marks, .. } => (task.len() + 64) * marks.len(),
+            Guard::Idempotency { scope } => scope.len() + 32,
+        };
+        let records: usize = append.records.iter().map(record_size_bytes).sum();
+        let size_bytes = records + guard + APPEND_OVERHEAD_BYTES;
+        let limit_bytes = self.inner.config.max_decompressed_size_bytes;
+        if size_bytes <= limit_bytes {
+            return Ok(size_bytes);
+        }
+        let topic = append.topic.to_string();
+        Err(BrokerError::BatchTooLarge { topic, partition: append.partition, size_bytes, limit_bytes })
+    }
+
+    /// Reads records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached, and
+    /// nothing above the high watermark. At the high watermark it waits up to `max_wait` for more, and then answers with
+    /// no records. Values share memory with the bytes read; nothing is copied.
+    pub async fn read(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_size_bytes: usize,
+        max_wait: Duration,
+    ) -> Result<Fetched, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        let found = &found.partitions[index];
+        if offset == found.view.offsets().high_watermark && !max_wait.is_zero() {
+            let mut watermark = found.watermark.clone();
+            let wait = watermark.wait_for(|high_watermark| *high_watermark > offset);
+            let has_writer = !matches!(tokio::time::timeout(max_wait, wait).await, Ok(Err(_)));
+            if !has_writer {
+                // Deleted, shut down, or read-only from the start.
+                self.inner.find(topic, partition)?;
+                if !self.inner.writers.is_empty() {
+                    return Err(BrokerError::Closed);
+                }
+                tokio::time::sleep(max_wait).await;
+            }
+        }
+        let PartitionOffsets { log_start, high_watermark } = found.view.offsets();
+        if offset == high_watermark {
+            return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
+        }
+        let view = Arc::clone(&found.view);
+        blocking(move || view.read(offset, max_size_bytes)).await
+    }
+
+    /// Log start and high watermark of a partition.
+    pub fn offsets(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, BrokerError> {
+        let (topic, index) = self.inner.find(topic, partition)?;
+        Ok(topic.partitions[index].view.offsets())
+    }
+
+    /// First offset whose timestamp is at or after `timestamp_ms` (Unix milliseconds); `None` past the end.
+    pub async fn offset_for_time(
+        &self,
+        topic: &str,
+        partition: i32,
+        timestamp_ms: i64,
+    ) -> Result<Option<i64>, BrokerError> {
+        let (topic, index) = self.inner.find(topic, partition)?;
+        let view = Arc::clone(&topic.partitions[index].view);
+        blocking(move || view.offset_for_time(timestamp_ms)).await
+    }
+
+    /// Deletes the records before `offset`, durably, whoever still wants to read them, and frees the segments wholly below it.
+    /// Answers with the log start.
+    pub async fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<i64, BrokerError> {
+        self.check_writable("delete records")?;
+        let (found, index) = self.inner.find(topic, partition)?;
+        let PartitionOffsets { log_start, high_watermark } = found.partitions[index].view.offsets();
+        if offset > high_watermark || offset < 0 {
+            let topic = topic.to_owned();
+            return Err(BrokerError::OffsetOutOfRange { topic, partition, offset, log_start, high_watermark });
+        }
+        let (reply, answer) = oneshot::channel();
+        let key = (found.info.id, partition);
+        self.inner.send(found.partitions[index].writer, Command::AdvanceLogStart { key, offset, reply })?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Applies retention and the disk limit now. Answers with the bytes freed.
+    pub async fn apply_retention(&self) -> Result<u64, BrokerError> {
+        self.check_writable("apply retention")?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || Ok(maintenance::apply(&inner))).await
+    }
+
+    /// Starts a run of a task: an epoch higher than any before, durable when this returns. Earlier runs are fenced from here on.
+    pub async fn begin_task(&self, task: &str) -> Result<i32, BrokerError> {
+        self.check_writable("begin a task")?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.send_commit(committer::Command::Begin { task: Arc::from(task), reply })?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Commits a group's progress, durably, all of it or none. With `task`, refused as [`BrokerError::Fenced`] where that
+    /// epoch is not the task's current one.
+    pub async fn commit_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<GroupOffset>,
+        task: Option<(&str, i32)>,
+    ) -> Result<(), BrokerError> {
+        self.check_writable("commit offsets")?;
+        let with_id = |offset: GroupOffset| {
+            let (topic, _) = self.inner.find(&offset.topic, offset.partition)?;
+            Ok(OffsetOfTopic { topic_id: topic.info.id, offset })
+        };
+        let offsets = offsets.into_iter().map(with_id).collect::<Result<_, BrokerError>>()?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.send_commit(committer::Command::Commit {
+            group: Arc::from(group),
+            offsets,
+            task: task.map(|(task, epoch)| (task.to_owned(), epoch)),
+            reply,
+        })?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// All committed offsets of a group, sorted by topic and partition.
+    pub fn committed(&self, group: &str) -> Vec<GroupOffset> {
+        self.inner.coordinator.committed(group)
+    }
+
+    /// Names of all groups that committed an offset, sorted.
+    pub fn groups(&self) -> Vec<String> {
+        self.inner.coordinator.groups()
+    }
+
+    /// Syncs and closes every log, so that the next start has nothing to scan, and frees the data directory. Appends on their
+    /// way are finished first; later writes are refused with [`BrokerError::Closed`].
+    pub async fn shutdown(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let inner = Arc::clone(&self.inner);
+        let closed = blocking(move || {
+            close(&inner, threads);
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "the broker did not close in order");
+        }
+    }
+
+    fn check_writable(&self, action: &'static str) -> Result<(), BrokerError> {
+        if self.inner.writers.is_empty() { Err(BrokerError::ReadOnly { action }) } else { Ok(()) }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        close(&self.inner, std::mem::take(&mut *self.threads.lock()));
+    }
+}
+
+/// Ends the threads, in order, and waits for them.
+fn close(inner: &Inner, threads: Threads) {
+    let join = |thread: JoinHandle<()>| {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the broker panicked");
+        }
+    };
+    if let Some((stop, thread)) = threads.retention {
+        drop(stop);
+        join(thread);
+    }
+    // A thread that has ended already needs no telling.
+    for writer in &inner.writers {
+        writer.send(Command::Shutdown).ok();
+    }
+    if let Some(committer) = &inner.committer {
+        committer.send(committer::Command::Shutdown).ok();
+    }
+    threads.writers.into_iter().for_each(join);
+}
+
+fn lock_data_dir(fs: &dyn Fs, config: &BrokerConfig) -> Result<Arc<dyn FsLock>, BrokerError> {
+    let path = config.data_dir.join("lock");
+    match fs.lock(&path) {
+        Ok(lock) => Ok(Arc::from(lock)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(BrokerError::Locked { path: config.data_dir.clone() })
+        }
+        Err(error) => Err(BrokerError::io("lock", path, &error)),
+    }
+}
+
+/// Refuses appends that contradict themselves.
+fn check_append(append: &Append) -> Result<(), BrokerError> {
+    let refuse = |reason: String| {
+        Err(BrokerError::InvalidRequest { topic: append.topic.to_string(), partition: append.partition, reason })
+    };
+    if append.records.is_empty() {
+        return refuse("an append needs at least one record".into());
+    }
+    let is_guard = |name: &str| name == EFFECT_HEADER || name == IDEMPOTENCY_HEADER;
+    let headers = append.records.iter().flat_map(|r| &r.headers);
+    if let Some(header) = headers.into_iter().find(|h| is_guard(&h.name)) {
+        return refuse(format!("header {} is the broker's own; pass a guard instead", header.name));
+    }
+    match &append.guard {
+        Guard::None => Ok(()),
+        Guard::Idempotency { scope } if scope.len() > MAX_GUARD_NAME_SIZE_BYTES => {
+            refuse(format!("an idempotency key with its tenant has at most {MAX_GUARD_NAME_SIZE_BYTES} bytes"))
+        }
+        Guard::Idempotency { .. } => Ok(()),
+        Guard::Effects { task, marks, .. } => {
+            if task.is_empty() || task.len() > MAX_GUARD_NAME_SIZE_BYTES || task.contains('\0') {
+                return refuse(format!("a task name has 1 to {MAX_GUARD_NAME_SIZE_BYTES} bytes and no NUL"));
+            }
+            if marks.len() != append.records.len() {
+                return refuse(format!("{} records have {} effect marks", append.records.len(), marks.len()));
+            }
+            if !marks.is_sorted_by(|a, b| a < b) {
+                return refuse("effect marks are not strictly ascending".into());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Runs something that blocks on the pool made for it.
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
+) -> Result<T, BrokerError> {
+    // The task fails only by panicking or because the runtime is going down.
+    tokio::task::spawn_blocking(run).await.map_err(|_| BrokerError::Closed)?
+}

@@ -1,0 +1,367 @@
+//! A writer thread: owns the logs of some partitions, writes what arrives and syncs once per group.
+//!
+//! A group is whatever is waiting when the thread looks. While it syncs one group the next one gathers, so under load a sync is
+//! shared by many appends, and without load an append waits for nobody.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use uuid::Uuid;
+
+use crate::append::{Append, Appended, Guard};
+use crate::clock::Clock;
+use crate::config::Durability;
+use crate::coordinator::CoordinatorView;
+use crate::error::BrokerError;
+use crate::fs::FsLock;
+use crate::log::{PartitionLog, Retained, RetentionLimits};
+
+/// Appends that share one sync at most; more would only make the first of them wait.
+const MAX_GROUP_APPENDS: usize = 4096;
+const MAX_GROUP_SIZE_BYTES: usize = 32 << 20;
+
+/// A partition of one particular topic; a topic made anew under the same name has another id.
+pub(super) type Key = (Uuid, i32);
+pub(super) type Reply<T> = oneshot::Sender<Result<T, BrokerError>>;
+
+pub(super) enum Command {
+    Adopt {
+        key: Key,
+        log: Box<PartitionLog>,
+        watermark: watch::Sender<i64>,
+    },
+    Append {
+        key: Key,
+        append: Append,
+        permit: OwnedSemaphorePermit,
+        reply: Reply<Appended>,
+    },
+    AdvanceLogStart {
+        key: Key,
+        offset: i64,
+        reply: Reply<i64>,
+    },
+    Retain {
+        key: Key,
+        limits: RetentionLimits,
+        reply: Reply<Retained>,
+    },
+    /// Lets go of a partition whose topic is being deleted.
+    Abandon {
+        key: Key,
+        reply: Reply<()>,
+    },
+    /// Closes all logs and ends the thread.
+    Shutdown,
+}
+
+/// What every writer thread needs.
+pub(super) struct WriterContext {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) coordinator: Arc<CoordinatorView>,
+    pub(super) durability: Durability,
+    pub(super) relaxed_sync_interval_ms: u64,
+    pub(super) checkpoint_interval_ms: u64,
+    /// Held until the last thread has ended.
+    pub(super) lock: Arc<dyn FsLock>,
+}
+
+/// Starts a writer thread.
+pub(super) fn start(name: String, context: WriterContext) -> Result<(Sender<Command>, JoinHandle<()>), BrokerError> {
+    let (sender, receiver) = channel();
+    let now_ms = context.clock.now_ms();
+    let writer = Writer {
+        context,
+        receiver,
+        logs: HashMap::new(),
+        dirty: BTreeSet::new(),
+        waiting: Vec::new(),
+        uncheckpointed: false,
+        checkpointed_ms: now_ms,
+        synced_ms: now_ms,
+    };
+    let thread = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || writer.run())
+        .map_err(|e| BrokerError::io("start the thread", name, &e))?;
+    Ok((sender, thread))
+}
+
+struct Writer {
+    context: WriterContext,
+    receiver: Receiver<Command>,
+    logs: HashMap<Key, Owned>,
+    /// Partitions with something written and not synced.
+    dirty: BTreeSet<Key>,
+    /// Answers that are due after the sync of their partition.
+    waiting: Vec<Waiting>,
+    uncheckpointed: bool,
+    checkpointed_ms: i64,
+    synced_ms: i64,
+}
+
+struct Owned {
+    log: PartitionLog,
+    watermark: watch::Sender<i64>,
+    metrics: PartitionMetrics,
+}
+
+struct Waiting {
+    key: Key,
+    result: Result<Appended, BrokerError>,
+    reply: Reply<Appended>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let command = match self.wait() {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Command::Shutdown),
+            };
+            let idle = command.is_none();
+            let mut next = command;
+            let mut group_bytes = 0;
+            while let Some(command) = next {
+                match command {
+                    Command::Append { key, append, permit, reply } => {
+                        group_bytes += permit.num_permits();
+                        self.append(key, &append, permit, reply);
+                    }
+                    other => {
+                        self.sync(true);
+                        if !self.handle(other) {
+                            return;
+                        }
+                    }
+                }
+                let full = self.waiting.len() >= MAX_GROUP_APPENDS || group_bytes >= MAX_GROUP_SIZE_BYTES;
+                next = if full { None } else { self.receiver.try_recv().ok() };
+            }
+            self.sync(idle);
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Waits for work, but not past the time when something of its own is due.
+    fn wait(&self) -> Result<Command, RecvTimeoutError> {
+        let due_ms = if !self.dirty.is_empty() {
+            self.context.relaxed_sync_interval_ms
+        } else if self.uncheckpointed {
+            self.context.checkpoint_interval_ms
+        } else {
+            return self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        };
+        self.receiver.recv_timeout(Duration::from_millis(due_ms))
+    }
+
+    fn append(&mut self, key: Key, append: &Append, permit: OwnedSemaphorePermit, reply: Reply<Appended>) {
+        let result = self.write(key, append);
+        let early = self.context.durability == Durability::Relaxed && !matches!(append.guard, Guard::Effects { .. });
+        let written = result.as_ref().is_ok_and(|appended| appended.last_offset >= appended.base_offset);
+        if written {
+            self.dirty.insert(key);
+        }
+        if early {
+            // A caller that no longer waits is no concern of ours.
+            reply.send(result).ok();
+        } else {
+            self.waiting.push(Waiting { key, result, reply, _permit: permit });
+        }
+    }
+
+    fn write(&mut self, key: Key, append: &Append) -> Result<Appended, BrokerError> {
+        let owned = self.logs.get_mut(&key).ok_or_else(|| BrokerError::UnknownTopicOrPartition {
+            topic: append.topic.to_string(),
+            partition: append.partition,
+        })?;
+        if let Guard::Effects { task, epoch, .. } = &append.guard {
+            // Asked here and not earlier, so that nothing queued before a new epoch began gets in after it.
+            let current = self.context.coordinator.epoch(task);
+            if *epoch != current {
+                return Err(BrokerError::Fenced { task: task.to_string(), epoch: *epoch, current });
+            }
+        }
+        let before = owned.log.written_bytes();
+        let appended = owned.log.append(&append.records, &append.guard, self.context.clock.now_ms())?;
+        owned.metrics.note(&appended, owned.log.written_bytes() - before);
+        Ok(appended)
+    }
+
+    /// Syncs what is dirty and answers those who wait. Under relaxed durability, partitions that nobody waits for are left until
+    /// their interval is over, or `all` is asked for.
+    fn sync(&mut self, all: bool) {
+        let now_ms = self.context.clock.now_ms();
+        let interval_ms = self.context.relaxed_sync_interval_ms as i64;
+        let all = all || !(0..interval_ms).contains(&now_ms.saturating_sub(self.synced_ms));
+        let awaited: BTreeSet<Key> = self.waiting.iter().map(|w| w.key).collect();
+        let mut failed = HashMap::new();
+        let due: Vec<Key> = self.dirty.iter().filter(|key| all || awaited.contains(key)).copied().collect();
+        for key in due {
+            self.dirty.remove(&key);
+            let Some(owned) = self.logs.get_mut(&key) else { continue };
+            match timed(|| owned.log.sync()) {
+                (Ok(()), seconds) => owned.metrics.note_sync(seconds, owned.log.next_offset()),
+                (Err(error), _) => {
+                    failed.insert(key, error);
+                }
+            }
+            let high_watermark = owned.log.view().offsets().high_watermark;
+            owned.watermark.send_if_modified(|known| std::mem::replace(known, high_watermark) != high_watermark);
+            self.uncheckpointed = true;
+        }
+        if self.dirty.is_empty() {
+            self.synced_ms = now_ms;
+        }
+        for Waiting { key, result, reply, _permit } in self.waiting.drain(..) {
+            let result = match failed.get(&key) {
+                Some(error) => result.and(Err(error.clone())),
+                None => result,
+            };
+            reply.send(result).ok();
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let now_ms = self.context.clock.now_ms();
+        let interval_ms = self.context.checkpoint_interval_ms as i64;
+        if !self.uncheckpointed || (0..interval_ms).contains(&now_ms.saturating_sub(self.checkpointed_ms)) {
+            return;
+        }
+        for owned in self.logs.values_mut() {
+            if owned.log.stopped().is_none()
+                && let Err(error) = owned.log.write_recovery_point()
+            {
+                // It has stopped itself and said so; the next append learns of it.
+                tracing::debug!(partition = %owned.log.id(), %error, "no checkpoint");
+            }
+            owned.metrics.note_size(&owned.log);
+        }
+        self.uncheckpointed = !self.dirty.is_empty();
+        self.checkpointed_ms = now_ms;
+    }
+
+    /// Handles everything but appends; false ends the thread.
+    fn handle(&mut self, command: Command) -> bool {
+        match command {
+            Command::Append { key, append, permit, reply } => self.append(key, &append, permit, reply),
+            Command::Adopt { key, log, watermark } => {
+                let metrics = PartitionMetrics::new(&log);
+                metrics.note_size(&log);
+                self.logs.insert(key, Owned { log: *log, watermark, metrics });
+            }
+            Command::AdvanceLogStart { key, offset, reply } => {
+                let result = self.log(key).and_then(|owned| {
+                    let log_start = owned.log.advance_log_start(offset)?;
+                    owned.metrics.note_size(&owned.log);
+                    Ok(log_start)
+                });
+                reply.send(result).ok();
+            }
+            Command::Retain { key, limits, reply } => {
+                let now_ms = self.context.clock.now_ms();
+                let result = self.log(key).and_then(|owned| {
+                    let retained = owned.log.apply_retention(&limits, now_ms)?;
+                    owned.metrics.note_size(&owned.log);
+                    Ok(retained)
+                });
+                reply.send(result).ok();
+            }
+            Command::Abandon { key, reply } => {
+                self.logs.remove(&key);
+                self.dirty.remove(&key);
+                reply.send(Ok(())).ok();
+            }
+            Command::Shutdown => {
+                for owned in self.logs.values_mut() {
+                    if let Err(error) = owned.log.close() {
+                        tracing::warn!(partition = %owned.log.id(), %error, "not closed in order; the next start scans its tail");
+                    }
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn log(&mut self, key: Key) -> Result<&mut Owned, BrokerError> {
+        self.logs.get_mut(&key).ok_or(BrokerError::Closed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The lock goes last: by now every log of this thread is closed.
+        tracing::trace!(locks = Arc::strong_count(&self.context.lock), "writer thread ends");
+    }
+}
+
+/// Handles of a partition's metrics, looked up once.
+struct PartitionMetrics {
+    appends: metrics::Counter,
+    records: metrics::Counter,
+    suppressed: metrics::Counter,
+    duplicates: metrics::Counter,
+    forgotten_keys: metrics::Counter,
+    bytes: metrics::Counter,
+    syncs: metrics::Histogram,
+    size_bytes: metrics::Gauge,
+    log_start: metrics::Gauge,
+    log_end: metrics::Gauge,
+}
+
+impl PartitionMetrics {
+    fn new(log: &PartitionLog) -> Self {
+        let labels = log.id().labels();
+        Self {
+            appends: metrics::counter!("highwater_broker_appends_total", &labels),
+            records: metrics::counter!("highwater_broker_appended_records_total", &labels),
+            suppressed: metrics::counter!("highwater_broker_suppressed_effects_total", &labels),
+            duplicates: metrics::counter!("highwater_broker_duplicate_appends_total", &labels),
+            forgotten_keys: metrics::counter!("highwater_broker_idempotency_keys_forgotten_total", &labels),
+            bytes: metrics::counter!("highwater_broker_appended_bytes_total", &labels),
+            syncs: metrics::histogram!("highwater_broker_sync_seconds"),
+            size_bytes: metrics::gauge!("highwater_broker_log_size_bytes", &labels),
+            log_start: metrics::gauge!("highwater_broker_log_start_offset", &labels),
+            log_end: metrics::gauge!("highwater_broker_log_end_offset", &labels),
+        }
+    }
+
+    fn note(&self, appended: &Appended, size_bytes: u64) {
+        self.bytes.increment(size_bytes);
+        self.suppressed.increment(appended.suppressed as u64);
+        if appended.duplicate {
+            self.duplicates.increment(1);
+        } else if appended.last_offset >= appended.base_offset {
+            self.appends.increment(1);
+            self.records.increment((appended.last_offset - appended.base_offset + 1) as u64);
+        }
+    }
+
+    fn note_sync(&self, seconds: f64, log_end: i64) {
+        self.syncs.record(seconds);
+        self.log_end.set(log_end as f64);
+    }
+
+    fn note_size(&self, log: &PartitionLog) {
+        let offsets = log.view().offsets();
+        self.size_bytes.set(log.view().segments().iter().map(|s| s.size_bytes).sum::<u64>() as f64);
+        self.log_start.set(offsets.log_start as f64);
+        self.log_end.set(offsets.high_watermark as f64);
+        self.forgotten_keys.absolute(log.forgotten_keys());
+    }
+}
+
+/// Runs something and says how many seconds it took.
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    #[expect(clippy::disallowed_methods, reason = "measures the disk for a metric; nothing depends on it")]
+    let start = std::time::Instant::now();
+    let result = run();
+    (result, start.elapsed().as_secs_f64())
+}

@@ -1,0 +1,324 @@
+//! Committed offsets of consumer groups and epochs of tasks: small, durable, and shared by all topics. Like the partition log this is
+//! a synchronous core; one thread of the broker drives it, and commits that arrive together share one sync.
+//!
+//! Invariants:
+//! - Callers are answered after the sync; readers ([`CoordinatorView`]) see only what is synced.
+//! - An epoch is higher than any given out before for its task, and than any found in a partition.
+//! - A commit made under a task's epoch is refused once a newer epoch was begun.
+//! - An offset belongs to a topic's id: made for a topic that was deleted, it does not count for a new one of the same name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use uuid::Uuid;
+
+use crate::error::BrokerError;
+use crate::fs::Fs;
+use crate::topic::GroupOffset;
+
+mod entry;
+mod journal;
+#[cfg(test)]
+mod tests;
+
+use entry::{CommittedEntry, Entry};
+use journal::Journal;
+
+/// The journal is written anew once it is this large and holds mostly what later entries replaced.
+const COMPACT_ABOVE_BYTES: u64 = 4 << 20;
+/// Limit of a group's or task's name, in bytes.
+const MAX_NAME_SIZE_BYTES: usize = 1024;
+/// Limit of the text kept with an offset, in bytes.
+const MAX_METADATA_SIZE_BYTES: usize = 64 << 10;
+
+/// What is durable.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    groups: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, i32), Committed>>,
+    epochs: BTreeMap<Arc<str>, i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Committed {
+    topic_id: Uuid,
+    offset: i64,
+    metadata: String,
+}
+
+/// A group's offset with the identity of its topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OffsetOfTopic {
+    pub(crate) topic_id: Uuid,
+    pub(crate) offset: GroupOffset,
+}
+
+/// The readers' side, shared.
+#[derive(Debug, Default)]
+pub(crate) struct CoordinatorView {
+    state: RwLock<State>,
+}
+
+impl CoordinatorView {
+    /// A group's offsets, sorted by topic and partition.
+    pub(crate) fn committed(&self, group: &str) -> Vec<GroupOffset> {
+        let state = self.state.read();
+        let Some(offsets) = state.groups.get(group) else { return Vec::new() };
+        offsets
+            .iter()
+            .map(|((topic, partition), committed)| GroupOffset {
+                topic: Arc::clone(topic),
+                partition: *partition,
+                offset: committed.offset,
+                metadata: committed.metadata.clone(),
+            })
+            .collect()
+    }
+
+    /// Names of the groups, sorted.
+    pub(crate) fn groups(&self) -> Vec<String> {
+        self.state.read().groups.keys().map(|name| name.to_string()).collect()
+    }
+
+    /// The lowest offset that any group whose name starts with `prefix` committed for this partition.
+    pub(crate) fn lowest(&self, prefix: &str, topic: &Arc<str>, partition: i32) -> Option<i64> {
+        let state = self.state.read();
+        let key = (Arc::clone(topic), partition);
+        let groups = state.groups.iter().filter(|(name, _)| name.starts_with(prefix));
+        groups.filter_map(|(_, offsets)| offsets.get(&key)).map(|committed| committed.offset).min()
+    }
+
+    /// The epoch in charge of a task; 0 where it was never begun.
+    pub(crate) fn epoch(&self, task: &str) -> i32 {
+        self.state.read().epochs.get(task).copied().unwrap_or(0)
+    }
+}
+
+/// The writer's side.
+pub(crate) struct Coordinator {
+    journal: Journal,
+    view: Arc<CoordinatorView>,
+    /// Epochs including those not yet synced.
+    epochs: BTreeMap<Arc<str>, i32>,
+    /// Written, not yet synced, not yet visible.
+    staged: Vec<Entry>,
+    stopped: Option<String>,
+}
+
+impl Coordinator {
+    /// Opens the coordinator in this directory, which must exist. `topic_id` tells which topics there are.
+    pub(crate) fn open(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        topic_id: impl Fn(&str) -> Option<Uuid>,
+    ) -> Result<Self, BrokerError> {
+        let (journal, entries) = Journal::open(fs, dir)?;
+        let state = State::replay(entries, topic_id);
+        let epochs = state.epochs.clone();
+        let view = Arc::new(CoordinatorView { state: RwLock::new(state) });
+        Ok(Self { journal, view, epochs, staged: Vec::new(), stopped: None })
+    }
+
+    /// Reads the state as it is now, changing nothing.
+    pub(crate) fn open_read_only(
+        fs: &dyn Fs,
+        dir: &std::path::Path,
+        topic_id: impl Fn(&str) -> Option<Uuid>,
+    ) -> Result<CoordinatorView, BrokerError> {
+        let state = State::replay(Journal::read(fs, dir)?, topic_id);
+        Ok(CoordinatorView { state: RwLock::new(state) })
+    }
+
+    pub(crate) fn view(&self) -> &Arc<CoordinatorView> {
+        &self.view
+    }
+
+    /// Raises a task's epoch to one that a partition has seen.
+    pub(crate) fn raise_epoch(&mut self, task: &Arc<str>, epoch: i32) {
+        for epochs in [&mut self.epochs, &mut self.view.state.write().epochs] {
+            let known = epochs.entry(Arc::clone(task)).or_insert(epoch);
+            *known = epoch.max(*known);
+        }
+    }
+
+    /// Writes a commit; it counts once [`Self::sync`] has returned.
+    pub(crate) fn commit(
+        &mut self,
+        group: &Arc<str>,
+        offsets: Vec<OffsetOfTopic>,
+        task: Option<(&str, i32)>,
+    ) -> Result<(), BrokerError> {
+        self.check_running()?;
+        check_name("group", group)?;
+        if let Some((task, epoch)) = task {
+            let current = self.epochs.get(task).copied().unwrap_or(0);
+            if epoch != current {
+                return Err(BrokerError::Fenced { task: task.to_owned(), epoch, current });
+            }
+        }
+        for OffsetOfTopic { offset, .. } in &offsets {
+            let invalid = |reason: String| BrokerError::InvalidRequest {
+                topic: offset.topic.to_string(),
+                partition: offset.partition,
+                reason,
+            };
+            if offset.metadata.len() > MAX_METADATA_SIZE_BYTES {
+                return Err(invalid(format!(
+                    "metadata of a committed offset is above {MAX_METADATA_SIZE_BYTES} bytes"
+                )));
+            }
+            if offset.offset < 0 {
+                return Err(invalid(format!("offset {} cannot be committed: it is negative", offset.offset)));
+            }
+        }
+        let offsets = offsets
+            .into_iter()
+            .map(|OffsetOfTopic { topic_id, offset }| CommittedEntry {
+                topic: offset.topic,
+                topic_id,
+                partition: offset.partition,
+                offset: offset.offset,
+                metadata: offset.metadata,
+            })
+            .collect();
+        self.write(Entry::Commit { group: Arc::clone(group), offsets })
+    }
+
+    /// Writes the next epoch of a task; it counts once [`Self::sync`] has returned.
+    pub(crate) fn begin(&mut self, task: &Arc<str>) -> Result<i32, BrokerError> {
+        self.check_running()?;
+        check_name("task", task)?;
+        let last = self.epochs.get(task).copied().unwrap_or(0);
+        let epoch = last.checked_add(1).ok_or_else(|| BrokerError::InvalidConfig {
+            what: format!("task {task} has used up its epochs; give it another name"),
+        })?;
+        self.write(Entry::Epoch { task: Arc::clone(task), epoch })?;
+        self.epochs.insert(Arc::clone(task), epoch);
+        Ok(epoch)
+    }
+
+    fn write(&mut self, entry: Entry) -> Result<(), BrokerError> {
+        match self.journal.append(&entry) {
+            Ok(()) => {
+                self.staged.push(entry);
+                Ok(())
+            }
+            Err(error) if error.is_retryable() || matches!(error, BrokerError::InvalidConfig { .. }) => Err(error),
+            Err(error) => Err(self.stop(&error)),
+        }
+    }
+
+    /// Makes everything written durable and visible.
+    pub(crate) fn sync(&mut self) -> Result<(), BrokerError> {
+        self.check_running()?;
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.journal.sync() {
+            return Err(self.stop(&error));
+        }
+        let mut state = self.view.state.write();
+        for entry in self.staged.drain(..) {
+            state.apply(entry);
+        }
+        drop(state);
+        self.compact_if_due()
+    }
+
+    /// Forgets the offsets of a topic that was deleted. Nothing is written: they name an id that will not come back.
+    pub(crate) fn forget_topic(&mut self, topic_id: Uuid) {
+        self.view.state.write().retain_offsets(|_, committed| committed.topic_id != topic_id);
+    }
+
+    fn compact_if_due(&mut self) -> Result<(), BrokerError> {
+        if !self.journal.is_compaction_due(COMPACT_ABOVE_BYTES) {
+            return Ok(());
+        }
+        let entries = self.view.state.read().entries();
+        match self.journal.replace(&entries) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "the journal of committed offsets cannot be compacted now");
+                Ok(())
+            }
+            Err(error) => Err(self.stop(&error)),
+        }
+    }
+
+    fn check_running(&self) -> Result<(), BrokerError> {
+        self.stopped.as_ref().map_or(Ok(()), |reason| {
+            Err(BrokerError::Stopped { what: "the journal of committed offsets".into(), reason: reason.clone() })
+        })
+    }
+
+    fn stop(&mut self, error: &BrokerError) -> BrokerError {
+        let reason = error.to_string();
+        tracing::error!(reason, "committed offsets and task epochs take no writes any more");
+        self.stopped = Some(reason.clone());
+        BrokerError::Stopped { what: "the journal of committed offsets".into(), reason }
+    }
+}
+
+impl State {
+    fn replay(entries: Vec<Entry>, topic_id: impl Fn(&str) -> Option<Uuid>) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry);
+        }
+        state.retain_offsets(|topic, committed| topic_id(topic) == Some(committed.topic_id));
+        state
+    }
+
+    fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::Commit { group, offsets } => {
+                let known = self.groups.entry(group).or_default();
+                for CommittedEntry { topic, topic_id, partition, offset, metadata } in offsets {
+                    known.insert((topic, partition), Committed { topic_id, offset, metadata });
+                }
+            }
+            Entry::Epoch { task, epoch } => {
+                let known = self.epochs.entry(task).or_insert(epoch);
+                *known = epoch.max(*known);
+            }
+        }
+    }
+
+    fn retain_offsets(&mut self, keep: impl Fn(&str, &Committed) -> bool) {
+        for offsets in self.groups.values_mut() {
+            offsets.retain(|(topic, _), committed| keep(topic, committed));
+        }
+        self.groups.retain(|_, offsets| !offsets.is_empty());
+    }
+
+    /// The fewest entries that make this state.
+    fn entries(&self) -> Vec<Entry> {
+        let epochs = self.epochs.iter().map(|(task, epoch)| Entry::Epoch { task: Arc::clone(task), epoch: *epoch });
+        let commits = self.groups.iter().flat_map(|(group, offsets)| {
+            offsets.iter().map(|((topic, partition), committed)| Entry::Commit {
+                group: Arc::clone(group),
+                offsets: vec![CommittedEntry {
+                    topic: Arc::clone(topic),
+                    topic_id: committed.topic_id,
+                    partition: *partition,
+                    offset: committed.offset,
+                    metadata: committed.metadata.clone(),
+                }],
+            })
+        });
+        epochs.chain(commits).collect()
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), BrokerError> {
+    if name.is_empty() || name.len() > MAX_NAME_SIZE_BYTES || name.contains('\0') {
+        return Err(BrokerError::InvalidConfig {
+            what: format!(
+                "a {what} name has 1 to {MAX_NAME_SIZE_BYTES} bytes and no NUL, unlike {:?}",
+                name.chars().take(80).collect::<String>()
+            ),
+        });
+    }
+    Ok(())
+}

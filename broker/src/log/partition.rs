@@ -1,0 +1,473 @@
+//! The writer's side of a partition.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::guard_state::{GuardState, TaskState, Verdict, guard_header};
+use super::index::SparseIndex;
+use super::recovery::{RecoveryReport, recover};
+use super::retention::{self, Retained, RetentionLimits};
+use super::segment::{ActiveBody, Body, Segment, SegmentPaths, offset_of, snapshot_path};
+use super::{LogSettings, PartitionId, PartitionView, snapshot};
+use crate::append::{Appended, Guard};
+use crate::batch::{Draft, EncodeOptions, encode, set_leader_epoch};
+use crate::error::{BrokerError, is_disk_full};
+use crate::fs::file::write_atomically;
+use crate::fs::{Fs, FsFile, OpenMode};
+use crate::record::Record;
+use crate::topic::PartitionOffsets;
+
+/// Room is reserved in steps that grow with the segment: small topics stay small, busy ones reserve seldom.
+const MIN_STEP_BYTES: u64 = 1 << 20;
+const MAX_STEP_BYTES: u64 = 16 << 20;
+const KEPT_SNAPSHOTS: usize = 2;
+pub(super) const CHECKPOINT_FILE: &str = "checkpoint";
+
+/// The log of one partition, for its one writer. See [`crate::log`].
+pub struct PartitionLog {
+    id: PartitionId,
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    settings: LogSettings,
+    view: Arc<PartitionView>,
+    /// Oldest first; the last is the one being written.
+    segments: Vec<Arc<Segment>>,
+    active: ActiveFile,
+    next_offset: i64,
+    written_bytes: u64,
+    guard: GuardState,
+    checkpoint_file: CheckpointFile,
+    checkpoint: Checkpoint,
+    stopped: Option<String>,
+    /// The batch being made; kept for its capacity.
+    scratch: Vec<u8>,
+}
+
+/// How far the segment being written has come, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct ActiveFile {
+    written: u64,
+    synced: u64,
+    allocated: u64,
+}
+
+impl PartitionLog {
+    /// Opens the log in this directory, which must exist, recovering what a crash left. An empty directory is an empty log.
+    pub fn open(
+        id: PartitionId,
+        fs: Arc<dyn Fs>,
+        dir: impl Into<PathBuf>,
+        settings: LogSettings,
+        now_ms: i64,
+    ) -> Result<(Self, RecoveryReport), BrokerError> {
+        let dir = dir.into();
+        let recovered = recover(&id, fs.as_ref(), &dir, &settings, now_ms)?;
+        let written = recovered.written_bytes;
+        let offsets = PartitionOffsets { log_start: recovered.log_start, high_watermark: recovered.next_offset };
+        let max_unpacked = settings.max_decompressed_size_bytes;
+        let segments = recovered.segments;
+        let view = PartitionView::new(id.clone(), Arc::clone(&fs), max_unpacked, segments.clone(), offsets);
+        for (segment, range, reason) in &recovered.damaged {
+            view.report(segment, *range, reason);
+        }
+        let checkpoint_path = dir.join(CHECKPOINT_FILE);
+        let mut log = Self {
+            id,
+            dir,
+            settings,
+            view: Arc::new(view),
+            segments,
+            active: ActiveFile { written, synced: written, allocated: recovered.allocated_bytes },
+            next_offset: recovered.next_offset,
+            written_bytes: 0,
+            guard: recovered.guard,
+            checkpoint_file: CheckpointFile::open(fs.as_ref(), &checkpoint_path)?,
+            checkpoint: Checkpoint::default(),
+            stopped: None,
+            scratch: Vec::new(),
+            fs,
+        };
+        // From here on it is being written to: the next open must look at the tail again.
+        log.write_checkpoint(offsets.log_start, false)?;
+        Ok((log, recovered.report))
+    }
+
+    /// The readers' side, to share.
+    pub fn view(&self) -> &Arc<PartitionView> {
+        &self.view
+    }
+
+    /// Which partition this is.
+    pub fn id(&self) -> &PartitionId {
+        &self.id
+    }
+
+    /// One past the last written offset, synced or not.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// True where something written is not yet synced.
+    pub fn is_dirty(&self) -> bool {
+        self.active.written > self.active.synced
+    }
+
+    /// Why the partition takes no writes any more, if so.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Where each task stands in this partition.
+    pub fn tasks(&self) -> impl Iterator<Item = (&Arc<str>, &TaskState)> {
+        self.guard.tasks.iter()
+    }
+
+    /// Bytes of batches written since the log was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Idempotency keys forgotten before 24 h had passed, for want of room, since the log was opened.
+    pub fn forgotten_keys(&self) -> u64 {
+        self.guard.forgotten_keys
+    }
+
+    /// Writes one batch of the records that the guard lets through. It is durable, and may be acknowledged, once [`Self::sync`]
+    /// has returned; that holds for answers that wrote nothing as well, since what they refer to may not be synced yet.
+    pub fn append(&mut self, records: &[Record], guard: &Guard, now_ms: i64) -> Result<Appended, BrokerError> {
+        self.check_running()?;
+        let from = match self.guard.judge(guard, now_ms) {
+            Verdict::Write { from } => from,
+            Verdict::Duplicate(appended) => return Ok(appended),
+            Verdict::Fenced { current } => return Err(fenced(guard, current)),
+        };
+        let drafts: Vec<Draft<'_>> = records
+            .iter()
+            .enumerate()
+            .skip(from)
+            .map(|(i, record)| Draft { record, guard: guard_header(guard, i, i == from) })
+            .collect();
+        let appended = Appended {
+            base_offset: self.next_offset,
+            last_offset: self.next_offset + drafts.len() as i64 - 1,
+            append_time_ms: now_ms,
+            duplicate: false,
+            suppressed: from,
+        };
+        if !drafts.is_empty() {
+            self.write_batch(&drafts, now_ms)?;
+            self.guard.apply(guard, &appended);
+        }
+        Ok(appended)
+    }
+
+    fn write_batch(&mut self, drafts: &[Draft<'_>], now_ms: i64) -> Result<(), BrokerError> {
+        let mut batch = std::mem::take(&mut self.scratch);
+        let result = self.encode_and_write(drafts, now_ms, &mut batch);
+        // Keep what usual batches need, give back what a giant took.
+        batch.clear();
+        batch.shrink_to(MIN_STEP_BYTES as usize);
+        self.scratch = batch;
+        result
+    }
+
+    fn encode_and_write(&mut self, drafts: &[Draft<'_>], now_ms: i64, batch: &mut Vec<u8>) -> Result<(), BrokerError> {
+        let options = EncodeOptions {
+            base_offset: self.next_offset,
+            leader_epoch: 0,
+            append_time_ms: now_ms,
+            timestamp_type: self.settings.timestamp_type,
+            compression: self.settings.compression,
+        };
+        let header = encode(drafts, &options, batch).map_err(|e| self.invalid(e.to_string()))?;
+        let size = batch.len() as u64;
+        if batch.len() > self.settings.max_batch_size_bytes {
+            return Err(BrokerError::BatchTooLarge {
+                topic: self.id.topic.to_string(),
+                partition: self.id.partition,
+                size_bytes: batch.len(),
+                limit_bytes: self.settings.max_batch_size_bytes,
+            });
+        }
+        let base = self.active_segment().base_offset;
+        let full = self.active.written + size > self.settings.segment_size_bytes
+            || header.last_offset() - base > i64::from(i32::MAX);
+        if self.active.written > 0 && full {
+            self.roll()?;
+        }
+        let unsynced = self.active.written - self.active.synced;
+        set_leader_epoch(batch, i32::try_from(unsynced).unwrap_or(i32::MAX));
+        self.reserve(size)?;
+        let position = self.active.written;
+        if let Err(error) = self.active_body()?.file.write_all_at(batch, position) {
+            return Err(self.undo_write(&error, size));
+        }
+        self.active_body()?.index.write().add(&header, position);
+        self.active.written += size;
+        self.written_bytes += size;
+        self.next_offset = header.next_offset();
+        Ok(())
+    }
+
+    /// Makes sure that the disk has room for `size` more bytes, before any is written.
+    fn reserve(&mut self, size: u64) -> Result<(), BrokerError> {
+        let needed = self.active.written + size;
+        if needed <= self.active.allocated {
+            return Ok(());
+        }
+        let step = self.active.allocated.clamp(MIN_STEP_BYTES, MAX_STEP_BYTES);
+        let ahead = (self.active.allocated + step).min(self.settings.segment_size_bytes).max(needed);
+        let file = Arc::clone(&self.active_body()?.file);
+        let mut reserved = ahead;
+        let mut result = file.allocate(ahead);
+        if result.as_ref().is_err_and(is_disk_full) && ahead > needed {
+            reserved = needed;
+            result = file.allocate(needed);
+        }
+        match result {
+            Ok(()) => {
+                self.active.allocated = reserved;
+                Ok(())
+            }
+            Err(error) => Err(self.undo_write(&error, size)),
+        }
+    }
+
+    /// Takes a failed write back, so that nothing half written remains. If that fails too, the partition stops.
+    fn undo_write(&mut self, error: &std::io::Error, size: u64) -> BrokerError {
+        let path = self.active_segment().paths.log.clone();
+        // Synced, or a power loss could bring back whole what was refused here.
+        let cut = |body: &ActiveBody| body.file.set_len(self.active.written).and_then(|()| body.file.sync_data());
+        let undone = self.active_body().map(cut);
+        self.active.allocated = self.active.written;
+        match undone {
+            Ok(Ok(())) if is_disk_full(error) => BrokerError::DiskFull { path, needed_bytes: size },
+            Ok(Ok(())) => self.stop(format!("a write to {} failed: {error}", path.display())),
+            Ok(Err(undo)) => {
+                self.stop(format!("a write to {} failed ({error}) and cannot be undone: {undo}", path.display()))
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Makes everything written durable, and shows it to readers.
+    pub fn sync(&mut self) -> Result<(), BrokerError> {
+        self.check_running()?;
+        if !self.is_dirty() {
+            return Ok(());
+        }
+        let body = self.active_body()?;
+        if let Err(error) = body.file.sync_data() {
+            let path = self.active_segment().paths.log.clone();
+            return Err(self.stop(format!("the sync of {} failed: {error}", path.display())));
+        }
+        self.active.synced = self.active.written;
+        let body = self.active_body()?;
+        body.readable_bytes.store(self.active.synced, Ordering::Release);
+        self.view.publish_high_watermark(self.next_offset);
+        Ok(())
+    }
+
+    /// Closes the segment being written and starts the next. Where the disk is full nothing changes and the error is retryable.
+    fn roll(&mut self) -> Result<(), BrokerError> {
+        self.sync()?;
+        let old = Arc::clone(self.active_segment());
+        let body = self.active_body()?;
+        // Give back what was reserved and not used.
+        let cut = body.file.set_len(self.active.written).and_then(|()| body.file.sync_data());
+        let index = body.index.read().clone();
+        if let Err(error) = cut {
+            return Err(self.stop(format!("closing {} failed: {error}", old.paths.log.display())));
+        }
+        self.active.allocated = self.active.written;
+        let next = SegmentPaths::new(&self.dir, self.next_offset);
+        let opened = index
+            .write(self.fs.as_ref(), &old.paths.index)
+            .and_then(|()| self.write_snapshot())
+            .and_then(|()| self.create_segment(&next));
+        let file = opened.map_err(|error| self.stop_unless_full(error))?;
+
+        let (last, closed) = (self.segments.len() - 1, Segment::closed(old.paths.clone(), index.summary()));
+        self.segments[last] = Arc::new(closed);
+        let active = Segment::active(next, file, SparseIndex::new(self.next_offset), 0);
+        self.segments.push(Arc::new(active));
+        self.active = ActiveFile { written: 0, synced: 0, allocated: 0 };
+        self.view.publish_segments(self.segments.clone());
+        self.write_checkpoint(self.view.offsets().log_start, false)
+    }
+
+    fn create_segment(&self, paths: &SegmentPaths) -> Result<Arc<dyn FsFile>, BrokerError> {
+        create_segment_file(self.fs.as_ref(), &self.dir, paths)
+    }
+
+    /// Writes the guard state as of the end of the log, which must be synced, and drops all but the newest snapshots.
+    fn write_snapshot(&self) -> Result<(), BrokerError> {
+        let path = snapshot_path(&self.dir, self.next_offset);
+        write_atomically(self.fs.as_ref(), &path, &snapshot::encode(&self.guard, self.next_offset))?;
+        let entries = self.fs.read_dir(&self.dir).map_err(|e| BrokerError::io("list", &self.dir, &e))?;
+        let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
+        offsets.sort_unstable();
+        for offset in offsets.iter().rev().skip(KEPT_SNAPSHOTS) {
+            self.remove(&snapshot_path(&self.dir, *offset));
+        }
+        Ok(())
+    }
+
+    /// Notes durably how far the log is known to be good, if it has moved since the last time.
+    pub fn write_recovery_point(&mut self) -> Result<(), BrokerError> {
+        self.check_running()?;
+        let PartitionOffsets { log_start, high_watermark } = self.view.offsets();
+        if self.checkpoint.recovery_offset == high_watermark {
+            return Ok(());
+        }
+        self.write_checkpoint(log_start, false)
+    }
+
+    fn write_checkpoint(&mut self, log_start: i64, clean: bool) -> Result<(), BrokerError> {
+        let checkpoint = Checkpoint {
+            log_start,
+            recovery_offset: self.view.offsets().high_watermark,
+            segment_base: self.active_segment().base_offset,
+            position: self.active.synced,
+            clean,
+        };
+        if let Err(error) = self.checkpoint_file.write(&checkpoint) {
+            let path = self.dir.join(CHECKPOINT_FILE);
+            return Err(self.stop(format!("the checkpoint {} could not be written: {error}", path.display())));
+        }
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    /// Syncs and leaves everything so that the next open has nothing to scan.
+    pub fn close(&mut self) -> Result<(), BrokerError> {
+        self.sync()?;
+        let segment = Arc::clone(self.active_segment());
+        let body = self.active_body()?;
+        let index = body.index.read().clone();
+        let cut = body.file.set_len(self.active.written).and_then(|()| body.file.sync_data());
+        if let Err(error) = cut {
+            return Err(self.stop(format!("closing {} failed: {error}", segment.paths.log.display())));
+        }
+        self.active.allocated = self.active.written;
+        let written = index.write(self.fs.as_ref(), &segment.paths.index).and_then(|()| self.write_snapshot());
+        written.map_err(|error| self.stop_unless_full(error))?;
+        self.write_checkpoint(self.view.offsets().log_start, true)
+    }
+
+    /// Moves the log start up to `offset` (at most to the high watermark), durably, then frees the segments wholly below it.
+    /// Answers with the log start.
+    pub fn advance_log_start(&mut self, offset: i64) -> Result<i64, BrokerError> {
+        self.check_running()?;
+        let PartitionOffsets { log_start, high_watermark } = self.view.offsets();
+        let target = offset.min(high_watermark);
+        if target <= log_start {
+            return Ok(log_start);
+        }
+        self.write_checkpoint(target, false)?;
+        self.view.publish_log_start(target);
+        let keep = self.segments.partition_point(|s| s.base_offset <= target).saturating_sub(1);
+        if keep > 0 {
+            let removed: Vec<Arc<Segment>> = self.segments.drain(..keep).collect();
+            self.view.publish_segments(self.segments.clone());
+            for segment in removed {
+                self.remove(&segment.paths.log);
+                self.remove(&segment.paths.index);
+            }
+            if let Err(error) = self.fs.sync_dir(&self.dir) {
+                return Err(self.stop(format!("the sync of {} failed: {error}", self.dir.display())));
+            }
+        }
+        Ok(target)
+    }
+
+    /// Frees what these limits no longer keep.
+    pub fn apply_retention(&mut self, limits: &RetentionLimits, now_ms: i64) -> Result<Retained, BrokerError> {
+        self.check_running()?;
+        let mut plan = retention::plan(&self.view.segments(), limits, now_ms);
+        if plan.roll_active {
+            self.roll()?;
+            plan = retention::plan(&self.view.segments(), limits, now_ms);
+        }
+        let before: u64 = self.view.segments().iter().map(|s| s.size_bytes).sum();
+        if let Some(log_start) = plan.log_start {
+            self.advance_log_start(log_start)?;
+        }
+        let after: u64 = self.view.segments().iter().map(|s| s.size_bytes).sum();
+        Ok(Retained { freed_bytes: before - after, held_back: plan.held_back })
+    }
+
+    /// A file that stays behind is swept by the next open, so failing to remove it is no reason to stop.
+    fn remove(&self, path: &Path) {
+        match self.fs.remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a file of the log; the next start tries again")
+            }
+        }
+    }
+
+    fn active_segment(&self) -> &Arc<Segment> {
+        // Never empty: recovery creates a segment where there is none, and retention keeps the last.
+        &self.segments[self.segments.len() - 1]
+    }
+
+    fn active_body(&self) -> Result<&ActiveBody, BrokerError> {
+        match &self.active_segment().body {
+            Body::Active(body) => Ok(body),
+            Body::Closed(_) => Err(self.stopped_error("its last segment is closed")),
+        }
+    }
+
+    fn check_running(&self) -> Result<(), BrokerError> {
+        self.stopped.as_ref().map_or(Ok(()), |reason| Err(self.stopped_error(reason)))
+    }
+
+    fn stop(&mut self, reason: String) -> BrokerError {
+        tracing::error!(partition = %self.id, reason, "partition stops taking writes");
+        metrics::counter!("highwater_broker_partitions_stopped_total", &self.id.labels()).increment(1);
+        let error = self.stopped_error(&reason);
+        self.view.publish_stopped(&reason);
+        self.stopped = Some(reason);
+        error
+    }
+
+    fn stop_unless_full(&mut self, error: BrokerError) -> BrokerError {
+        if error.is_retryable() { error } else { self.stop(error.to_string()) }
+    }
+
+    fn stopped_error(&self, reason: &str) -> BrokerError {
+        BrokerError::Stopped { what: self.id.to_string(), reason: reason.to_owned() }
+    }
+
+    fn invalid(&self, reason: String) -> BrokerError {
+        BrokerError::InvalidRequest { topic: self.id.topic.to_string(), partition: self.id.partition, reason }
+    }
+}
+
+/// Creates an empty segment file with a durable name.
+pub(super) fn create_segment_file(
+    fs: &dyn Fs,
+    dir: &Path,
+    paths: &SegmentPaths,
+) -> Result<Arc<dyn FsFile>, BrokerError> {
+    let file = fs.open(&paths.log, OpenMode::Create).map_err(|e| {
+        if is_disk_full(&e) {
+            BrokerError::DiskFull { path: paths.log.clone(), needed_bytes: 0 }
+        } else {
+            BrokerError::io("create", &paths.log, &e)
+        }
+    })?;
+    fs.sync_dir(dir).map_err(|e| BrokerError::io("sync the directory", dir, &e))?;
+    Ok(file)
+}
+
+fn fenced(guard: &Guard, current: i32) -> BrokerError {
+    match guard {
+        Guard::Effects { task, epoch, .. } => BrokerError::Fenced { task: task.to_string(), epoch: *epoch, current },
+        Guard::None | Guard::Idempotency { .. } => BrokerError::Fenced { task: String::new(), epoch: 0, current },
+    }
+}

@@ -1,0 +1,454 @@
+//! Opening a partition: finding out what is there after an orderly stop, a crash or a power loss.
+//!
+//! After an orderly stop nothing is scanned. Otherwise every segment from the recovery point's on is read batch by batch:
+//!
+//! - **The end.** The valid batches end at zeros, or at bytes with no valid batch behind them: a torn tail, which is cut.
+//! - **Damage with valid batches behind it** is one of two things. If it was durable once, it is lost data: the range is left in
+//!   place, reported and passed over, and what follows stays readable. If it was never durable, power loss tore a group
+//!   of appends that nobody was told about; all from the first tear on is cut, because a task's later effect without
+//!   its earlier one would make the guard suppress the earlier one for ever. What was durable is known from the
+//!   checkpoint, and from the batches: each says how many bytes before it were not yet synced when it was written.
+//! - **Acknowledged data at the very end may be gone** (the checkpoint says there was more). Its offsets are not given out again.
+//! - **What cannot be proven durable is written again and synced** before it is shown to anybody: after a failed sync the page
+//!   cache may hold bytes that the disk does not, and believes them clean.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::cursor::{BadRange, BatchCursor, Bounds, Step};
+use super::guard_state::GuardState;
+use super::index::{SparseIndex, Summary};
+use super::partition::{CHECKPOINT_FILE, create_segment_file};
+use super::segment::{Segment, SegmentPaths, offset_of, snapshot_path};
+use super::{LogSettings, PartitionId, PartitionView, SCAN_CHUNK_SIZE_BYTES, rebuild_index, snapshot};
+use crate::batch::decode_records;
+use crate::error::BrokerError;
+use crate::fs::file::{read_all, rewrite, sweep_temporary_files};
+use crate::fs::{Fs, FsFile, OpenMode};
+use crate::topic::PartitionOffsets;
+
+/// What recovery found and did, for logs and tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// True where the last stop was orderly and nothing had to be scanned.
+    pub clean: bool,
+    /// Bytes of segments that were scanned.
+    pub scanned_bytes: u64,
+    /// Bytes cut off the end of the log, none of them ever acknowledged.
+    pub cut_bytes: u64,
+    /// Damaged ranges found.
+    pub damaged_ranges: usize,
+    /// Indexes of closed segments made anew.
+    pub rebuilt_indexes: usize,
+    /// True where no snapshot of the guard state was usable and the log no longer reaches back to offset 0.
+    pub guard_state_incomplete: bool,
+}
+
+/// All a partition needs to go on.
+pub(super) struct Recovered {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) log_start: i64,
+    pub(super) next_offset: i64,
+    pub(super) written_bytes: u64,
+    pub(super) allocated_bytes: u64,
+    pub(super) guard: GuardState,
+    pub(super) damaged: Vec<(Arc<Segment>, BadRange, &'static str)>,
+    pub(super) report: RecoveryReport,
+}
+
+/// Recovers the partition in `dir` for writing.
+pub(super) fn recover(
+    id: &PartitionId,
+    fs: &dyn Fs,
+    dir: &Path,
+    settings: &LogSettings,
+    now_ms: i64,
+) -> Result<Recovered, BrokerError> {
+    sweep_temporary_files(fs, dir)?;
+    let mut recovered = find(id, fs, dir, Access::Write)?;
+    let next_offset = recovered.next_offset;
+    let (guard, complete) =
+        rebuild_guard_state(fs, dir, &recovered.segments, settings, next_offset, recovered.written_bytes, now_ms)?;
+    recovered.guard = guard;
+    recovered.report.guard_state_incomplete = !complete;
+    let report = &recovered.report;
+    if !complete {
+        tracing::warn!(partition = %id, "no usable snapshot of the guard state: it was rebuilt from what the log still holds");
+    }
+    if report.cut_bytes > 0 {
+        tracing::warn!(partition = %id, bytes = report.cut_bytes, next_offset, "cut a torn tail that was never acknowledged");
+    }
+    if !report.clean {
+        tracing::info!(partition = %id, scanned_bytes = report.scanned_bytes, next_offset, "recovered");
+    }
+    Ok(recovered)
+}
+
+impl PartitionView {
+    /// Opens the partition in `dir` as it is now, for reading only, changing nothing; another process may be writing to it. What is
+    /// shown is what recovery would keep at this moment.
+    pub fn open_read_only(
+        id: PartitionId,
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        max_decompressed_size_bytes: usize,
+    ) -> Result<Self, BrokerError> {
+        let found = find(&id, fs.as_ref(), dir, Access::Read)?;
+        let offsets = PartitionOffsets { log_start: found.log_start, high_watermark: found.next_offset };
+        let view = Self::new(id, fs, max_decompressed_size_bytes, found.segments, offsets);
+        for (segment, range, reason) in &found.damaged {
+            view.report(segment, *range, reason);
+        }
+        Ok(view)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Finds the segments and the end of the log, and (when writing) mends the tail.
+fn find(id: &PartitionId, fs: &dyn Fs, dir: &Path, access: Access) -> Result<Recovered, BrokerError> {
+    let entries = fs.read_dir(dir).map_err(|e| BrokerError::io("list", dir, &e))?;
+    let mut bases: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".log")).collect();
+    bases.sort_unstable();
+    let checkpoint = CheckpointFile::read(fs, &dir.join(CHECKPOINT_FILE))?;
+    if checkpoint.is_none() && !bases.is_empty() {
+        tracing::warn!(partition = %id, "checkpoint is missing or damaged; scanning all of the log, from its oldest segment");
+    }
+    let known = checkpoint.unwrap_or(Checkpoint {
+        log_start: bases.first().copied().unwrap_or(0),
+        segment_base: i64::MIN,
+        ..Checkpoint::default()
+    });
+    drop_segments_below(fs, dir, &mut bases, known.log_start, access)?;
+    if bases.is_empty() {
+        let base = known.log_start.max(known.recovery_offset);
+        if access == Access::Write {
+            create_segment_file(fs, dir, &SegmentPaths::new(dir, base))?;
+            bases.push(base);
+        }
+    }
+
+    let mut recovered = Recovered {
+        segments: Vec::with_capacity(bases.len()),
+        log_start: known.log_start,
+        next_offset: known.log_start.max(known.recovery_offset),
+        written_bytes: 0,
+        allocated_bytes: 0,
+        guard: GuardState::default(),
+        damaged: Vec::new(),
+        report: RecoveryReport::default(),
+    };
+    for (i, base) in bases.iter().enumerate() {
+        let paths = SegmentPaths::new(dir, *base);
+        match bases.get(i + 1) {
+            Some(next_base) => recovered.add_closed(fs, paths, *next_base, &known, access)?,
+            None => recovered.add_active(fs, paths, &known, access)?,
+        }
+    }
+    recovered.report.damaged_ranges = recovered.damaged.len();
+    Ok(recovered)
+}
+
+impl Recovered {
+    fn add_closed(
+        &mut self,
+        fs: &dyn Fs,
+        paths: SegmentPaths,
+        next_base: i64,
+        known: &Checkpoint,
+        access: Access,
+    ) -> Result<(), BrokerError> {
+        let proven = paths.base_offset < known.segment_base;
+        let summary = match SparseIndex::read_summary(fs, &paths.index)? {
+            Some(summary) if proven && summary.base_offset == paths.base_offset && summary.next_offset == next_base => {
+                summary
+            }
+            _ => {
+                // The segment was synced before the next one was created, so nothing here is cut, whatever is found.
+                let empty = Summary {
+                    base_offset: paths.base_offset,
+                    next_offset: next_base,
+                    size_bytes: 0,
+                    max_timestamp_ms: i64::MIN,
+                };
+                let segment = Arc::new(Segment::closed(paths.clone(), empty));
+                let index = rebuild_index(fs, &segment, next_base)?;
+                self.note_damage(fs, &segment, next_base)?;
+                self.report.rebuilt_indexes += 1;
+                self.report.scanned_bytes += index.summary().size_bytes;
+                if access == Access::Write {
+                    match index.write(fs, &paths.index) {
+                        // Reads rebuild it in memory; a full disk must not keep the log from opening.
+                        Err(error) if error.is_retryable() => tracing::warn!(%error, "an index could not be stored"),
+                        other => other?,
+                    }
+                }
+                index.summary()
+            }
+        };
+        self.segments.push(Arc::new(Segment::closed(paths, summary)));
+        Ok(())
+    }
+
+    fn note_damage(&mut self, fs: &dyn Fs, segment: &Arc<Segment>, end_offset: i64) -> Result<(), BrokerError> {
+        let io = |e: std::io::Error| BrokerError::io("read", &segment.paths.log, &e);
+        let file = segment.open(fs)?;
+        let end = file.size_bytes().map_err(io)?;
+        let bounds = Bounds { position: 0, end, expected_offset: segment.base_offset, max_offset: end_offset };
+        let mut cursor = BatchCursor::new(file.as_ref(), bounds, SCAN_CHUNK_SIZE_BYTES);
+        loop {
+            match cursor.step().map_err(io)? {
+                Step::Batch(_) => {}
+                Step::Bad(range) => self.damaged.push((Arc::clone(segment), range, "no valid batch is there")),
+                Step::End { position, .. } => {
+                    let from_offset = cursor.expected_offset();
+                    if from_offset < end_offset {
+                        let range = BadRange { position, end_position: end, from_offset, to_offset: end_offset };
+                        self.damaged.push((Arc::clone(segment), range, "the batches end early"));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn add_active(
+        &mut self,
+        fs: &dyn Fs,
+        paths: SegmentPaths,
+        known: &Checkpoint,
+        access: Access,
+    ) -> Result<(), BrokerError> {
+        let path = paths.log.clone();
+        let io = |action| {
+            let path = path.clone();
+            move |e: std::io::Error| BrokerError::io(action, path.clone(), &e)
+        };
+        let mode = if access == Access::Write { OpenMode::Write } else { OpenMode::Read };
+        let file = fs.open(&path, mode).map_err(io("open"))?;
+        let file_size = file.size_bytes().map_err(io("measure"))?;
+        let here = known.segment_base == paths.base_offset;
+
+        if here && known.clean && known.position == file_size {
+            let index = SparseIndex::read(fs, &paths.index)?;
+            let fits = |s: Summary| {
+                s.size_bytes == file_size
+                    && s.next_offset == known.recovery_offset
+                    && s.base_offset == paths.base_offset
+            };
+            if let Some(index) = index.filter(|index| fits(index.summary())) {
+                self.report.clean = true;
+                self.next_offset = known.recovery_offset;
+                self.written_bytes = file_size;
+                self.allocated_bytes = file_size;
+                self.segments.push(Arc::new(Segment::active(paths, file, index, file_size)));
+                return Ok(());
+            }
+        }
+
+        let durable = if here { known.position } else { 0 };
+        let mut tail = scan_tail(file.as_ref(), paths.base_offset, file_size, durable).map_err(io("read"))?;
+        self.report.scanned_bytes += tail.end;
+        let mut lost = None;
+        if here && tail.next_offset() < known.recovery_offset {
+            // The checkpoint says there was more, and it was acknowledged. Those offsets are spent.
+            let end_position = tail.end.max(durable);
+            lost = Some(BadRange {
+                position: tail.end,
+                end_position,
+                from_offset: tail.next_offset(),
+                to_offset: known.recovery_offset,
+            });
+            tail.index.skip_to(known.recovery_offset, end_position);
+            tail.end = end_position;
+            tail.cut_bytes = 0;
+        }
+        self.allocated_bytes = file_size.max(tail.end);
+        if access == Access::Write {
+            if tail.torn || tail.end > file_size {
+                file.set_len(tail.end).map_err(io("cut"))?;
+                self.allocated_bytes = tail.end;
+                self.report.cut_bytes += tail.cut_bytes;
+            }
+            rewrite(file.as_ref(), durable.min(tail.end), tail.end).map_err(io("write"))?;
+            file.sync_data().map_err(io("sync"))?;
+        }
+        self.next_offset = tail.next_offset();
+        self.written_bytes = tail.end;
+        let segment = Arc::new(Segment::active(paths, file, tail.index, tail.end));
+        for range in tail.damaged {
+            self.damaged.push((Arc::clone(&segment), range, "no valid batch is there"));
+        }
+        if let Some(range) = lost {
+            self.damaged.push((Arc::clone(&segment), range, "the batches end early"));
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+}
+
+/// Where the last segment ends, and what is wrong before.
+struct Tail {
+    index: SparseIndex,
+    end: u64,
+    /// Whether the bytes behind the end are more than zeros.
+    torn: bool,
+    cut_bytes: u64,
+    damaged: Vec<BadRange>,
+}
+
+impl Tail {
+    fn next_offset(&self) -> i64 {
+        self.index.summary().next_offset
+    }
+}
+
+/// Walks the last segment. `durable` bytes of it are known to have been synced.
+fn scan_tail(file: &dyn FsFile, base_offset: i64, file_size: u64, durable: u64) -> std::io::Result<Tail> {
+    let bounds = Bounds {
+        position: 0,
+        end: file_size,
+        expected_offset: base_offset,
+        max_offset: base_offset + i64::from(u32::MAX),
+    };
+    let mut cursor = BatchCursor::new(file, bounds, SCAN_CHUNK_SIZE_BYTES);
+    let mut index = SparseIndex::new(base_offset);
+    let mut damaged = Vec::new();
+    // Damage of which it is not known whether it was ever durable, with the index as it was in front of it.
+    let mut doubtful: Vec<(BadRange, SparseIndex)> = Vec::new();
+    let (end, torn) = loop {
+        match cursor.step()? {
+            Step::Batch(batch) => {
+                let unsynced = u64::try_from(batch.header.leader_epoch).unwrap_or(0);
+                let proven = batch.position.saturating_sub(unsynced);
+                while doubtful.first().is_some_and(|(range, _)| range.position < proven) {
+                    damaged.push(doubtful.remove(0).0);
+                }
+                index.add(&batch.header, batch.position);
+            }
+            Step::Bad(range) if range.position < durable => damaged.push(range),
+            Step::Bad(range) => doubtful.push((range, index.clone())),
+            Step::End { position, torn } => break (position, torn),
+        }
+    };
+    Ok(match doubtful.into_iter().next() {
+        Some((range, before)) => {
+            Tail { index: before, end: range.position, torn: true, cut_bytes: end - range.position, damaged }
+        }
+        None => {
+            let cut_bytes = if torn { nonzero_end(file, end, file_size)? - end } else { 0 };
+            Tail { index, end, torn, cut_bytes, damaged }
+        }
+    })
+}
+
+/// One past the last byte that is not zero, or `from`.
+fn nonzero_end(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<u64> {
+    let mut buffer = vec![0; SCAN_CHUNK_SIZE_BYTES.min((to - from) as usize)];
+    let (mut at, mut end) = (from, from);
+    while at < to {
+        let size = buffer.len().min((to - at) as usize);
+        let read = file.read_at(&mut buffer[..size], at)?;
+        if read == 0 {
+            break;
+        }
+        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        at += read as u64;
+    }
+    Ok(end)
+}
+
+/// Forgets segments wholly below the log start; a crash between advancing it and unlinking leaves them.
+fn drop_segments_below(
+    fs: &dyn Fs,
+    dir: &Path,
+    bases: &mut Vec<i64>,
+    log_start: i64,
+    access: Access,
+) -> Result<(), BrokerError> {
+    let keep = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
+    for base in bases.drain(..keep) {
+        if access == Access::Read {
+            continue;
+        }
+        let paths = SegmentPaths::new(dir, base);
+        for path in [&paths.log, &paths.index] {
+            match fs.remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(BrokerError::io("remove", path, &error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The guard state as of the end of the log, and whether it is certainly all of it.
+fn rebuild_guard_state(
+    fs: &dyn Fs,
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    settings: &LogSettings,
+    next_offset: i64,
+    written_bytes: u64,
+    now_ms: i64,
+) -> Result<(GuardState, bool), BrokerError> {
+    let entries = fs.read_dir(dir).map_err(|e| BrokerError::io("list", dir, &e))?;
+    let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
+    offsets.sort_unstable();
+    let mut start = None;
+    for offset in offsets.into_iter().rev() {
+        let path = snapshot_path(dir, offset);
+        let decoded = read_all(fs, &path)?.and_then(|bytes| snapshot::decode(&bytes, settings.max_idempotency_keys));
+        match decoded {
+            Some((state, at)) if at == offset && at <= next_offset => {
+                start = Some((state, at));
+                break;
+            }
+            _ => {
+                // Damaged, or of records that are no more: offsets will be used again, and it must not count then.
+                tracing::warn!(path = %path.display(), "dropping a snapshot of the guard state that cannot be used");
+                fs.remove_file(&path).map_err(|e| BrokerError::io("remove", &path, &e))?;
+            }
+        }
+    }
+    let oldest = segments.first().map_or(next_offset, |s| s.base_offset);
+    let complete = start.is_some() || oldest == 0;
+    let (mut state, from) = start.unwrap_or_else(|| (GuardState::new(settings.max_idempotency_keys), oldest));
+    let first = segments.partition_point(|s| s.base_offset <= from).saturating_sub(1);
+    for (i, segment) in segments.iter().enumerate().skip(first) {
+        let end_offset = segments.get(i + 1).map_or(next_offset, |s| s.base_offset);
+        if from >= end_offset {
+            continue;
+        }
+        let end = if i + 1 == segments.len() { written_bytes } else { segment.readable_bytes() };
+        let io = |e: std::io::Error| BrokerError::io("read", &segment.paths.log, &e);
+        let file = segment.open(fs)?;
+        let bounds = Bounds { position: 0, end, expected_offset: segment.base_offset, max_offset: end_offset };
+        let mut cursor = BatchCursor::new(file.as_ref(), bounds, SCAN_CHUNK_SIZE_BYTES);
+        while cursor.expected_offset() < end_offset {
+            match cursor.step().map_err(io)? {
+                Step::Batch(batch) if batch.header.base_offset >= from => {
+                    let mut records = Vec::new();
+                    let limit = settings.max_decompressed_size_bytes;
+                    // A batch that does not decode is not ours, so it has no guard; reads report it.
+                    if decode_records(&batch.header, &batch.bytes, i64::MIN, limit, &mut records).is_ok() {
+                        // Where records carry their sender's time, that is the best guess at when they were appended.
+                        state.observe(&records, batch.header.max_timestamp_ms.min(now_ms));
+                    }
+                }
+                Step::Batch(_) | Step::Bad(_) => {}
+                Step::End { .. } => break,
+            }
+        }
+    }
+    Ok((state, complete))
+}

@@ -1,0 +1,339 @@
+//! The readers' side of a partition: shared, read-only, and never ahead of what is synced.
+//!
+//! The writer publishes first the segments, then their readable bytes, then the high watermark; a reader takes them in the
+//! other order, so that all below the high watermark it saw is there to be read.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::cursor::{BadRange, BatchCursor, Bounds, Step};
+use super::index::{SparseIndex, Start};
+use super::segment::{Body, Segment};
+use super::{PartitionId, SegmentSummary, rebuild_index};
+use crate::batch::decode_records;
+use crate::error::BrokerError;
+use crate::fs::Fs;
+use crate::topic::{Fetched, Gap, PartitionOffsets};
+
+/// Indexes of closed segments kept in memory per partition; each is at most half a MiB at the default segment size.
+const CACHED_INDEXES: usize = 4;
+/// Bytes looked at in one go while searching for a time.
+const SEARCH_CHUNK_SIZE_BYTES: usize = 256 << 10;
+/// A read asks for this much beyond its budget: the index leads to within 4 KiB before the wanted batch.
+const READ_SLACK_BYTES: usize = 8 << 10;
+const MAX_REPORTED_RANGES: usize = 1000;
+
+/// A damaged range and the segment it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// The segment's file.
+    pub segment: PathBuf,
+    /// Where in it, and which offsets it took.
+    pub range: BadRange,
+    /// What was found wrong.
+    pub reason: String,
+}
+
+/// See the module's text.
+pub struct PartitionView {
+    id: PartitionId,
+    fs: Arc<dyn Fs>,
+    max_decompressed_size_bytes: usize,
+    segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    log_start: AtomicI64,
+    high_watermark: AtomicI64,
+    indexes: Mutex<VecDeque<(i64, Arc<SparseIndex>)>>,
+    damaged: Mutex<Vec<DamagedRange>>,
+    stopped: OnceLock<String>,
+}
+
+impl PartitionView {
+    pub(super) fn new(
+        id: PartitionId,
+        fs: Arc<dyn Fs>,
+        max_decompressed_size_bytes: usize,
+        segments: Vec<Arc<Segment>>,
+        offsets: PartitionOffsets,
+    ) -> Self {
+        Self {
+            id,
+            fs,
+            max_decompressed_size_bytes,
+            segments: RwLock::new(Arc::new(segments)),
+            log_start: AtomicI64::new(offsets.log_start),
+            high_watermark: AtomicI64::new(offsets.high_watermark),
+            indexes: Mutex::default(),
+            damaged: Mutex::default(),
+            stopped: OnceLock::new(),
+        }
+    }
+
+    /// Why the partition takes no writes any more, if so. Reads go on.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
+    }
+
+    /// Log start and high watermark.
+    pub fn offsets(&self) -> PartitionOffsets {
+        // The start never passes the watermark; taken first, it cannot seem to.
+        let log_start = self.log_start.load(Ordering::Acquire);
+        PartitionOffsets { log_start, high_watermark: self.high_watermark.load(Ordering::Acquire) }
+    }
+
+    /// Damage found so far, by recovery and by reads; at most a thousand ranges are listed.
+    pub fn damaged(&self) -> Vec<DamagedRange> {
+        self.damaged.lock().clone()
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentSummary> {
+        let segments = Arc::clone(&self.segments.read());
+        let end = self.offsets().high_watermark;
+        let next = segments.iter().skip(1).map(|s| s.base_offset).chain([end]);
+        segments
+            .iter()
+            .zip(next)
+            .map(|(segment, next_offset)| SegmentSummary {
+                base_offset: segment.base_offset,
+                next_offset,
+                size_bytes: segment.readable_bytes(),
+                max_timestamp_ms: segment.max_timestamp_ms(),
+                closed: matches!(segment.body, Body::Closed(_)),
+            })
+            .collect()
+    }
+
+    /// Reads from `offset` on: at least one batch if there is one, and no further batch once `max_size_bytes` are reached.
+    /// At the high watermark it answers with no records.
+    pub fn read(&self, offset: i64, max_size_bytes: usize) -> Result<Fetched, BrokerError> {
+        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        if offset < log_start || offset > high_watermark {
+            return Err(self.out_of_range(offset));
+        }
+        let mut fetched = Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() };
+        let segments = Arc::clone(&self.segments.read());
+        let first = segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1);
+        if segments.get(first).is_some_and(|segment| segment.base_offset > offset) {
+            // Retention took it between the two looks.
+            return Err(self.out_of_range(offset));
+        }
+        let max_size_bytes = max_size_bytes.max(1);
+        let mut size_bytes = 0;
+        for (i, segment) in segments.iter().enumerate().skip(first) {
+            if fetched.next_offset >= high_watermark || size_bytes >= max_size_bytes {
+                break;
+            }
+            let next_base = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
+            if let Err(error) = self.read_segment(segment, next_base, max_size_bytes, &mut size_bytes, &mut fetched) {
+                // Retention may have taken the segment away meanwhile; then the answer is that the offset is gone.
+                return Err(if offset < self.offsets().log_start { self.out_of_range(offset) } else { error });
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        end_offset: i64,
+        max_size_bytes: usize,
+        size_bytes: &mut usize,
+        fetched: &mut Fetched,
+    ) -> Result<(), BrokerError> {
+        let file = segment.open(self.fs.as_ref())?;
+        let start = self.start(segment, |index| index.before_offset(fetched.next_offset))?;
+        let bounds = bounds(segment, start, end_offset);
+        let chunk_size = (max_size_bytes - *size_bytes).saturating_add(READ_SLACK_BYTES).min(bounds.end as usize);
+        let mut cursor = BatchCursor::new(file.as_ref(), bounds, chunk_size);
+        while cursor.expected_offset() < end_offset {
+            let has_some = !fetched.records.is_empty();
+            if *size_bytes >= max_size_bytes || has_some && !cursor.next_is_in_memory() {
+                return Ok(());
+            }
+            match cursor.step().map_err(|e| BrokerError::io("read", &segment.paths.log, &e))? {
+                Step::Batch(batch) if batch.header.next_offset() <= fetched.next_offset => {}
+                Step::Batch(batch) => {
+                    let header = &batch.header;
+                    let from = fetched.next_offset;
+                    let limit = self.max_decompressed_size_bytes;
+                    *size_bytes += header.size_bytes;
+                    if !header.is_control()
+                        && let Err(error) = decode_records(header, &batch.bytes, from, limit, &mut fetched.records)
+                    {
+                        let end_position = batch.position + header.size_bytes as u64;
+                        let (from_offset, to_offset) = (header.base_offset, header.next_offset());
+                        let range = BadRange { position: batch.position, end_position, from_offset, to_offset };
+                        self.pass_gap(segment, range, &error.to_string(), fetched);
+                    }
+                    fetched.next_offset = header.next_offset();
+                }
+                Step::Bad(range) => self.pass_gap(segment, range, "no valid batch is there", fetched),
+                Step::End { position, .. } => {
+                    let (end_position, from_offset) = (bounds.end, cursor.expected_offset());
+                    let range = BadRange { position, end_position, from_offset, to_offset: end_offset };
+                    self.pass_gap(segment, range, "the batches end early", fetched);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// First offset whose timestamp is at or after `timestamp_ms`, below the high watermark; `None` if there is none.
+    pub fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<i64>, BrokerError> {
+        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        let segments = Arc::clone(&self.segments.read());
+        for (i, segment) in segments.iter().enumerate() {
+            let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
+            if end <= log_start || segment.max_timestamp_ms() < timestamp_ms {
+                continue;
+            }
+            if let Some(offset) = self.search_time(segment, end, timestamp_ms, log_start)? {
+                return Ok(Some(offset));
+            }
+        }
+        Ok(None)
+    }
+
+    fn search_time(
+        &self,
+        segment: &Segment,
+        end_offset: i64,
+        timestamp_ms: i64,
+        log_start: i64,
+    ) -> Result<Option<i64>, BrokerError> {
+        let file = segment.open(self.fs.as_ref())?;
+        let start = self.start(segment, |index| index.before_time(timestamp_ms))?;
+        let mut cursor = BatchCursor::new(file.as_ref(), bounds(segment, start, end_offset), SEARCH_CHUNK_SIZE_BYTES);
+        while cursor.expected_offset() < end_offset {
+            let batch = match cursor.step().map_err(|e| BrokerError::io("read", &segment.paths.log, &e))? {
+                Step::Batch(batch) => batch,
+                Step::Bad(_) => continue,
+                Step::End { .. } => return Ok(None),
+            };
+            let header = &batch.header;
+            if header.max_timestamp_ms < timestamp_ms || header.next_offset() <= log_start {
+                continue;
+            }
+            if header.is_log_append_time() {
+                return Ok(Some(header.base_offset.max(log_start)));
+            }
+            let mut records = Vec::new();
+            // A batch that does not decode is reported by the reads that pass it.
+            if decode_records(header, &batch.bytes, log_start, self.max_decompressed_size_bytes, &mut records).is_ok()
+                && let Some(record) = records.iter().find(|r| r.timestamp_ms >= timestamp_ms)
+            {
+                return Ok(Some(record.offset));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start(&self, segment: &Segment, find: impl FnOnce(&SparseIndex) -> Start) -> Result<Start, BrokerError> {
+        match &segment.body {
+            Body::Active(active) => Ok(find(&active.index.read())),
+            Body::Closed(summary) => {
+                let base = segment.base_offset;
+                let cached = {
+                    let indexes = self.indexes.lock();
+                    indexes.iter().find(|(known, _)| *known == base).map(|(_, index)| Arc::clone(index))
+                };
+                if let Some(index) = cached {
+                    return Ok(find(&index));
+                }
+                let index = match SparseIndex::read(self.fs.as_ref(), &segment.paths.index)? {
+                    Some(index) if index.summary() == *summary => index,
+                    _ => {
+                        tracing::warn!(
+                            path = %segment.paths.index.display(),
+                            "index is missing or damaged; rebuilding it in memory from the segment"
+                        );
+                        metrics::counter!("highwater_broker_indexes_rebuilt_total").increment(1);
+                        rebuild_index(self.fs.as_ref(), segment, summary.next_offset)?
+                    }
+                };
+                let index = Arc::new(index);
+                let mut indexes = self.indexes.lock();
+                indexes.push_back((base, Arc::clone(&index)));
+                if indexes.len() > CACHED_INDEXES {
+                    indexes.pop_front();
+                }
+                Ok(find(&index))
+            }
+        }
+    }
+
+    /// Tells the reader, the log and the metrics that a range is lost.
+    fn pass_gap(&self, segment: &Segment, range: BadRange, reason: &str, fetched: &mut Fetched) {
+        let from = range.from_offset.max(fetched.next_offset);
+        if from < range.to_offset {
+            fetched.gaps.push(Gap { from, to: range.to_offset, reason: reason.to_owned() });
+            fetched.next_offset = range.to_offset;
+        }
+        self.report(segment, range, reason);
+    }
+
+    pub(super) fn report(&self, segment: &Segment, range: BadRange, reason: &str) {
+        let damaged = DamagedRange { segment: segment.paths.log.clone(), range, reason: reason.to_owned() };
+        let mut known = self.damaged.lock();
+        if known.iter().any(|d| d.segment == damaged.segment && d.range == range) || known.len() >= MAX_REPORTED_RANGES
+        {
+            return;
+        }
+        tracing::error!(
+            partition = %self.id,
+            path = %damaged.segment.display(),
+            from_position = range.position,
+            to_position = range.end_position,
+            from_offset = range.from_offset,
+            to_offset = range.to_offset,
+            reason,
+            "records are damaged and passed over; later ones stay readable"
+        );
+        let lost = (range.to_offset - range.from_offset).max(0) as u64;
+        let labels = self.id.labels();
+        metrics::counter!("highwater_broker_damaged_ranges_total", &labels).increment(1);
+        metrics::counter!("highwater_broker_damaged_offsets_total", &labels).increment(lost);
+        known.push(damaged);
+    }
+
+    fn out_of_range(&self, offset: i64) -> BrokerError {
+        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        BrokerError::OffsetOutOfRange {
+            topic: self.id.topic.to_string(),
+            partition: self.id.partition,
+            offset,
+            log_start,
+            high_watermark,
+        }
+    }
+
+    pub(super) fn publish_segments(&self, segments: Vec<Arc<Segment>>) {
+        *self.segments.write() = Arc::new(segments);
+    }
+
+    pub(super) fn publish_high_watermark(&self, offset: i64) {
+        self.high_watermark.store(offset, Ordering::Release);
+    }
+
+    pub(super) fn publish_stopped(&self, reason: &str) {
+        self.stopped.get_or_init(|| reason.to_owned());
+    }
+
+    pub(super) fn publish_log_start(&self, offset: i64) {
+        self.log_start.store(offset, Ordering::Release);
+    }
+}
+
+fn bounds(segment: &Segment, start: Start, end_offset: i64) -> Bounds {
+    Bounds {
+        position: start.position,
+        end: segment.readable_bytes(),
+        expected_offset: start.offset,
+        max_offset: end_offset,
+    }
+}
