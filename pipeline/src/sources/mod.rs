@@ -18,6 +18,8 @@ mod ingest;
 mod key;
 mod meter;
 mod report;
+#[cfg(test)]
+mod testing;
 
 pub use config::IngestConfig;
 pub use error::IngestError;
