@@ -79,7 +79,10 @@ async fn partial_success_names_what_was_refused() {
         {"index": 1, "reason": "`message` is empty"},
         {"index": 2, "reason": "an entry must be a JSON object, not a number"},
     ]);
-    assert_eq!((status, answer), (StatusCode::OK, json!({"accepted": 1, "rejected": 2, "errors": errors, "duplicate": false})));
+    assert_eq!(
+        (status, answer),
+        (StatusCode::OK, json!({"accepted": 1, "rejected": 2, "errors": errors, "duplicate": false}))
+    );
     let (status, answer) = server.logs(r#"{"message":""}"#).await;
     assert_eq!((status, &answer["accepted"], &answer["rejected"]), (StatusCode::BAD_REQUEST, &json!(0), &json!(1)));
     assert_eq!(server.logs("[]").await.0, StatusCode::OK);
@@ -89,7 +92,10 @@ async fn partial_success_names_what_was_refused() {
 #[tokio::test]
 async fn says_what_cannot_be_read() {
     let server = Server::new().await;
-    assert_eq!(error(server.logs("[{]").await), (400, "malformed JSON at line 1, column 3 (byte 2): expected a key in quotes".into()));
+    assert_eq!(
+        error(server.logs("[{]").await),
+        (400, "malformed JSON at line 1, column 3 (byte 2): expected a key in quotes".into())
+    );
     let empty = "the body is empty: send a JSON object, an array of them, or one per line";
     assert_eq!(error(server.logs("").await), (400, empty.into()));
     let utf8 = "the body is not UTF-8 at line 1, column 13 (byte 12): send JSON in UTF-8";
@@ -100,7 +106,8 @@ async fn says_what_cannot_be_read() {
 #[tokio::test]
 async fn the_content_type_may_declare_lines() {
     let server = Server::new().await;
-    let request = server.post("/logs").header("content-type", "application/x-ndjson; charset=utf-8").body("oops\nagain");
+    let request =
+        server.post("/logs").header("content-type", "application/x-ndjson; charset=utf-8").body("oops\nagain");
     let (status, answer) = answer(request).await;
     assert_eq!((status, &answer["rejected"]), (StatusCode::BAD_REQUEST, &json!(2)));
 }
@@ -134,7 +141,9 @@ async fn a_retry_with_its_key_is_harmless() {
 async fn bodies_may_be_compressed() {
     let server = Server::new().await;
     let snappy = snap::raw::Encoder::new().compress_vec(ONE.as_bytes()).unwrap();
-    for (encoding, body) in [("gzip", gzip(ONE.as_bytes())), ("zstd", zstd::encode_all(ONE.as_bytes(), 0).unwrap()), ("snappy", snappy)] {
+    for (encoding, body) in
+        [("gzip", gzip(ONE.as_bytes())), ("zstd", zstd::encode_all(ONE.as_bytes(), 0).unwrap()), ("snappy", snappy)]
+    {
         let request = server.post("/logs").header("content-encoding", encoding).body(body);
         assert_eq!(answer(request).await.0, StatusCode::OK, "{encoding}");
     }
@@ -147,12 +156,17 @@ async fn bodies_may_be_compressed() {
 
 #[tokio::test]
 async fn what_is_too_large_is_refused_and_the_doors_stay_open() {
-    let config = IngestConfig { max_body_size_bytes: 1 << 20, max_in_flight_size_bytes: 2 << 20, ..IngestConfig::default() };
+    let config =
+        IngestConfig { max_body_size_bytes: 1 << 20, max_in_flight_size_bytes: 2 << 20, ..IngestConfig::default() };
     let server = Server::with(config).await;
     // A 16 MiB line, announced; the same, not announced; and a bomb of 64 MiB in 64 KiB.
     let line = format!(r#"{{"message":"{}"}}"#, "x".repeat(16 << 20));
-    assert_eq!(error(server.logs(line.clone()).await), (413, "the body has more than 1048576 bytes: send less at a time".into()));
-    let pieces = line.into_bytes().chunks(100_000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
+    assert_eq!(
+        error(server.logs(line.clone()).await),
+        (413, "the body has more than 1048576 bytes: send less at a time".into())
+    );
+    let pieces =
+        line.into_bytes().chunks(100_000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect::<Vec<_>>();
     assert_eq!(error(server.logs(reqwest::Body::wrap_stream(stream::iter(pieces))).await).0, 413);
     let bomb = gzip(&vec![b' '; 64 << 20]);
     let request = server.post("/logs").header("content-encoding", "gzip").body(bomb);
@@ -164,7 +178,8 @@ async fn what_is_too_large_is_refused_and_the_doors_stay_open() {
 
 #[tokio::test]
 async fn too_much_at_once_is_told_to_come_back() {
-    let config = IngestConfig { max_body_size_bytes: 1_000, max_in_flight_size_bytes: 2_000, ..IngestConfig::default() };
+    let config =
+        IngestConfig { max_body_size_bytes: 1_000, max_in_flight_size_bytes: 2_000, ..IngestConfig::default() };
     let server = Server::with(config).await;
     // Three senders that have sent 900 bytes each and pause.
     let mut paused = Vec::new();
@@ -183,7 +198,10 @@ async fn too_much_at_once_is_told_to_come_back() {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert_eq!((response.status(), response.headers()["retry-after"].to_str().unwrap()), (StatusCode::TOO_MANY_REQUESTS, "1"));
+    assert_eq!(
+        (response.status(), response.headers()["retry-after"].to_str().unwrap()),
+        (StatusCode::TOO_MANY_REQUESTS, "1")
+    );
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["error"], json!("requests of more than 2000 bytes are in flight: try again"));
     drop(paused);
@@ -230,7 +248,8 @@ async fn another_router_may_take_get_on_the_same_path() {
     let world = World::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/metrics", listener.local_addr().unwrap());
-    let merged = router(Arc::clone(&world.ingest)).merge(Router::new().route("/metrics", axum::routing::get(|| async { "up 1" })));
+    let merged = router(Arc::clone(&world.ingest))
+        .merge(Router::new().route("/metrics", axum::routing::get(|| async { "up 1" })));
     tokio::spawn(async move { axum::serve(listener, merged).await });
     assert_eq!(reqwest::get(&url).await.unwrap().text().await.unwrap(), "up 1");
     let posted = Client::new().post(&url).body(r#"{"name":"up","value":1}"#).send().await.unwrap();

@@ -74,7 +74,10 @@ async fn a_retry_with_the_same_key_stores_nothing_and_answers_the_same() {
     assert_eq!(again, IngestReport { duplicate: true, ..first });
     assert_eq!(world.messages().await, messages(100));
     let headers = &world.records("logs").await[0][0].headers;
-    assert!(headers.iter().any(|h| h.name == IDEMPOTENCY_HEADER && h.value.as_deref() == Some(b"default\0k")), "{headers:?}");
+    assert!(
+        headers.iter().any(|h| h.name == IDEMPOTENCY_HEADER && h.value.as_deref() == Some(b"default\0k")),
+        "{headers:?}"
+    );
     // Another key, another tenant or no key is another request.
     let other = Tenant::new("other").unwrap();
     assert!(!world.ingest.ingest_logs(&other, mixed.clone(), key("k")).await.unwrap().duplicate);
@@ -116,7 +119,8 @@ async fn keys_survive_a_crash() {
 async fn a_large_request_becomes_several_records_and_is_still_retried_as_one() {
     let world = World::with(IngestConfig { max_value_size_bytes: 2 << 20, ..IngestConfig::default() }).await;
     let tenant = Tenant::default();
-    let lines: Vec<_> = (0..30).map(|i| format!(r#"{{"message":"{}"}}"#, format!("{i:04}").repeat(256 << 10))).collect();
+    let lines: Vec<_> =
+        (0..30).map(|i| format!(r#"{{"message":"{}"}}"#, format!("{i:04}").repeat(256 << 10))).collect();
     let body = Bytes::from(format!("[{}]", lines.join(",")));
     assert_eq!(world.ingest.ingest_logs(&tenant, body.clone(), key("k")).await.unwrap(), accepted(30, false));
     let records: usize = world.records("logs").await.iter().map(Vec::len).sum();
@@ -177,7 +181,10 @@ fn keys_are_visible_ascii() {
     }
     let key = IdempotencyKey::new("a-1").unwrap();
     let tenant = Tenant::default();
-    assert_eq!((key.scope(&tenant, 0), key.scope(&tenant, 2)), ("default\0a-1".to_owned(), "default\0a-1\x002".to_owned()));
+    assert_eq!(
+        (key.scope(&tenant, 0), key.scope(&tenant, 2)),
+        ("default\0a-1".to_owned(), "default\0a-1\x002".to_owned())
+    );
 }
 
 #[test]
