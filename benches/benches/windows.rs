@@ -97,7 +97,7 @@ fn operator(criterion: &mut Criterion) {
                         watermark_us: watermarks_us.last().copied(),
                         idle: false,
                     };
-                    let rows = Rows { batch, watermarks_us, has_flagged: false };
+                    let rows = Rows { batch, watermarks_us };
                     processor.process(at, Input::Rows(rows), &mut effects).unwrap();
                 }
                 assert!(!effects.as_slice().is_empty(), "windows close");

@@ -30,8 +30,8 @@ pub(crate) fn session(tables: Vec<(&str, Arc<dyn TableProvider>)>) -> Result<Ses
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
-    let context = SessionContext::new_with_config(config);
-    context.register_udf((*functions::tumble()).clone());
+    let mut context = SessionContext::new_with_config(config);
+    functions::register(&mut context)?;
     for name in LATER {
         context.register_udf(ScalarUDF::new_from_impl(Later::new(name)));
     }

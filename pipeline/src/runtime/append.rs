@@ -82,7 +82,7 @@ mod tests {
         let effects =
             vec![effect(1, 0, "a", 0, 10), effect(2, 0, "a", 0, MAX_SIZE_BYTES + 1), effect(3, 0, "a", 0, 10)];
         let lanes = lanes(&"logs/0".into(), 3, effects);
-        let sizes: Vec<_> = lanes[0].iter().map(|append| marks(append)).collect();
+        let sizes: Vec<_> = lanes[0].iter().map(marks).collect();
         assert_eq!(sizes, [vec![(1, 0)], vec![(2, 0)], vec![(3, 0)]]);
     }
 }

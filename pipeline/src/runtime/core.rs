@@ -13,15 +13,13 @@ use super::processor::{At, Input, Processor, ProcessorError, Rows};
 use super::snapshot::{StateReader, StateWriter};
 use super::stage::StageRows;
 use super::watermark::PartitionWatermark;
-use crate::data::{Control, Decoded, Refused, content_type, dead_letter, identity, time};
+use crate::data::{Control, Decoded, Refused, Tenant, content_type, dead_letter, identity, time};
 use crate::log::{StoredRecord, TopicPartition};
 
 /// Name of the runtime's own section in a snapshot.
 const SECTION: &str = "runtime";
 /// Bumped when the meaning of that section changes.
 const SECTION_VERSION: u64 = 1;
-/// The tenant of a dead letter whose record names none.
-const DEFAULT_TENANT: &str = "default";
 
 /// Decodes the records of one input partition, keeps its watermark and steps a [`Processor`]. A pure function of the
 /// records it is given, in order; see [`Processor`] for the contract.
@@ -135,8 +133,8 @@ impl TaskCore {
         let flags = flags(batch)?;
         let mut running = std::mem::take(&mut self.running);
         let append_time_us = record.timestamp_ms.saturating_mul(1_000);
-        let has_flagged = self.watermark.observe_rows(record.offset, append_time_us, times, flags, &mut running);
-        let rows = Rows { batch, watermarks_us: &running, has_flagged };
+        self.watermark.observe_rows(record.offset, append_time_us, times, flags, &mut running);
+        let rows = Rows { batch, watermarks_us: &running };
         let result = self.processor.process(self.at(record), Input::Rows(rows), effects);
         self.running = running;
         result
@@ -170,7 +168,8 @@ impl TaskCore {
     }
 
     fn dead_letters(&self, record: &StoredRecord, refused: &[Refused], effects: &mut Effects) {
-        let tenant = record.header("tenant").and_then(|t| std::str::from_utf8(t).ok()).unwrap_or(DEFAULT_TENANT);
+        let tenant =
+            record.header(dead_letter::TENANT).and_then(|t| std::str::from_utf8(t).ok()).unwrap_or(Tenant::DEFAULT);
         for refused in refused {
             metrics::counter!("highwater_task_dead_letters_total", "topic" => self.input.topic.to_string())
                 .increment(1);

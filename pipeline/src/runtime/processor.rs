@@ -30,8 +30,6 @@ pub struct Rows<'a> {
     pub batch: &'a RecordBatch,
     /// Per row: the partition's watermark once that row is counted, Unix microseconds; `i64::MIN` where there is none yet.
     pub watermarks_us: &'a [i64],
-    /// Flagged rows are too far in the future to belong to any window; true where the batch has one.
-    pub has_flagged: bool,
 }
 
 /// What happens to a processor.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::{and, is_not_null};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -13,7 +13,8 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use highwater_pipeline::data::time;
 
-use super::plan::RollupPlan;
+use super::extremes::{Extreme, FloatExtreme};
+use super::plan::{PlannedAggregate, RollupPlan};
 
 /// Columns of a batch that go into groups: one slice of rows, evaluated.
 #[derive(Debug, Clone)]
@@ -60,15 +61,7 @@ pub(super) struct Groups {
 impl Groups {
     /// No groups yet.
     pub(super) fn new(plan: &RollupPlan) -> Result<Self> {
-        let mut accumulators: Vec<Box<dyn GroupsAccumulator>> = Vec::with_capacity(plan.aggregates.len());
-        for aggregate in &plan.aggregates {
-            accumulators.push(if aggregate.function.groups_accumulator_supported() {
-                aggregate.function.create_groups_accumulator()?
-            } else {
-                let function = Arc::clone(&aggregate.function);
-                Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
-            });
-        }
+        let accumulators = plan.aggregates.iter().map(accumulator).collect::<Result<_>>()?;
         let values = new_group_values(Arc::clone(&plan.group_schema), &GroupOrdering::None)?;
         Ok(Self { values, accumulators, rows: Vec::new(), indices: Vec::new() })
     }
@@ -144,6 +137,22 @@ impl Groups {
         self.rows.resize(self.values.len(), 0);
         Ok(())
     }
+}
+
+fn accumulator(aggregate: &PlannedAggregate) -> Result<Box<dyn GroupsAccumulator>> {
+    let function = &aggregate.function;
+    if *function.field().data_type() == DataType::Float64 {
+        match function.fun().name() {
+            "min" => return Ok(Box::new(FloatExtreme::new(Extreme::Min))),
+            "max" => return Ok(Box::new(FloatExtreme::new(Extreme::Max))),
+            _ => {}
+        }
+    }
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }
 
 /// A FILTER's result as a mask: NULL is false.

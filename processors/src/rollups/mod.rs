@@ -18,6 +18,7 @@
 //! - A row whose window is closed is counted as late, never folded into another.
 
 mod config;
+mod extremes;
 mod fold;
 mod groups;
 mod partials;

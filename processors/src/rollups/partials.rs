@@ -4,7 +4,8 @@
 //! - a row that carries the partition's watermark to a window's end plus lateness, or a clock record that does: the window's partials, then progress;
 //! - a row for a window whose partials have gone: it is a supplement, which follows, behind progress, when the watermark reaches the next full
 //!   second, or with the first record appended a second or more later;
-//! - a watermark that has reached another second at the end of a record: progress.
+//! - a watermark that has reached another second at the end of a record: progress;
+//! - a clock record that says the partition is idle: everything that is open, then progress.
 //!
 //! Progress always comes behind what was complete at that watermark and before the supplements to it, so that stage 2 sees a late row as late no
 //! matter how rows are grouped into records.
@@ -168,6 +169,16 @@ impl PartialsProcessor {
         Ok(())
     }
 
+    /// Silence. An idle partition passes on all it has, open windows as well: it holds nobody back from now on, and what it
+    /// has must be there when the others close the window.
+    fn clock(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let reached = |t: &Timing| at.watermark_us.is_some_and(|watermark_us| t.due_us <= watermark_us);
+        self.emit(|t| !t.supplement && (at.idle || reached(t)), effects)?;
+        self.report(at, at.watermark_us, true, effects);
+        self.emit(|t| t.supplement, effects)?;
+        Ok(())
+    }
+
     /// Supplements do not wait longer than a second of append time either: event time may stand still.
     fn flush_old_supplements(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
         let old = |t: &Timing| t.supplement && at.append_time_us.saturating_sub(t.opened_us) >= CLOCK_PERIOD_US;
@@ -249,14 +260,7 @@ impl Processor for PartialsProcessor {
     fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
             Input::Rows(rows) => self.rows(at, rows, effects),
-            Input::Control(Control::Clock { .. }) => {
-                if let Some(watermark_us) = at.watermark_us {
-                    self.flush(at, watermark_us, effects)?;
-                }
-                self.report(at, at.watermark_us, true, effects);
-                self.emit(|t| t.supplement, effects)?;
-                Ok(())
-            }
+            Input::Control(Control::Clock { .. }) => self.clock(at, effects),
             // Of stages; whoever writes one into an input topic means nothing by it.
             Input::Control(Control::Progress { .. }) | Input::Stage(_) => Ok(()),
             Input::Barrier(writer) => self.write(writer),

@@ -1,1 +1,119 @@
+//! What is a rollup, and what is refused with which words.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::{RollupConfig, RollupPlan, Source};
+
+fn plan(sql: &str) -> Result<RollupPlan, String> {
+    RollupPlan::new(&RollupConfig::new("r", sql)).map_err(|e| e.to_string())
+}
+
+const WINDOW: &str = "tumble(timestamp, INTERVAL '1 minute')";
+
+#[test]
+fn a_rollup_has_the_columns_it_selects_and_those_every_rollup_has() {
+    let plan = plan(&format!(
+        "SELECT {WINDOW} AS window_start, service AS svc, tenant, count(*) AS n, avg(severity_number) + 1 AS mean
+         FROM logs AS l WHERE message LIKE '%x%' GROUP BY 1, 2, tenant HAVING count(*) > 1"
+    ))
+    .unwrap();
+    let schema = plan.output_schema();
+    let names: Vec<_> = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+    assert_eq!(
+        names,
+        [
+            "svc Utf8",
+            "n Int64",
+            "mean Float64",
+            "window_start Timestamp(µs, \"UTC\")",
+            "window_end Timestamp(µs, \"UTC\")",
+            "_revision Int32",
+            "tenant Utf8"
+        ]
+    );
+    assert_eq!((plan.source(), plan.width_us(), plan.topic()), (Source::Logs, 60_000_000, "rollup.r"));
+    let table = plan.table_schema();
+    let identity: Vec<_> = table.fields()[7..].iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(identity, ["_partition", "_offset", "_row", "_append_time", "_flags"]);
+}
+
+#[test]
+fn the_window_need_not_be_selected_and_json_operators_work() {
+    let plan =
+        plan(&format!("SELECT labels->>'job' AS job, max(value) AS top FROM metrics GROUP BY {WINDOW}, 1")).unwrap();
+    assert_eq!(plan.source(), Source::Metrics);
+    let schema = plan.output_schema();
+    assert_eq!((schema.field(0).name().as_str(), schema.field(1).name().as_str()), ("job", "top"));
+}
+
+#[test]
+fn what_is_not_a_rollup_is_refused_with_its_place_and_the_nearest_that_works() {
+    let w = WINDOW;
+    let cases = [
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs GROUP BY 1 ORDER BY n"), "ORDER BY"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs GROUP BY 1 LIMIT 5"), "LIMIT"),
+        (format!("SELECT DISTINCT {w} AS window_start, count(*) AS n FROM logs GROUP BY 1"), "SELECT DISTINCT"),
+        ("SELECT service, count(*) AS n FROM logs GROUP BY 1".to_owned(), "GROUP BY has no window"),
+        ("SELECT service FROM logs".to_owned(), "no aggregate"),
+        (format!("SELECT {w} AS window_start, count(DISTINCT host) AS n FROM logs GROUP BY 1"), "DISTINCT cannot be merged"),
+        (format!("SELECT {w} AS window_start, median(value) AS n FROM metrics GROUP BY 1"), "these are: count, sum, min, max, avg"),
+        (format!("SELECT {w} AS window_start, count(*) FROM logs GROUP BY 1"), "with AS"),
+        (format!("SELECT {w} AS w, count(*) AS window_start FROM logs GROUP BY 1"), "window_start is taken"),
+        (format!("SELECT {w} AS window_start, count(*) AS _n FROM logs GROUP BY 1"), "_n is taken"),
+        (format!("SELECT {w} AS window_start, count(*) AS n, sum(1) AS \"N\" FROM logs GROUP BY 1"), "there is another column"),
+        (format!("SELECT {w} AS window_start, nosuch, count(*) AS n FROM logs GROUP BY 1, 2"), "nosuch"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM nosuch GROUP BY 1"), "nosuch"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs JOIN metrics USING (timestamp) GROUP BY 1"), "JOIN"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM (SELECT * FROM logs) GROUP BY 1"), "subqueries"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs WHERE service IN (SELECT job FROM metrics) GROUP BY 1"), "subqueries"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs WHERE timestamp > now() GROUP BY 1"), "now() depends on the clock"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs WHERE random() > 0.5 GROUP BY 1"), "random() depends"),
+        (format!("SELECT {w} AS window_start, attributes, count(*) AS n FROM logs GROUP BY 1, 2"), "a group cannot be a Map"),
+        (format!("SELECT {w} AS window_start, count(*) AS n FROM logs GROUP BY ROLLUP ({w}, service)"), "one rollup for each grouping"),
+        (format!("SELECT {w} AS a, tumble(timestamp, INTERVAL '1 hour') AS b, count(*) AS n FROM logs GROUP BY 1, 2"), "one window"),
+        ("SELECT tumble(timestamp, INTERVAL '1 month') AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "months"),
+        ("SELECT tumble(observed_timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "column timestamp"),
+        ("SELECT hop(timestamp, INTERVAL '1 minute', INTERVAL '5 minutes') AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "hop() windows are not supported yet; the nearest that works is tumble"),
+        ("SELECT session(timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "session() windows"),
+        (format!("SELECT {w} AS window_start, count(*) AS n, row_number() OVER () AS r FROM logs GROUP BY 1"), "OVER"),
+        ("DROP TABLE logs".to_owned(), "only SELECT"),
+        ("SELECT FROM WHERE".to_owned(), "rollup r: "),
+    ];
+    let mut wrong = Vec::new();
+    for (sql, expected) in cases {
+        let error = plan(&sql).err().unwrap_or_default();
+        if !error.contains(expected) || !error.starts_with("rollup r: ") {
+            wrong.push(format!("{sql}\n  gave: {error}\n  want: {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_unknown_column_is_named_with_its_place() {
+    let error =
+        plan(&format!("SELECT {WINDOW} AS window_start,\n  count(nosuch) AS n FROM logs GROUP BY 1")).unwrap_err();
+    assert!(error.contains("line 2, column 9"), "{error}");
+}
+
+#[test]
+fn a_name_is_a_table_and_none_that_there_is() {
+    let sql = format!("SELECT {WINDOW} AS window_start, count(*) AS n FROM logs GROUP BY 1");
+    for name in ["", "Requests", "1m", "a-b", "a.b", "../x", "logs", "dead_letter", &"x".repeat(65)] {
+        let error = RollupPlan::new(&RollupConfig::new(name, sql.clone())).unwrap_err().to_string();
+        assert!(error.contains("name"), "{name}: {error}");
+    }
+    RollupPlan::new(&RollupConfig::new("_a1", sql.clone())).unwrap();
+    let negative = RollupConfig { lateness_ms: -1, ..RollupConfig::new("r", sql) };
+    assert!(RollupPlan::new(&negative).unwrap_err().to_string().contains("lateness"));
+}
+
+#[test]
+fn a_changed_definition_has_another_hash() {
+    let sql = format!("SELECT {WINDOW} AS window_start, count(*) AS n FROM logs GROUP BY 1");
+    let config = RollupConfig::new("r", sql.clone());
+    let hash = |config: &RollupConfig| RollupPlan::new(config).unwrap().definition();
+    assert_eq!(hash(&config), hash(&RollupConfig::new("r", format!("  {sql}\n"))), "space around it is nothing");
+    assert_ne!(hash(&config), hash(&RollupConfig { lateness_ms: 1, ..config.clone() }));
+    assert_ne!(hash(&config), hash(&RollupConfig::new("r", sql.replace("1 minute", "2 minutes"))));
+}

@@ -2,38 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use highwater_pipeline::data::alerts::{State, Transition};
 use highwater_pipeline::data::{labels, time};
+use highwater_pipeline::log::Record;
+use highwater_pipeline::runtime::ProcessorError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::plan::{Candidate, RulePlan};
-
-/// The topic of transitions, keyed by fingerprint.
-pub const ALERTS_TOPIC: &str = "alerts";
-
-/// Where an alert stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AlertState {
-    /// The row is there, but not for long enough.
-    Pending,
-    /// It fires.
-    Firing,
-    /// It fired, and the row is gone.
-    Resolved,
-}
-
-impl AlertState {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Firing => "firing",
-            Self::Resolved => "resolved",
-        }
-    }
-}
 
 /// An alert that is pending or firing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,34 +21,35 @@ pub(super) struct Active {
     firing: bool,
     /// Evaluation time at which the row was first there.
     since_us: i64,
-    /// Evaluation time at which it was last there.
-    seen_us: i64,
+    /// Evaluation time at which it was first gone again, while it keeps firing.
+    gone_us: Option<i64>,
 }
 
 /// The alerts of a rule, by tenant and canonical labels.
 pub(super) type Alerts = BTreeMap<(String, String), Active>;
 
-/// A transition: who, and to what.
+/// An alert whose state has changed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Transition {
-    pub(super) tenant: String,
-    pub(super) canonical: String,
-    pub(super) state: AlertState,
-    pub(super) alert: Active,
+pub(super) struct Change {
+    tenant: String,
+    canonical: String,
+    state: State,
+    alert: Active,
 }
 
-/// Takes a tenant's alerts of a rule from one evaluation to the next. `now_us` is the evaluation time, the window's end.
+/// Takes a tenant's alerts of a rule from one evaluation to the next. `now_us` is the evaluation time, the window's end;
+/// `candidates` are sorted by their labels, as [`RulePlan::evaluate`] gives them.
 pub(super) fn advance(
     rule: &RulePlan,
     alerts: &mut Alerts,
     tenant: &str,
     now_us: i64,
     candidates: &[Candidate],
-) -> Vec<Transition> {
-    let mut transitions = Vec::new();
+) -> Vec<Change> {
+    let mut changes = Vec::new();
     let mut record = |canonical: &str, state, alert: &Active| {
         let (tenant, canonical) = (tenant.to_owned(), canonical.to_owned());
-        transitions.push(Transition { tenant, canonical, state, alert: alert.clone() });
+        changes.push(Change { tenant, canonical, state, alert: alert.clone() });
     };
     for candidate in candidates {
         let key = (tenant.to_owned(), candidate.canonical.clone());
@@ -83,31 +60,33 @@ pub(super) fn advance(
             value_bits: 0,
             firing: false,
             since_us: now_us,
-            seen_us: now_us,
+            gone_us: None,
         });
         alert.annotations.clone_from(&candidate.annotations);
         alert.value_bits = candidate.value.to_bits();
-        alert.seen_us = now_us;
+        alert.gone_us = None;
         if !alert.firing && now_us.saturating_sub(alert.since_us) >= rule.for_us {
             alert.firing = true;
-            record(&candidate.canonical, AlertState::Firing, alert);
+            record(&candidate.canonical, State::Firing, alert);
         } else if !known {
-            record(&candidate.canonical, AlertState::Pending, alert);
+            record(&candidate.canonical, State::Pending, alert);
         }
     }
     alerts.retain(|(of, canonical), alert| {
-        if of != tenant || alert.seen_us == now_us {
+        let there = candidates.binary_search_by(|c| c.canonical.as_str().cmp(canonical)).is_ok();
+        if of != tenant || there {
             return true;
         }
-        if alert.firing && now_us.saturating_sub(alert.seen_us) < rule.keep_firing_for_us {
+        let gone_us = *alert.gone_us.get_or_insert(now_us);
+        if alert.firing && now_us.saturating_sub(gone_us) < rule.keep_firing_for_us {
             return true;
         }
         if alert.firing {
-            record(canonical, AlertState::Resolved, alert);
+            record(canonical, State::Resolved, alert);
         }
         false
     });
-    transitions
+    changes
 }
 
 /// Where the evaluation that caused a transition came from.
@@ -120,40 +99,37 @@ pub(super) struct Cause<'a> {
     pub(super) window_end_us: i64,
 }
 
-impl Transition {
-    /// The record's key: the fingerprint, 16 hex digits.
-    pub(super) fn key(&self, rule: &RulePlan) -> String {
-        labels::fingerprint(&self.tenant, &rule.group, &rule.name, &self.canonical)
+impl Change {
+    /// What the alert has become.
+    pub(super) fn state(&self) -> State {
+        self.state
     }
 
-    /// The record's value; see `docs/formats/tasks.md`.
-    pub(super) fn to_json(&self, rule: &RulePlan, cause: Cause<'_>) -> Bytes {
-        let Active { labels, annotations, value_bits, since_us, .. } = &self.alert;
-        let value = f64::from_bits(*value_bits);
-        let ends_at = (self.state == AlertState::Resolved).then(|| time::format(cause.window_end_us));
-        let json = json!({
-            "timestamp": time::format(cause.window_end_us),
-            "fingerprint": self.key(rule),
-            "alertname": &*rule.name,
-            "group_name": &*rule.group,
-            "state": self.state.name(),
-            "labels": labels,
-            "annotations": annotations,
-            // JSON has no NaN and no infinities; a value that is none of JSON's is null.
-            "value": value.is_finite().then_some(value),
-            "starts_at": time::format(*since_us),
-            "ends_at": ends_at,
-            "rule": rule.description,
-            "source": {
+    /// The record of topic `alerts`.
+    pub(super) fn to_record(&self, rule: &RulePlan, cause: Cause<'_>) -> Result<Record, ProcessorError> {
+        let transition = Transition {
+            timestamp_us: cause.window_end_us,
+            fingerprint: labels::fingerprint(&self.tenant, &rule.group, &rule.name, &self.canonical),
+            alertname: rule.name.to_string(),
+            group_name: rule.group.to_string(),
+            state: self.state,
+            labels: self.alert.labels.clone(),
+            annotations: self.alert.annotations.clone(),
+            value: Some(f64::from_bits(self.alert.value_bits)),
+            starts_at_us: Some(self.alert.since_us),
+            ends_at_us: (self.state == State::Resolved).then_some(cause.window_end_us),
+            rule: rule.description.clone(),
+            source: json!({
                 "topic": cause.topic,
                 "partition": cause.partition,
                 "offset": cause.offset,
                 "rollup": rule.rollup.name(),
                 "window_start": time::format(cause.window_start_us),
                 "window_end": time::format(cause.window_end_us),
-            },
-            "tenant": self.tenant,
-        });
-        Bytes::from(json.to_string())
+            }),
+            tenant: self.tenant.clone(),
+        };
+        let written = transition.to_record();
+        written.map_err(|e| ProcessorError::caused(format!("an alert of rule {} cannot be written", rule.name), e))
     }
 }

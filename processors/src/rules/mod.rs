@@ -26,7 +26,6 @@ mod processor;
 mod query;
 mod template;
 
-pub use alert::{ALERTS_TOPIC, AlertState};
 pub use duration::parse_duration_ms;
 pub use file::{AlertRule, RuleFile, RuleGroup};
 pub use plan::RulePlan;

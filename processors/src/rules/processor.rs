@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMicrosecondType;
-use bytes::Bytes;
-use highwater_pipeline::data::{Control, content_type};
+use highwater_pipeline::data::{Control, alerts};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, StageRows};
 
-use super::alert::{ALERTS_TOPIC, Alerts, Cause, Transition, advance};
+use super::alert::{Alerts, Cause, Change, advance};
 use super::closed::{Closed, Evaluation};
 use super::plan::RulePlan;
 
@@ -38,7 +37,7 @@ impl RulesProcessor {
             }
         }
         let rules = plans.iter().map(|plan| Rule { plan: Arc::clone(plan), alerts: Alerts::new() }).collect();
-        Self { topic: topic.into(), partition, alerts_topic: ALERTS_TOPIC.into(), rollups, rules }
+        Self { topic: topic.into(), partition, alerts_topic: alerts::TOPIC.into(), rollups, rules }
     }
 
     fn rows(&mut self, rows: StageRows) -> Result<(), ProcessorError> {
@@ -85,18 +84,10 @@ impl RulesProcessor {
                     window_start_us: evaluation.window_start_us,
                     window_end_us: evaluation.window_end_us,
                 };
-                for transition in rule.evaluate(closed, &evaluation) {
-                    let key = Bytes::from(transition.key(&rule.plan));
-                    let value = transition.to_json(&rule.plan, cause);
-                    metrics::counter!("highwater_alert_transitions_total", "state" => transition.state.name())
+                for change in rule.evaluate(closed, &evaluation) {
+                    metrics::counter!("highwater_alert_transitions_total", "state" => change.state().as_str())
                         .increment(1);
-                    effects.push_value(
-                        &self.alerts_topic,
-                        0,
-                        Some(key),
-                        content_type::header(content_type::JSON),
-                        value,
-                    );
+                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan, cause)?);
                 }
             }
         }
@@ -152,8 +143,8 @@ impl Rule {
     }
 
     /// Evaluates every tenant. A failed evaluation leaves its alerts as they were.
-    fn evaluate(&mut self, closed: &Closed, evaluation: &Evaluation) -> Vec<Transition> {
-        let mut transitions = Vec::new();
+    fn evaluate(&mut self, closed: &Closed, evaluation: &Evaluation) -> Vec<Change> {
+        let mut changes = Vec::new();
         for tenant in closed.tenants() {
             let evaluated;
             let candidates = match evaluation.rows.get(tenant) {
@@ -171,9 +162,9 @@ impl Rule {
                     }
                 },
             };
-            transitions.extend(advance(&self.plan, &mut self.alerts, tenant, evaluation.window_end_us, candidates));
+            changes.extend(advance(&self.plan, &mut self.alerts, tenant, evaluation.window_end_us, candidates));
         }
-        transitions
+        changes
     }
 
     fn section(&self) -> String {

@@ -47,7 +47,7 @@ impl PartitionWatermark {
     }
 
     /// Counts the rows of one record. `running` becomes the watermark after each row (`i64::MIN` for none yet). Rows that
-    /// are flagged, and NULL times, move nothing. Returns true where a row is flagged.
+    /// are flagged, and NULL times, move nothing.
     pub fn observe_rows(
         &mut self,
         offset: i64,
@@ -55,13 +55,11 @@ impl PartitionWatermark {
         times: &TimestampMicrosecondArray,
         flags: &Int32Array,
         running: &mut Vec<i64>,
-    ) -> bool {
+    ) {
         running.clear();
         running.reserve(times.len());
         let mut highest = self.watermark_us.unwrap_or(i64::MIN);
-        let mut any_flags = 0;
         for (row, (&time, &flag)) in times.values().iter().zip(flags.values()).enumerate() {
-            any_flags |= flag;
             if flag & FLAG_FUTURE == 0 && time > highest && times.is_valid(row) {
                 highest = time;
             }
@@ -72,7 +70,6 @@ impl PartitionWatermark {
             self.idle = false;
             self.last_row = Some(LastRow { offset, append_time_us, watermark_us: self.watermark_us });
         }
-        any_flags & FLAG_FUTURE != 0
     }
 
     /// Counts a clock record, if `base_offset` is still the last row (-1 for no row). Returns whether it did.
@@ -106,9 +103,7 @@ mod tests {
         let mut watermark = PartitionWatermark::default();
         let mut running = Vec::new();
         let rows = times(&[Some(5), Some(3), None, Some(99), Some(7)]);
-        let flagged =
-            watermark.observe_rows(4, 1_000, &rows, &Int32Array::from(vec![0, 0, 0, FLAG_FUTURE, 0]), &mut running);
-        assert!(flagged);
+        watermark.observe_rows(4, 1_000, &rows, &Int32Array::from(vec![0, 0, 0, FLAG_FUTURE, 0]), &mut running);
         assert_eq!(running, [5, 5, 5, 5, 7]);
         assert_eq!(watermark.watermark_us(), Some(7));
         assert_eq!(watermark.last_row(), Some(LastRow { offset: 4, append_time_us: 1_000, watermark_us: Some(7) }));

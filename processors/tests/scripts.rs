@@ -1,0 +1,237 @@
+//! Scripts that a person can read: what goes in, and what must come out.
+//!
+//! ```text
+//! rollup <name> <lateness>            the SQL follows, indented
+//! rules                               a rule file follows, indented
+//! partitions <n>                      of logs; 1 if not said
+//!
+//! logs/0 @12:00:01                    one record appended at this time, its rows indented:
+//!   12:00:00 service=web level=ERROR tenant=acme
+//! clock logs/0 @12:00:09 12:00:08     a clock record with this event time; `idle` may follow; `-` for no event time
+//! restart                             every task is killed and restored from a snapshot taken here
+//! > requests_1m 12:00:00 service=web n=1
+//! > alert firing HighErrors 12:01:00 service=web value=3 since=12:01:00
+//! ```
+//! Lines with `>` are everything that the step before them causes, in any order across partitions; a step without them
+//! must cause nothing. Times are of one day; `tenant` is `default` and not shown unless it is another.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use arrow::array::Array;
+use arrow::util::display::array_value_to_string;
+use highwater_pipeline::data::{ipc, time};
+use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rules::{RuleFile, parse_duration_ms};
+use highwater_processors::{ProcessorsConfig, topology};
+use support::House;
+
+const DAY: &str = "2024-05-06";
+
+#[test]
+fn scripts() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 5, "the scripts are missing");
+    let mut failures = String::new();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if let Err(failure) = run(&std::fs::read_to_string(&path).unwrap()) {
+            writeln!(failures, "{name}: {failure}\n").unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+/// A line that is not indented, with the indented ones below it.
+struct Step<'a> {
+    number: usize,
+    line: &'a str,
+    below: Vec<&'a str>,
+    expected: Vec<String>,
+}
+
+fn steps(script: &str) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for (number, line) in (1..).zip(script.lines()) {
+        let content = if line.starts_with('#') { "" } else { line.trim_end() };
+        if content.is_empty() {
+            continue;
+        }
+        if content.starts_with(' ') {
+            steps.last_mut().expect("an indented line belongs to the line above").below.push(content);
+        } else if let Some(expected) = content.strip_prefix("> ") {
+            steps.last_mut().expect("a step").expected.push(expected.to_owned());
+        } else {
+            steps.push(Step { number, line: content, below: Vec::new(), expected: Vec::new() });
+        }
+    }
+    steps
+}
+
+fn run(script: &str) -> Result<(), String> {
+    let steps = steps(script);
+    let mut config = ProcessorsConfig { partitions: 1, ..ProcessorsConfig::default() };
+    let mut house: Option<House> = None;
+    let mut seen = Seen::default();
+    for step in steps {
+        let words: Vec<&str> = step.line.split_whitespace().collect();
+        match words.as_slice() {
+            ["rollup", name, lateness] => {
+                let sql = step.below.join("\n");
+                let lateness_ms = parse_duration_ms(lateness)?;
+                config.rollups.push(RollupConfig { lateness_ms, ..RollupConfig::new(*name, sql) });
+                continue;
+            }
+            ["rules"] => {
+                config.rule_files.push(RuleFile::parse("script", &step.below.join("\n")).map_err(|e| e.to_string())?);
+                continue;
+            }
+            ["partitions", n] => {
+                config.partitions = n.parse().unwrap();
+                continue;
+            }
+            _ => {}
+        }
+        if house.is_none() {
+            house = Some(House::new(&topology(&config).map_err(|e| e.to_string())?));
+        }
+        let house = house.as_mut().unwrap();
+        match words.as_slice() {
+            ["restart"] => (0..house.task_count()).for_each(|task| {
+                house.snapshot(task);
+                house.restart(task);
+            }),
+            ["clock", input, at, event, rest @ ..] => {
+                let (topic, partition) = input.split_once('/').unwrap();
+                let event = (*event != "-").then(|| instant_us(event));
+                let idle = rest == ["idle"];
+                house.append_clock(topic, partition.parse().unwrap(), append_ms(at), event, idle);
+            }
+            [input, at] if input.contains('/') => {
+                let (topic, partition) = input.split_once('/').unwrap();
+                let rows = step.below.iter().map(|line| row(topic, line)).collect::<Vec<_>>().join(",");
+                house.append_json(topic, partition.parse().unwrap(), append_ms(at), &format!("[{rows}]"));
+            }
+            _ => return Err(format!("line {}: not a step: {}", step.number, step.line)),
+        }
+        house.settle();
+        let mut actual = seen.new_outputs(house);
+        let mut expected = step.expected.clone();
+        actual.sort();
+        expected.sort();
+        if actual != expected {
+            return Err(format!(
+                "line {}: {}\n  expected:\n    {}\n  caused:\n    {}",
+                step.number,
+                step.line,
+                expected.join("\n    "),
+                actual.join("\n    ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn instant_us(text: &str) -> i64 {
+    // A time of day, or a whole instant for what lies on another day.
+    let text = if text.contains('T') { text.to_owned() } else { format!("{DAY}T{text}Z") };
+    time::parse(&text).unwrap_or_else(|| panic!("{text} is no time"))
+}
+
+fn append_ms(at: &str) -> i64 {
+    instant_us(at.strip_prefix('@').expect("@time")) / 1_000
+}
+
+/// `12:00:00 service=web level=ERROR` as a JSON object.
+fn row(topic: &str, line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let at = time::format(instant_us(words.next().unwrap()));
+    let mut fields = serde_json::Map::from_iter([("timestamp".to_owned(), at.into())]);
+    match topic {
+        "logs" => fields.insert("message".to_owned(), "m".into()),
+        _ => fields.insert("name".to_owned(), "m".into()),
+    };
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap();
+        let number = value.parse::<f64>().ok().filter(|v| v.is_finite() && key == "value");
+        fields.insert(key.to_owned(), number.map_or_else(|| value.into(), Into::into));
+    }
+    serde_json::Value::Object(fields).to_string()
+}
+
+/// How much of each output has been looked at.
+#[derive(Default)]
+struct Seen(BTreeMap<(String, i32), usize>);
+
+impl Seen {
+    fn new_outputs(&mut self, house: &House) -> Vec<String> {
+        let mut lines = Vec::new();
+        for ((topic, partition), records) in &house.topics {
+            let seen = self.0.entry((topic.clone(), *partition)).or_default();
+            for record in &records[*seen..] {
+                let value = record.value.as_ref().unwrap();
+                if let Some(rollup) = topic.strip_prefix("rollup.") {
+                    for batch in ipc::decode(value).unwrap() {
+                        (0..batch.num_rows()).for_each(|row| lines.push(show_row(rollup, &batch, row)));
+                    }
+                } else if topic == "alerts" {
+                    lines.push(show_alert(value));
+                } else if topic == "dead-letter" {
+                    let header = |name: &str| String::from_utf8_lossy(record.header(name).unwrap()).into_owned();
+                    lines.push(format!("dead letter {}: {}", header("row"), header("reason")));
+                }
+            }
+            *seen = records.len();
+        }
+        lines
+    }
+}
+
+fn show_row(rollup: &str, batch: &arrow::record_batch::RecordBatch, row: usize) -> String {
+    let text = |name: &str| array_value_to_string(batch.column_by_name(name).unwrap(), row).unwrap();
+    let mut line = format!("{rollup} {}", clock_time(&text("window_start")));
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let common = ["window_start", "window_end", "_revision"].contains(&field.name().as_str());
+        let value = if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() };
+        if common || field.name() == "tenant" && value == "default" {
+            continue;
+        }
+        write!(line, " {}={value}", field.name()).unwrap();
+    }
+    line
+}
+
+fn show_alert(value: &[u8]) -> String {
+    let alert: serde_json::Value = serde_json::from_slice(value).unwrap();
+    let text = |name: &str| alert[name].as_str().unwrap_or("-").to_owned();
+    let mut line = format!("alert {} {} {}", text("state"), text("alertname"), clock_time(&text("timestamp")));
+    for (name, value) in alert["labels"].as_object().unwrap() {
+        if name != "alertname" {
+            write!(line, " {name}={}", value.as_str().unwrap()).unwrap();
+        }
+    }
+    write!(line, " value={} since={}", alert["value"], clock_time(&text("starts_at"))).unwrap();
+    if alert["ends_at"].is_string() {
+        write!(line, " ends={}", clock_time(&text("ends_at"))).unwrap();
+    }
+    if text("tenant") != "default" {
+        write!(line, " tenant={}", text("tenant")).unwrap();
+    }
+    for (name, value) in alert["annotations"].as_object().unwrap() {
+        write!(line, " {name}={:?}", value.as_str().unwrap()).unwrap();
+    }
+    line
+}
+
+/// The time of day of an instant of [`DAY`], without a fraction that is zero; other days in full.
+fn clock_time(instant: &str) -> String {
+    let text = instant.trim_end_matches('Z');
+    let text = text.strip_suffix(".000000").unwrap_or(text);
+    text.strip_prefix(DAY).and_then(|t| t.strip_prefix('T')).unwrap_or(text).to_owned()
+}

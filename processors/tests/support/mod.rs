@@ -1,0 +1,162 @@
+//! All tasks of a topology over topics in memory: what a process does, without its log, its clock and its threads.
+//!
+//! Records are appended by hand; tasks are stepped in an order the test chooses. A restart drops a task and makes it anew from its last snapshot; on
+//! replay, effects that are in the topics already are suppressed as the log does it.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use highwater_pipeline::data::Control;
+use highwater_pipeline::log::{EffectMark, Record, StoredRecord};
+use highwater_pipeline::runtime::snapshot::StateReader;
+use highwater_pipeline::runtime::{Effects, TaskCore, TaskSpec};
+use highwater_processors::Topology;
+
+type Partition = (String, i32);
+
+/// Topics and tasks.
+pub struct House {
+    pub topics: BTreeMap<Partition, Vec<StoredRecord>>,
+    tasks: Vec<Task>,
+    now_ms: i64,
+}
+
+struct Task {
+    spec: TaskSpec,
+    core: TaskCore,
+    snapshot: Option<Bytes>,
+    /// What the log keeps: the highest mark per output partition.
+    marks: BTreeMap<Partition, EffectMark>,
+}
+
+fn core(spec: &TaskSpec) -> TaskCore {
+    TaskCore::new(spec.input.clone(), &spec.kind, (spec.processor)().expect("a processor"), 0)
+}
+
+impl House {
+    pub fn new(topology: &Topology) -> Self {
+        let tasks = topology.tasks.iter().cloned();
+        let tasks = tasks.map(|spec| Task { core: core(&spec), spec, snapshot: None, marks: BTreeMap::new() });
+        Self { topics: BTreeMap::new(), tasks: tasks.collect(), now_ms: 0 }
+    }
+
+    /// Appends a record at an append time; returns its offset.
+    pub fn append(&mut self, topic: &str, partition: i32, append_time_ms: i64, record: Record) -> i64 {
+        self.now_ms = self.now_ms.max(append_time_ms);
+        let records = self.topics.entry((topic.to_owned(), partition)).or_default();
+        let offset = records.len() as i64;
+        let Record { key, value, headers, .. } = record;
+        records.push(StoredRecord { offset, timestamp_ms: append_time_ms, key, value, headers });
+        offset
+    }
+
+    /// Appends JSON as a foreign client would.
+    pub fn append_json(&mut self, topic: &str, partition: i32, append_time_ms: i64, json: &str) -> i64 {
+        let value = Some(Bytes::copy_from_slice(json.as_bytes()));
+        self.append(topic, partition, append_time_ms, Record { value, ..Record::default() })
+    }
+
+    /// Appends a clock record.
+    pub fn append_clock(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        append_time_ms: i64,
+        event_time_us: Option<i64>,
+        idle: bool,
+    ) {
+        let key = (topic.to_owned(), partition);
+        let is_row = |r: &&StoredRecord| r.header("content-type").is_none_or(|h| !h.ends_with(b"control+json"));
+        let last = self.topics.get(&key).and_then(|records| records.iter().rev().find(is_row));
+        let base_offset = last.map_or(-1, |r| r.offset);
+        let control = Control::Clock { base_offset, event_time_us, idle };
+        self.append(topic, partition, append_time_ms, control.to_record());
+    }
+
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Steps one task by one record. False where it has read everything.
+    pub fn step(&mut self, task: usize) -> bool {
+        let task = &mut self.tasks[task];
+        let input = (task.spec.input.topic.to_string(), task.spec.input.partition);
+        let Some(record) = self.topics.get(&input).and_then(|r| r.get(task.core.next_offset() as usize)) else {
+            return false;
+        };
+        let mut effects = Effects::new();
+        task.core.step(&record.clone(), &mut effects).expect("a step");
+        for effect in effects.take() {
+            let output = (effect.topic.to_string(), effect.partition);
+            if task.marks.get(&output).is_some_and(|&highest| effect.mark <= highest) {
+                continue;
+            }
+            task.marks.insert(output.clone(), effect.mark);
+            let records = self.topics.entry(output).or_default();
+            let Record { key, value, headers, .. } = effect.record;
+            records.push(StoredRecord { offset: records.len() as i64, timestamp_ms: self.now_ms, key, value, headers });
+        }
+        true
+    }
+
+    /// Steps all tasks in turn until nothing is left to read.
+    pub fn settle(&mut self) {
+        while self.round() {}
+    }
+
+    /// Steps every task by one record. False where all have read everything.
+    pub fn round(&mut self) -> bool {
+        let mut any = false;
+        for task in 0..self.tasks.len() {
+            any |= self.step(task);
+        }
+        any
+    }
+
+    /// Takes a snapshot of a task.
+    pub fn snapshot(&mut self, task: usize) {
+        let task = &mut self.tasks[task];
+        task.snapshot = Some(task.core.snapshot(1).expect("a snapshot"));
+    }
+
+    /// Kills a task and starts it from its last snapshot, or from nothing.
+    pub fn restart(&mut self, task: usize) {
+        let task = &mut self.tasks[task];
+        task.core = core(&task.spec);
+        if let Some(snapshot) = &task.snapshot {
+            task.core.restore(&StateReader::parse(snapshot).expect("a snapshot")).expect("a restore");
+        }
+    }
+
+    /// [`Self::restart`], then replays to where the task was, so that the order of steps is as without it.
+    pub fn restart_and_catch_up(&mut self, task: usize) {
+        let before = self.tasks[task].core.next_offset();
+        self.restart(task);
+        while self.tasks[task].core.next_offset() < before {
+            assert!(self.step(task), "what it had read is still there");
+        }
+    }
+
+    /// Gives every task another configuration, as a restart with an edited file does.
+    pub fn reconfigure(&mut self, topology: &Topology) {
+        let mut old: BTreeMap<String, Task> =
+            std::mem::take(&mut self.tasks).into_iter().map(|t| (t.spec.name.to_string(), t)).collect();
+        for spec in topology.tasks.iter().cloned() {
+            let before = old.remove(&*spec.name);
+            let mut task = Task { core: core(&spec), spec, snapshot: None, marks: BTreeMap::new() };
+            if let Some(mut before) = before {
+                let snapshot = before.core.snapshot(1).expect("a snapshot");
+                task.core.restore(&StateReader::parse(&snapshot).expect("a snapshot")).expect("a restore");
+                (task.snapshot, task.marks) = (Some(snapshot), before.marks);
+            }
+            self.tasks.push(task);
+        }
+    }
+
+    pub fn records(&self, topic: &str, partition: i32) -> &[StoredRecord] {
+        self.topics.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
+    }
+}
