@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
 use super::{TableError, TableSpec};
 
@@ -36,9 +37,20 @@ pub fn date_text(date: i32) -> String {
     }
 }
 
-/// A table's columns, from those its records decode to.
+/// A table's columns, from those its records decode to: each of its [`stored_type`], then `_topic` and `date`.
 pub fn stored_schema(row_schema: &SchemaRef, several_topics: bool) -> SchemaRef {
-    let mut fields: Vec<_> = row_schema.fields().iter().map(Arc::clone).collect();
+    let mut fields: Vec<FieldRef> = row_schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let stored = stored_type(field.data_type());
+            if stored == *field.data_type() {
+                Arc::clone(field)
+            } else {
+                Arc::new(field.as_ref().clone().with_data_type(stored))
+            }
+        })
+        .collect();
     if several_topics {
         fields.push(Arc::new(Field::new(TOPIC_COLUMN, DataType::Utf8, true)));
     }
@@ -46,26 +58,49 @@ pub fn stored_schema(row_schema: &SchemaRef, several_topics: bool) -> SchemaRef 
     Arc::new(Schema::new(fields))
 }
 
-/// Decoded rows as the table has them: with `date`, and `_topic` where the table has several topics.
+/// The type a column has in a table. Delta knows fewer types than Arrow: no unsigned integers, one string, one
+/// binary, timestamps in microseconds. A query engine's results (rollups) may come in the others.
+pub fn stored_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Dictionary(_, values) => stored_type(values),
+        other => other.clone(),
+    }
+}
+
+/// Decoded rows as the table has them: every column of its [`stored_type`], with `date`, and `_topic` where the table
+/// has several topics.
 ///
 /// # Errors
-/// Where the batch lacks the time column.
+/// Where the batch lacks the time column, or a value does not fit the stored type.
 pub fn stored_batch(spec: &TableSpec, topic: &str, batch: &RecordBatch) -> Result<RecordBatch, TableError> {
     let several = spec.topics.len() > 1;
-    check_time_column(&spec.name, &batch.schema(), &spec.time_column)?;
-    let mut columns: Vec<ArrayRef> = batch.columns().iter().map(Arc::clone).collect();
-    let date = match batch.column_by_name(&spec.time_column) {
-        Some(times) => {
-            times.as_primitive::<TimestampMicrosecondType>().unary::<_, arrow::datatypes::Date32Type>(date_of_us)
+    let schema = stored_schema(&batch.schema(), several);
+    check_time_column(&spec.name, &schema, &spec.time_column)?;
+    let arrow = |source| TableError::Arrow { table: spec.name.clone(), source };
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
+        if column.data_type() == field.data_type() {
+            columns.push(Arc::clone(column));
+        } else {
+            columns.push(cast_with_options(column, field.data_type(), &exact).map_err(arrow)?);
         }
-        None => Date32Array::new_null(batch.num_rows()),
-    };
+    }
+    let times = schema.index_of(&spec.time_column).map_err(arrow)?;
+    let date: Date32Array = columns[times].as_primitive::<TimestampMicrosecondType>().unary(date_of_us);
     if several {
         columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, batch.num_rows()))));
     }
     columns.push(Arc::new(date));
-    RecordBatch::try_new(stored_schema(&batch.schema(), several), columns)
-        .map_err(|source| TableError::Arrow { table: spec.name.clone(), source })
+    RecordBatch::try_new(schema, columns).map_err(arrow)
 }
 
 /// A time column is a UTC timestamp in microseconds.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants:
-//! - A table's columns are those its topic decodes to, then `_topic` where it has several topics, then `date`: the UTC
+//! - A table's columns are those its topic decodes to (in the types Delta has, [`stored_type`]), then `_topic` where it has several topics, then `date`: the UTC
 //!   day of its time column. `tenant` and `date` are the partition columns; their values live in the Delta log, not in
 //!   the files.
 //! - Every commit that holds rows names, per topic partition, the offsets `[from, to)` it covers ([`Cover`], under
@@ -28,7 +28,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use columns::{DATE_COLUMN, TENANT_COLUMN, TOPIC_COLUMN, date_of_us, date_text, stored_batch, stored_schema};
+pub use columns::{DATE_COLUMN, TENANT_COLUMN, TOPIC_COLUMN, date_of_us, date_text, stored_batch, stored_schema, stored_type};
 pub use cover::{COMMIT_ID_KEY, COVER_KEY, Cover, covers_from_json, covers_to_json};
 pub use path::{data_file_path, encode_path_value, is_data_file_path, table_path, table_url};
 pub use spec::{PARTITION_COLUMNS, TableSpec, built_in_tables, rollup_table};

@@ -29,7 +29,7 @@ pub fn table_url(root: &Url, name: &str) -> Url {
 
 /// A partition value as it appears in a directory name: letters, digits, `_`, `-` and `.` stand for themselves, every
 /// other byte is `%XX`; NULL and the empty string (which Delta cannot tell from it) are `__HIVE_DEFAULT_PARTITION__`. A
-/// value over 128 bytes is cut and ends in `~` and the xxh64 of the whole. The name is for people and listings only: the
+/// value over 128 bytes is cut and ends in `-` and the xxh64 of the whole. The name is for people and listings only: the
 /// value itself is in the Delta log.
 pub fn encode_path_value(value: Option<&str>) -> String {
     let Some(value) = value.filter(|v| !v.is_empty()) else { return NULL_VALUE.to_string() };
@@ -45,7 +45,7 @@ pub fn encode_path_value(value: Option<&str>) -> String {
     if encoded.len() > MAX_VALUE_BYTES {
         let hash = twox_hash::XxHash64::oneshot(0, value.as_bytes());
         encoded.truncate(MAX_VALUE_BYTES - 17);
-        let _written = write!(encoded, "~{hash:016x}");
+        let _written = write!(encoded, "-{hash:016x}");
     }
     encoded
 }

@@ -68,7 +68,7 @@ pub fn rollup_table(name: &str, schema: SchemaRef) -> Result<TableSpec, TableErr
         return Err(TableError::BadName { name: name.to_string() });
     }
     let spec = table(name, &format!("rollup.{name}"), RowKind::Arrow(schema), "window_start", &["window_start"]);
-    super::columns::check_time_column(name, &spec.row_schema(), &spec.time_column)?;
+    super::columns::check_time_column(name, &spec.table_schema(), &spec.time_column)?;
     Ok(spec)
 }
 

@@ -131,3 +131,30 @@ fn every_built_in_table_has_the_columns_it_is_sorted_and_partitioned_by() {
         assert_eq!(table.group(), format!("__highwater.table.{}", table.name));
     }
 }
+
+#[test]
+fn types_that_delta_lacks_are_stored_as_ones_it_has() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("window_start", DataType::Timestamp(TimeUnit::Nanosecond, None), true),
+        Field::new("n", DataType::UInt64, true),
+        Field::new("s", DataType::Utf8View, true),
+    ]));
+    let spec = rollup_table("r", Arc::clone(&schema)).unwrap();
+    let row = |n: u64| {
+        RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![
+                Arc::new(arrow::array::TimestampNanosecondArray::from(vec![1_500])),
+                Arc::new(arrow::array::UInt64Array::from(vec![n])),
+                Arc::new(arrow::array::StringViewArray::from(vec!["x"])),
+            ],
+        )
+        .unwrap()
+    };
+    let stored = stored_batch(&spec, "rollup.r", &row(7)).unwrap();
+    assert_eq!(stored.schema(), spec.table_schema());
+    assert_eq!(stored.column(0).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0), 1);
+    assert_eq!(stored.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), 7);
+    assert_eq!(stored.column(2).as_string::<i32>().value(0), "x");
+    assert!(stored_batch(&spec, "rollup.r", &row(u64::MAX)).is_err(), "a value is never stored as another");
+}

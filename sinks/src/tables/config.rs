@@ -1,0 +1,85 @@
+//! Settings of the table writers.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How tables are written. In the config file: `tables:`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesConfig {
+    /// Milliseconds between commits of a table that has rows waiting.
+    pub commit_interval_ms: u64,
+    /// Bytes of decoded rows at which a table commits without waiting for the interval.
+    pub commit_size_bytes: usize,
+    /// Milliseconds after which progress without rows (clock records only) is committed by itself.
+    pub empty_commit_interval_ms: u64,
+    /// Bytes of decoded rows that all tables together may hold in memory before they stop reading.
+    pub memory_limit_bytes: usize,
+    /// Bytes asked of the log per read.
+    pub fetch_size_bytes: usize,
+    /// Rows per Parquet row group.
+    pub row_group_rows: usize,
+    /// Zstandard level of the files, 1 to 22.
+    pub compression_level: i32,
+    /// A checkpoint of the Delta log is written every so many commits.
+    pub checkpoint_every: u64,
+    /// Milliseconds after which a file that no commit names may be removed.
+    pub sweep_age_ms: u64,
+    /// Longest wait between two attempts at a failing step, milliseconds.
+    pub max_backoff_ms: u64,
+}
+
+impl Default for TablesConfig {
+    fn default() -> Self {
+        Self {
+            commit_interval_ms: 10_000,
+            commit_size_bytes: 128 << 20,
+            empty_commit_interval_ms: 60_000,
+            memory_limit_bytes: 512 << 20,
+            fetch_size_bytes: 4 << 20,
+            row_group_rows: 128 << 10,
+            compression_level: 1,
+            checkpoint_every: 100,
+            sweep_age_ms: 60 * 60 * 1000,
+            max_backoff_ms: 10_000,
+        }
+    }
+}
+
+impl TablesConfig {
+    /// Names the first setting that cannot be used, and why.
+    pub fn problem(&self) -> Option<String> {
+        let zero = [
+            ("commit_interval_ms", self.commit_interval_ms == 0),
+            ("commit_size_bytes", self.commit_size_bytes == 0),
+            ("empty_commit_interval_ms", self.empty_commit_interval_ms == 0),
+            ("memory_limit_bytes", self.memory_limit_bytes == 0),
+            ("fetch_size_bytes", self.fetch_size_bytes == 0),
+            ("row_group_rows", self.row_group_rows == 0),
+            ("checkpoint_every", self.checkpoint_every == 0),
+            ("max_backoff_ms", self.max_backoff_ms == 0),
+        ];
+        if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+            return Some(format!("tables.{key} is 0; it must be at least 1"));
+        }
+        if !(1..=22).contains(&self.compression_level) {
+            return Some(format!("tables.compression_level is {}; Zstandard levels are 1 to 22", self.compression_level));
+        }
+        None
+    }
+
+    pub(super) fn commit_interval(&self) -> Duration {
+        Duration::from_millis(self.commit_interval_ms)
+    }
+
+    pub(super) fn empty_commit_interval(&self) -> Duration {
+        Duration::from_millis(self.empty_commit_interval_ms)
+    }
+
+    /// The wait before attempt `attempt` (0 is the first repetition): doubling from 50 ms, with jitter of half of it. `random` is any number.
+    pub(super) fn backoff(&self, attempt: u32, random: u64) -> Duration {
+        let full = 50_u64.saturating_mul(1 << attempt.min(20)).min(self.max_backoff_ms).max(2);
+        Duration::from_millis(full / 2 + random % (full / 2 + 1))
+    }
+}

@@ -1,0 +1,139 @@
+//! Rows to Parquet files: what one commit puts on storage.
+//!
+//! Zstandard, dictionaries, page statistics; times and offsets, which a dictionary would only bloat, as packed deltas. The sort
+//! order is written into the footer, so that an engine may rely on it.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use bytes::Bytes;
+use highwater_pipeline::data::identity;
+use highwater_pipeline::tables::{TableSpec, data_file_path, date_text};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use uuid::Uuid;
+
+use super::TablesConfig;
+use super::sort::{Group, split_and_sort};
+use super::stats::stats_json;
+use crate::SinkError;
+
+/// Rows beyond so many bytes go into a further set of files, so that no column outgrows Arrow's 2 GiB of text.
+const MAX_SORT_BYTES: usize = 1 << 30;
+/// Longest text in statistics, bytes.
+const MAX_STATISTIC_BYTES: usize = 64;
+
+/// A Parquet file, not yet written.
+#[derive(Debug, Clone)]
+pub struct EncodedFile {
+    /// Path relative to the table's directory.
+    pub path: String,
+    /// Tenant of all its rows; `None` where NULL or empty.
+    pub tenant: Option<String>,
+    /// Day of all its rows, `yyyy-mm-dd`; `None` where NULL.
+    pub date: Option<String>,
+    /// Number of rows.
+    pub rows: u64,
+    /// The file.
+    pub bytes: Bytes,
+    /// Delta's statistics, JSON.
+    pub stats: String,
+}
+
+/// Sorts, splits and encodes rows that have the table's columns ([`TableSpec::table_schema`]). CPU work: call it off the async threads.
+///
+/// # Errors
+/// Where a batch lacks a column, or Parquet refuses a value.
+pub fn encode(spec: &TableSpec, config: &TablesConfig, batches: &[RecordBatch]) -> Result<Vec<EncodedFile>, SinkError> {
+    let arrow = |source| SinkError::Arrow { table: spec.name.clone(), source };
+    let parquet = |source| SinkError::Parquet { table: spec.name.clone(), source };
+    let mut files = Vec::new();
+    let mut rest = batches;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(sortable(rest));
+        rest = later;
+        for group in split_and_sort(spec, now).map_err(arrow)? {
+            files.push(encode_group(spec, config, &group).map_err(parquet)?);
+        }
+    }
+    Ok(files)
+}
+
+/// How many of these batches, at least one, are sorted together.
+fn sortable(batches: &[RecordBatch]) -> usize {
+    let mut bytes = 0_usize;
+    for (i, batch) in batches.iter().enumerate() {
+        bytes = bytes.saturating_add(batch.get_array_memory_size());
+        if bytes > MAX_SORT_BYTES {
+            return i.max(1);
+        }
+    }
+    batches.len()
+}
+
+fn encode_group(spec: &TableSpec, config: &TablesConfig, group: &Group) -> Result<EncodedFile, ParquetError> {
+    let properties = properties(spec, config, &group.rows.schema())?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), group.rows.schema(), Some(properties))?;
+    writer.write(&group.rows)?;
+    let footer = writer.finish()?;
+    let stats = stats_json(&group.rows, &footer);
+    let bytes = Bytes::from(writer.into_inner()?);
+    let date = group.date.map(date_text);
+    Ok(EncodedFile {
+        path: data_file_path(group.tenant.as_deref(), date.as_deref(), Uuid::new_v4()),
+        tenant: group.tenant.clone(),
+        date,
+        rows: group.rows.num_rows() as u64,
+        bytes,
+        stats,
+    })
+}
+
+fn properties(spec: &TableSpec, config: &TablesConfig, schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("highwater ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(config.compression_level)?))
+        .set_max_row_group_row_count(Some(config.row_group_rows))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_statistics_truncate_length(Some(MAX_STATISTIC_BYTES))
+        .set_column_index_truncate_length(Some(MAX_STATISTIC_BYTES))
+        // Parquet's own names for the parts of a map, whatever Arrow calls them.
+        .set_coerce_types(true)
+        .set_sorting_columns(sorting(spec, schema));
+    for field in schema.fields() {
+        let packed = matches!(field.data_type(), DataType::Timestamp(_, _))
+            || [identity::OFFSET, identity::ROW].contains(&field.name().as_str());
+        if packed {
+            let column = ColumnPath::from(field.name().as_str());
+            builder = builder
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    Ok(builder.build())
+}
+
+/// The sort order in terms of Parquet's leaf columns. A map has two leaves; no other stored type is nested.
+fn sorting(spec: &TableSpec, schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
+    let mut leaf = 0_i32;
+    let mut leaves = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        match field.data_type() {
+            DataType::Map(_, _) => leaf += 1,
+            other if other.is_nested() => return None,
+            _ => {}
+        }
+        leaves.push((field.name(), leaf));
+        leaf += 1;
+    }
+    spec.sort_columns
+        .iter()
+        .map(|name| {
+            let (_, leaf) = leaves.iter().find(|(field, _)| *field == name)?;
+            Some(SortingColumn { column_idx: *leaf, descending: false, nulls_first: true })
+        })
+        .collect()
+}

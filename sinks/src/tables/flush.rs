@@ -1,0 +1,198 @@
+//! One commit, from rows to group offset.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use highwater_pipeline::log::{Clock, CommittedOffset, Log};
+use highwater_pipeline::tables::TableSpec;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::TablesConfig;
+use super::buffer::Batch;
+use super::delta::{Attempt, Commit, Committed, DeltaLog};
+use super::encode::{EncodedFile, encode};
+use super::handle::StatusCell;
+use super::metrics;
+use crate::SinkError;
+
+/// Files written at the same time.
+const PARALLEL_PUTS: usize = 4;
+/// Attempts at a failing step once shutdown has begun.
+const ATTEMPTS_AT_SHUTDOWN: u32 = 3;
+
+/// What a flush works with. It goes into the flush and comes back out of it.
+pub(super) struct Flusher {
+    pub(super) spec: Arc<TableSpec>,
+    pub(super) config: Arc<TablesConfig>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// The store, paths relative to the table's directory.
+    pub(super) files: Arc<dyn ObjectStore>,
+    pub(super) delta: DeltaLog,
+    pub(super) status: StatusCell,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Flusher {
+    /// Brings a batch into the table. Storage faults are retried until they end (or a few times, during shutdown).
+    pub(super) async fn flush(&mut self, batch: Batch) -> Result<(), SinkError> {
+        let started_ms = self.clock.now_ms();
+        let Batch { covers, batches, rows, held, .. } = batch;
+        let files = if batches.is_empty() { Vec::new() } else { self.encode(batches).await? };
+        // The rows are gone; what remains are the encoded files, a fraction of their size.
+        drop(held);
+        let commit = self.delta.begin(covers, files)?;
+        self.put_files(&commit).await?;
+        let committed = self.commit(&commit).await?;
+
+        let bytes: usize = commit.files().iter().map(|f| f.bytes.len()).sum();
+        let now_ms = self.clock.now_ms();
+        let took = std::time::Duration::from_millis(u64::try_from(now_ms - started_ms).unwrap_or(0));
+        metrics::committed(&self.spec.name, rows, bytes as u64, commit.files().len(), took, now_ms);
+        tracing::debug!(
+            table = %self.spec.name, version = committed.version(), rows, bytes, files = commit.files().len(),
+            took_ms = took.as_millis(), "committed"
+        );
+        self.status.committed(committed.version(), commit.covers());
+        match committed {
+            Committed::Written(_) => self.commit_group(commit.covers().iter().map(|c| (c.topic.as_str(), c.partition, c.to))).await,
+            // Found after an error: the store never said that it is durable. The next commit will say so for both.
+            Committed::Found(version) => {
+                tracing::warn!(table = %self.spec.name, version, "the commit was written although the store reported an error");
+            }
+        }
+        self.maybe_checkpoint(committed.version());
+        Ok(())
+    }
+
+    /// Tells the log how far the table has come, so that it may forget. A failure costs only disk space, until the next commit.
+    pub(super) async fn commit_group(&self, ends: impl Iterator<Item = (&str, i32, i64)>) {
+        // Several covers of one partition come in order: the last one counts.
+        let mut offsets: Vec<CommittedOffset> = Vec::new();
+        for (topic, partition, offset) in ends {
+            metrics::stands_at(&self.spec.name, topic, partition, offset);
+            match offsets.iter_mut().find(|o| o.topic.as_ref() == topic && o.partition == partition) {
+                Some(known) => known.offset = known.offset.max(offset),
+                None => offsets.push(CommittedOffset { topic: topic.into(), partition, offset, metadata: String::new() }),
+            }
+        }
+        if offsets.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.commit_offsets(&self.spec.group(), &offsets, None).await {
+            metrics::failed(&self.spec.name, "group_offset");
+            tracing::warn!(table = %self.spec.name, %error, "the table's progress could not be told to the log; the next commit tells it");
+        }
+    }
+
+    async fn encode(&self, batches: Vec<arrow::array::RecordBatch>) -> Result<Vec<EncodedFile>, SinkError> {
+        let (spec, config) = (Arc::clone(&self.spec), Arc::clone(&self.config));
+        let encoded = tokio::task::spawn_blocking(move || encode(&spec, &config, &batches)).await;
+        encoded.unwrap_or_else(|e| Err(SinkError::Broken { table: self.spec.name.clone(), reason: e.to_string() }))
+    }
+
+    async fn put_files(&self, commit: &Commit) -> Result<(), SinkError> {
+        let mut attempt = 0;
+        loop {
+            let put = stream::iter(commit.files())
+                .map(|file| self.put_file(file))
+                .buffer_unordered(PARALLEL_PUTS)
+                .try_collect::<Vec<()>>()
+                .await;
+            match put {
+                Ok(_) => return Ok(()),
+                Err(e) => self.wait_after(e, "put", &mut attempt).await?,
+            }
+        }
+    }
+
+    async fn put_file(&self, file: &EncodedFile) -> Result<(), SinkError> {
+        let object = |source| SinkError::Object { table: self.spec.name.clone(), path: file.path.clone(), source };
+        let path = Path::parse(&file.path).map_err(|e| object(e.into()))?;
+        self.files.put(&path, PutPayload::from_bytes(file.bytes.clone())).await.map(|_| ()).map_err(object)
+    }
+
+    async fn commit(&mut self, commit: &Commit) -> Result<Committed, SinkError> {
+        let mut attempt = 0;
+        loop {
+            match self.delta.try_commit(commit, self.clock.now_ms()).await {
+                Ok(Attempt::Done(committed)) => return Ok(committed),
+                Ok(Attempt::Again { conflict: true, .. }) => {
+                    metrics::conflict(&self.spec.name);
+                    // Whoever took the version may have swept files that no commit named yet.
+                    self.put_missing(commit).await?;
+                    tokio::time::sleep(self.config.backoff(0, random())).await;
+                }
+                Ok(Attempt::Again { conflict: false, reason }) => {
+                    let error = SinkError::Object {
+                        table: self.spec.name.clone(),
+                        path: format!("_delta_log, version {}", self.delta.version() + 1),
+                        source: object_store::Error::Generic { store: "commit", source: reason.into() },
+                    };
+                    self.wait_after(error, "commit", &mut attempt).await?;
+                }
+                Err(e) => self.wait_after(e, "commit", &mut attempt).await?,
+            }
+        }
+    }
+
+    async fn put_missing(&self, commit: &Commit) -> Result<(), SinkError> {
+        let mut attempt = 0;
+        for file in commit.files() {
+            loop {
+                let object = |source| SinkError::Object { table: self.spec.name.clone(), path: file.path.clone(), source };
+                let path = Path::parse(&file.path).map_err(|e| object(e.into()))?;
+                let there = match self.files.head(&path).await {
+                    Ok(_) => Ok(()),
+                    Err(object_store::Error::NotFound { .. }) => self.put_file(file).await,
+                    Err(e) => Err(object(e)),
+                };
+                match there {
+                    Ok(()) => break,
+                    Err(e) => self.wait_after(e, "put", &mut attempt).await?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits before the next attempt, or gives the error back where there should be none.
+    pub(super) async fn wait_after(&self, error: SinkError, step: &'static str, attempt: &mut u32) -> Result<(), SinkError> {
+        metrics::failed(&self.spec.name, step);
+        let give_up = !error.is_retryable() || (self.shutdown.is_cancelled() && *attempt >= ATTEMPTS_AT_SHUTDOWN);
+        if give_up {
+            return Err(error);
+        }
+        let wait = self.config.backoff(*attempt, random());
+        tracing::warn!(table = %self.spec.name, step, attempt = *attempt, wait_ms = wait.as_millis(), %error, "will try again");
+        self.status.retrying(&error);
+        *attempt += 1;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // Shutdown cuts the first wait short; the attempts that remain are spaced.
+            () = self.shutdown.cancelled(), if !self.shutdown.is_cancelled() => {}
+        }
+        Ok(())
+    }
+
+    fn maybe_checkpoint(&self, version: u64) {
+        if !version.is_multiple_of(self.config.checkpoint_every) {
+            return;
+        }
+        let (reader, table) = (self.delta.reader(), self.spec.name.clone());
+        tokio::spawn(async move {
+            if let Err(error) = reader.checkpoint().await {
+                metrics::failed(&table, "checkpoint");
+                tracing::warn!(%table, version, %error, "no checkpoint was written; the table opens more slowly until the next one");
+            }
+        });
+    }
+}
+
+/// Jitter needs no better source than a fresh UUID's bits.
+fn random() -> u64 {
+    Uuid::new_v4().as_u64_pair().1
+}

@@ -1,0 +1,37 @@
+//! Tables: a stateless consumer per table that turns its topics into a Delta table of Parquet, exactly once.
+//!
+//! ```text
+//!  log ──read──► decode ──► Buffer ──every 10 s or 128 MB──► sort, split, encode ──put──► Delta commit ──► group offset
+//!   ▲                         │ full: stop reading                                          │
+//!   └──────── where the table stands (Delta txn per partition) ◄───────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - A commit of `[a, b)` of a partition goes in only where the table stands at exactly `a` ([`delta::DeltaLog::commit`]).
+//! - Files are durable before the commit that names them, the commit before the group offset that lets the log forget.
+//! - The offsets a commit covers include control records and records that gave no row; what the log has lost is covered
+//!   too, marked as a gap, loudly.
+//! - Memory is bounded: past the [`MemoryBudget`], tables stop reading; the log waits.
+//! - A storage fault is retried for ever, with backoff, and shows in [`TableStatus`]; anything else stops the table's writer, with the reason there.
+
+mod buffer;
+mod budget;
+mod config;
+pub mod delta;
+pub mod encode;
+mod fetch;
+mod flush;
+mod handle;
+mod metrics;
+mod sort;
+mod stats;
+mod sweep;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::MemoryBudget;
+pub use config::TablesConfig;
+pub use handle::{TableHandle, TableState, TableStatus, Tables};
+pub use writer::{TableWriter, WriterParts};
