@@ -6,9 +6,7 @@
 //!
 //! A sink is a consumer with its own progress. It stalls nobody when it is down, and starts from where it stood.
 
-pub mod alerts;
 mod error;
 pub mod tables;
-pub mod verify;
 
 pub use error::SinkError;

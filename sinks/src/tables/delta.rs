@@ -141,7 +141,7 @@ impl DeltaLog {
             log.version = snapshot.version();
             let Some(evolved) = evolve(&log.table, snapshot.schema().as_ref(), &wanted)? else { return Ok(log) };
             tracing::info!(table = %log.table, version = log.version + 1, "adding columns to the table");
-            let metadata = snapshot.metadata().clone().with_schema(&evolved).map_err(|e| log.delta(e))?;
+            let metadata = snapshot.metadata().clone().with_schema(&evolved).map_err(|e| log.delta(e.into()))?;
             let info = commit_info("ADD COLUMNS", log.version, now_ms, HashMap::new());
             let bytes = log.to_json(&[Action::CommitInfo(info), Action::Metadata(metadata)])?;
             match log.put(log.version + 1, bytes).await {
@@ -355,8 +355,9 @@ impl DeltaLog {
         }))
         .map_err(|e| self.delta(e.into()))?;
         let metadata = new_metadata(schema, PARTITION_COLUMNS, std::iter::empty::<(&str, &str)>())
-            .and_then(|m| m.with_name(self.table.clone()))
-            .map_err(|e| self.delta(e))?;
+            .map_err(|e| self.delta(e.into()))?
+            .with_name(self.table.clone())
+            .map_err(|e| self.delta(e.into()))?;
         let info = CommitInfo { read_version: None, ..commit_info("CREATE TABLE", 0, now_ms, HashMap::new()) };
         self.to_json(&[Action::CommitInfo(info), Action::Protocol(protocol), Action::Metadata(metadata)])
     }

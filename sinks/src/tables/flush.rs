@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use highwater_pipeline::log::{Clock, CommittedOffset, Log};
 use highwater_pipeline::tables::TableSpec;
 use object_store::path::Path;
@@ -97,16 +97,22 @@ impl Flusher {
     async fn put_files(&self, commit: &Commit) -> Result<(), SinkError> {
         let mut attempt = 0;
         loop {
-            let put = stream::iter(commit.files())
-                .map(|file| self.put_file(file))
-                .buffer_unordered(PARALLEL_PUTS)
-                .try_collect::<Vec<()>>()
-                .await;
-            match put {
-                Ok(_) => return Ok(()),
+            match self.put_once(commit.files()).await {
+                Ok(()) => return Ok(()),
                 Err(e) => self.wait_after(e, "put", &mut attempt).await?,
             }
         }
+    }
+
+    async fn put_once(&self, files: &[EncodedFile]) -> Result<(), SinkError> {
+        for together in files.chunks(PARALLEL_PUTS) {
+            let mut puts = Vec::with_capacity(together.len());
+            for file in together {
+                puts.push(self.put_file(file));
+            }
+            try_join_all(puts).await?;
+        }
+        Ok(())
     }
 
     async fn put_file(&self, file: &EncodedFile) -> Result<(), SinkError> {

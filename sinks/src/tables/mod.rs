@@ -28,8 +28,6 @@ mod stats;
 mod sweep;
 mod writer;
 
-#[cfg(test)]
-mod tests;
 
 pub use budget::MemoryBudget;
 pub use config::TablesConfig;

@@ -13,9 +13,9 @@ use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{TableSpec, table_path};
 use object_store::prefix::PrefixStore;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::{Buffer, Chunk};
 use super::delta::DeltaLog;
@@ -119,7 +119,7 @@ struct Writer {
     due: bool,
     /// At rest, or away in `flushing`.
     flusher: Option<Flusher>,
-    flushing: Option<JoinHandle<FlushResult>>,
+    flushing: Option<AbortOnDropHandle<FlushResult>>,
     pending: Vec<Pending>,
     stopping: bool,
 }
@@ -337,10 +337,10 @@ impl Writer {
         self.row_timer = None;
         self.empty_timer = None;
         metrics::buffered(&self.fetcher.spec.name, 0);
-        self.flushing = Some(tokio::spawn(async move {
+        self.flushing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let result = flusher.flush(batch).await;
             (flusher, result)
-        }));
+        })));
     }
 
     async fn begin_flush(&mut self, reply: oneshot::Sender<Result<TableStatus, SinkError>>) {
@@ -368,7 +368,7 @@ impl Writer {
         }
     }
 
-    async fn measure_lag(&self) {
+    async fn measure_lag(&mut self) {
         let mut lag = 0;
         for partition in &self.partitions {
             let Ok(offsets) = self.log.offsets(&partition.topic.name, partition.number).await else { return };
@@ -387,7 +387,7 @@ impl Writer {
 }
 
 /// The flush under way; never ends where there is none.
-async fn join(flushing: &mut Option<JoinHandle<FlushResult>>) -> Result<FlushResult, tokio::task::JoinError> {
+async fn join(flushing: &mut Option<AbortOnDropHandle<FlushResult>>) -> Result<FlushResult, tokio::task::JoinError> {
     match flushing {
         Some(task) => task.await,
         None => std::future::pending().await,

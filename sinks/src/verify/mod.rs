@@ -1,0 +1,112 @@
+//! Proof that the tables hold what the log held: every record in exactly one commit, every row as it was.
+//!
+//! For each table under the storage root:
+//! 1. its Delta history is read commit by commit: per partition the covers follow each other without hole or overlap, and each commit's
+//!    application transaction says where its covers end;
+//! 2. the files of each commit are read: every row lies in one of the commit's covers, none is there twice, and each cover has as many rows
+//!    as it says;
+//! 3. what the log still holds of each cover is decoded anew and compared with the table, value by value.
+//!
+//! Nothing is written and no lock is taken, so it runs beside a server as well as on a data directory alone. It holds one commit's rows in memory
+//! at a time. Rows of files that were replaced since (compaction) are compared only as far as the commit that added them is concerned.
+
+mod history;
+mod report;
+mod rows;
+
+#[cfg(test)]
+mod tests;
+
+use futures::TryStreamExt;
+use highwater_pipeline::log::Log;
+use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::{DATE_COLUMN, TOPIC_COLUMN, TableSpec, built_in_tables, rollup_table};
+use object_store::path::Path;
+
+pub use report::{Finding, FindingKind, PartitionReport, TableReport, VerifyReport};
+
+use crate::SinkError;
+use history::History;
+
+/// Verifies every table under the storage root. `log` is what the tables were made from, if it is at hand; opened read-only will do. `rollups` describes
+/// rollup tables that are configured; others are taken as their own schema describes them.
+///
+/// # Errors
+/// Where storage or log cannot be read. What is wrong with the tables is in the report, not an error.
+pub async fn verify(
+    storage: &Storage,
+    log: Option<&dyn Log>,
+    rollups: &[TableSpec],
+) -> Result<VerifyReport, SinkError> {
+    let mut report = VerifyReport::default();
+    for name in table_names(storage).await? {
+        report.tables.push(verify_table(&name, storage, log, rollups).await?);
+    }
+    Ok(report)
+}
+
+/// The tables under a storage root, sorted: the directories of `tables/` that have a Delta log.
+///
+/// # Errors
+/// Where storage cannot be listed.
+pub async fn table_names(storage: &Storage) -> Result<Vec<String>, SinkError> {
+    let tables = Path::from("tables");
+    let object = |source| SinkError::Object { table: "(all)".to_string(), path: "tables".to_string(), source };
+    let listed = match storage.objects().list_with_delimiter(Some(&tables)).await {
+        Ok(listed) => listed,
+        Err(object_store::Error::NotFound { .. }) => return Ok(Vec::new()),
+        Err(e) if !local_directory_exists(storage) => {
+            tracing::debug!(error = %e, "no tables yet");
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(object(e)),
+    };
+    let mut names = Vec::new();
+    for directory in listed.common_prefixes {
+        let log = directory.clone().join("_delta_log");
+        let has_log = storage.objects().list(Some(&log)).try_next().await.is_ok_and(|found| found.is_some());
+        if let (true, Some(name)) = (has_log, directory.filename()) {
+            names.push(name.to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A local store reports a missing directory as a failure to walk it.
+fn local_directory_exists(storage: &Storage) -> bool {
+    storage.url().to_file_path().map_or(true, |root| root.join("tables").exists())
+}
+
+async fn verify_table(
+    name: &str,
+    storage: &Storage,
+    log: Option<&dyn Log>,
+    rollups: &[TableSpec],
+) -> Result<TableReport, SinkError> {
+    let mut report = TableReport::new(name);
+    let history = History::read(name, storage, &mut report).await?;
+    let spec = rollups
+        .iter()
+        .cloned()
+        .chain(built_in_tables())
+        .find(|s| s.name == name)
+        .or_else(|| spec_of(name, &history));
+    match spec {
+        Some(spec) => rows::check(&spec, storage, log, &history, &mut report).await?,
+        None => report.note("its columns are not those of a Highwater table: rows were not read".to_string()),
+    }
+    Ok(report)
+}
+
+/// A table that no configuration describes is taken for a rollup's, with the columns it has.
+fn spec_of(name: &str, history: &History) -> Option<TableSpec> {
+    let fields: Vec<_> = history
+        .schema
+        .fields()
+        .iter()
+        .filter(|f| ![DATE_COLUMN, TOPIC_COLUMN].contains(&f.name().as_str()))
+        .map(std::sync::Arc::clone)
+        .collect();
+    rollup_table(name, std::sync::Arc::new(arrow::datatypes::Schema::new(fields))).ok()
+}
