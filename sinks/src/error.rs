@@ -148,10 +148,9 @@ impl SinkError {
                             | DeltaTableError::InvalidTableLocation(_)
                     )
             }
-            Self::Object { source, .. } => !matches!(
-                source,
-                object_store::Error::NotImplemented { .. } | object_store::Error::InvalidPath { .. }
-            ),
+            Self::Object { source, .. } => {
+                !matches!(source, object_store::Error::NotImplemented { .. } | object_store::Error::InvalidPath { .. })
+            }
             Self::Table(_)
             | Self::Parquet { .. }
             | Self::Arrow { .. }

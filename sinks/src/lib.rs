@@ -6,7 +6,11 @@
 //!
 //! A sink is a consumer with its own progress. It stalls nobody when it is down, and starts from where it stood.
 
+pub mod alerts;
 mod error;
 pub mod tables;
+#[cfg(test)]
+mod testing;
+pub mod verify;
 
 pub use error::SinkError;

@@ -28,7 +28,9 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use columns::{DATE_COLUMN, TENANT_COLUMN, TOPIC_COLUMN, date_of_us, date_text, stored_batch, stored_schema, stored_type};
+pub use columns::{
+    DATE_COLUMN, TENANT_COLUMN, TOPIC_COLUMN, date_of_us, date_text, stored_batch, stored_schema, stored_type,
+};
 pub use cover::{COMMIT_ID_KEY, COVER_KEY, Cover, covers_from_json, covers_to_json};
 pub use path::{data_file_path, encode_path_value, is_data_file_path, table_path, table_url};
 pub use spec::{PARTITION_COLUMNS, TableSpec, built_in_tables, rollup_table};

@@ -112,8 +112,13 @@ pub(super) struct Filter {
 impl Filter {
     /// The filter of a `state` parameter, or the state that does not exist.
     fn parse(states: Option<&str>, tenant: Option<String>) -> Result<Self, String> {
-        let states: Vec<String> =
-            states.unwrap_or_default().split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_string).collect();
+        let states: Vec<String> = states
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|s| !s.is_empty())
+            .map(str::to_string)
+            .collect();
         match states.iter().find(|s| !["pending", "firing", "resolved"].contains(&s.as_str())) {
             Some(unknown) => Err(unknown.clone()),
             None => Ok(Self { states, tenant }),
@@ -148,7 +153,10 @@ async fn subscribe(State(door): State<Door>, Query(params): Query<Params>, heade
     let Ok(seat) = Arc::clone(&door.seats).try_acquire_owned() else {
         let mut full = refuse(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("{} subscribers are connected, which is the limit (alerts.stream.max_subscribers)", door.config.max_subscribers),
+            format!(
+                "{} subscribers are connected, which is the limit (alerts.stream.max_subscribers)",
+                door.config.max_subscribers
+            ),
         );
         full.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
         return full;

@@ -35,8 +35,6 @@ pub(super) struct Batch {
     pub(super) batches: Vec<RecordBatch>,
     /// Number of rows.
     pub(super) rows: u64,
-    /// Bytes of the rows in memory.
-    pub(super) bytes: usize,
     /// The share of the memory budget; kept until the rows are gone.
     pub(super) held: Vec<Held>,
 }
@@ -45,7 +43,8 @@ impl Buffer {
     pub(super) fn add(&mut self, chunk: Chunk, held: Held) {
         for cover in chunk.covers {
             self.rows += cover.rows;
-            let last = self.covers.iter_mut().rev().find(|c| c.topic_id == cover.topic_id && c.partition == cover.partition);
+            let last =
+                self.covers.iter_mut().rev().find(|c| c.topic_id == cover.topic_id && c.partition == cover.partition);
             match last {
                 Some(last) if last.to == cover.from && last.gap == cover.gap => {
                     last.to = cover.to;
@@ -82,6 +81,6 @@ impl Buffer {
         let full = std::mem::take(self);
         let mut covers = full.covers;
         covers.sort_by(|a, b| (&a.topic, a.partition, a.from).cmp(&(&b.topic, b.partition, b.from)));
-        Batch { covers, batches: full.batches, rows: full.rows, bytes: full.bytes, held: full.held }
+        Batch { covers, batches: full.batches, rows: full.rows, held: full.held }
     }
 }

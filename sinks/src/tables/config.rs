@@ -64,7 +64,10 @@ impl TablesConfig {
             return Some(format!("tables.{key} is 0; it must be at least 1"));
         }
         if !(1..=22).contains(&self.compression_level) {
-            return Some(format!("tables.compression_level is {}; Zstandard levels are 1 to 22", self.compression_level));
+            return Some(format!(
+                "tables.compression_level is {}; Zstandard levels are 1 to 22",
+                self.compression_level
+            ));
         }
         None
     }

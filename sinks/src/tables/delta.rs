@@ -125,17 +125,14 @@ impl DeltaLog {
         let mut log = Self { table: spec.name.clone(), store, version: 0, positions: BTreeMap::new() };
         let wanted = delta_schema(spec)?;
         loop {
-            let state = match log.load().await {
-                Ok(state) => state,
-                Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidVersion(_)) => {
-                    let created = log.create(&wanted, now_ms);
-                    match log.put(0, created?).await {
-                        Ok(()) | Err(TransactionError::VersionAlreadyExists(_)) => continue,
-                        Err(e) => return Err(log.delta(e.into())),
-                    }
+            if !log.store.is_delta_table_location().await.map_err(|e| log.delta(e))? {
+                match log.put(0, log.create(&wanted, now_ms)?).await {
+                    // Made by us or by another writer a moment ago: read it, whosever it is.
+                    Ok(()) | Err(TransactionError::VersionAlreadyExists(_)) => {}
+                    Err(e) => return Err(log.delta(e.into())),
                 }
-                Err(e) => return Err(log.delta(e)),
-            };
+            }
+            let state = log.load().await.map_err(|e| log.delta(e))?;
             let snapshot = state.snapshot().map_err(|e| log.delta(e))?;
             log.check_protocol(snapshot.protocol())?;
             log.version = snapshot.version();
@@ -172,8 +169,7 @@ impl DeltaLog {
     /// # Errors
     /// Where the Delta log cannot be read.
     pub async fn load_positions(&mut self, topics: &[TopicInfo]) -> Result<(), SinkError> {
-        let ids: Vec<String> =
-            topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p))).collect();
+        let ids: Vec<String> = topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p))).collect();
         self.reload(&ids).await
     }
 
@@ -284,8 +280,7 @@ impl DeltaLog {
         let table = self.load().await.map_err(|e| self.delta(e))?;
         let state = table.snapshot().map_err(|e| self.delta(e))?;
         let mut paths: Vec<String> = state.log_data().iter().map(|f| f.path().to_string()).collect();
-        let removed: Vec<_> =
-            state.all_tombstones(&self.store).try_collect().await.map_err(|e| self.delta(e))?;
+        let removed: Vec<_> = state.all_tombstones(&self.store).try_collect().await.map_err(|e| self.delta(e))?;
         paths.extend(removed.iter().map(|f| f.path().to_string()));
         Ok(paths)
     }

@@ -76,18 +76,18 @@ fn sortable(batches: &[RecordBatch]) -> usize {
 
 fn encode_group(spec: &TableSpec, config: &TablesConfig, group: &Group) -> Result<EncodedFile, ParquetError> {
     let properties = properties(spec, config, &group.rows.schema())?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), group.rows.schema(), Some(properties))?;
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, group.rows.schema(), Some(properties))?;
     writer.write(&group.rows)?;
-    let footer = writer.finish()?;
+    let footer = writer.close()?;
     let stats = stats_json(&group.rows, &footer);
-    let bytes = Bytes::from(writer.into_inner()?);
     let date = group.date.map(date_text);
     Ok(EncodedFile {
         path: data_file_path(group.tenant.as_deref(), date.as_deref(), Uuid::new_v4()),
         tenant: group.tenant.clone(),
         date,
         rows: group.rows.num_rows() as u64,
-        bytes,
+        bytes: Bytes::from(bytes),
         stats,
     })
 }

@@ -25,10 +25,17 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// Reads on from `offset`. `None` where nothing is there yet.
-    pub(super) async fn fetch(&self, topic: &TopicInfo, partition: i32, offset: i64) -> Result<Option<Chunk>, SinkError> {
+    pub(super) async fn fetch(
+        &self,
+        topic: &TopicInfo,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<Chunk>, SinkError> {
         let read = self.log.read(&topic.name, partition, offset, self.fetch_size_bytes, MAX_WAIT).await;
         match read {
-            Ok(fetched) if fetched.next_offset > offset => self.decode(topic, partition, offset, fetched).await.map(Some),
+            Ok(fetched) if fetched.next_offset > offset => {
+                self.decode(topic, partition, offset, fetched).await.map(Some)
+            }
             Ok(_) => Ok(None),
             Err(LogError::OffsetOutOfRange { log_start, .. }) if log_start > offset => {
                 Ok(Some(self.lost(topic, partition, offset, log_start)))
@@ -58,13 +65,25 @@ impl Fetcher {
         Cover { topic: topic.name.to_string(), topic_id: topic.id, partition, from, to, rows: 0, gap }
     }
 
-    async fn decode(&self, topic: &TopicInfo, partition: i32, offset: i64, fetched: Fetched) -> Result<Chunk, SinkError> {
+    async fn decode(
+        &self,
+        topic: &TopicInfo,
+        partition: i32,
+        offset: i64,
+        fetched: Fetched,
+    ) -> Result<Chunk, SinkError> {
         let (this, topic) = (self.clone(), topic.clone());
         let decoded = tokio::task::spawn_blocking(move || this.decode_now(&topic, partition, offset, &fetched)).await;
         decoded.unwrap_or_else(|e| Err(SinkError::Broken { table: self.spec.name.clone(), reason: e.to_string() }))
     }
 
-    fn decode_now(&self, topic: &TopicInfo, partition: i32, offset: i64, fetched: &Fetched) -> Result<Chunk, SinkError> {
+    fn decode_now(
+        &self,
+        topic: &TopicInfo,
+        partition: i32,
+        offset: i64,
+        fetched: &Fetched,
+    ) -> Result<Chunk, SinkError> {
         let mut covers = Vec::with_capacity(1);
         let mut at = offset;
         for gap in &fetched.gaps {

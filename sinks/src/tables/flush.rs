@@ -58,7 +58,9 @@ impl Flusher {
         );
         self.status.committed(committed.version(), commit.covers());
         match committed {
-            Committed::Written(_) => self.commit_group(commit.covers().iter().map(|c| (c.topic.as_str(), c.partition, c.to))).await,
+            Committed::Written(_) => {
+                self.commit_group(commit.covers().iter().map(|c| (c.topic.as_str(), c.partition, c.to))).await
+            }
             // Found after an error: the store never said that it is durable. The next commit will say so for both.
             Committed::Found(version) => {
                 tracing::warn!(table = %self.spec.name, version, "the commit was written although the store reported an error");
@@ -76,7 +78,9 @@ impl Flusher {
             metrics::stands_at(&self.spec.name, topic, partition, offset);
             match offsets.iter_mut().find(|o| o.topic.as_ref() == topic && o.partition == partition) {
                 Some(known) => known.offset = known.offset.max(offset),
-                None => offsets.push(CommittedOffset { topic: topic.into(), partition, offset, metadata: String::new() }),
+                None => {
+                    offsets.push(CommittedOffset { topic: topic.into(), partition, offset, metadata: String::new() })
+                }
             }
         }
         if offsets.is_empty() {
@@ -149,7 +153,8 @@ impl Flusher {
         let mut attempt = 0;
         for file in commit.files() {
             loop {
-                let object = |source| SinkError::Object { table: self.spec.name.clone(), path: file.path.clone(), source };
+                let object =
+                    |source| SinkError::Object { table: self.spec.name.clone(), path: file.path.clone(), source };
                 let path = Path::parse(&file.path).map_err(|e| object(e.into()))?;
                 let there = match self.files.head(&path).await {
                     Ok(_) => Ok(()),
@@ -166,7 +171,12 @@ impl Flusher {
     }
 
     /// Waits before the next attempt, or gives the error back where there should be none.
-    pub(super) async fn wait_after(&self, error: SinkError, step: &'static str, attempt: &mut u32) -> Result<(), SinkError> {
+    pub(super) async fn wait_after(
+        &self,
+        error: SinkError,
+        step: &'static str,
+        attempt: &mut u32,
+    ) -> Result<(), SinkError> {
         metrics::failed(&self.spec.name, step);
         let give_up = !error.is_retryable() || (self.shutdown.is_cancelled() && *attempt >= ATTEMPTS_AT_SHUTDOWN);
         if give_up {

@@ -14,8 +14,8 @@
 //! - Memory is bounded: past the [`MemoryBudget`], tables stop reading; the log waits.
 //! - A storage fault is retried for ever, with backoff, and shows in [`TableStatus`]; anything else stops the table's writer, with the reason there.
 
-mod buffer;
 mod budget;
+mod buffer;
 mod config;
 pub mod delta;
 pub mod encode;
@@ -28,6 +28,8 @@ mod stats;
 mod sweep;
 mod writer;
 
+#[cfg(test)]
+mod tests;
 
 pub use budget::MemoryBudget;
 pub use config::TablesConfig;

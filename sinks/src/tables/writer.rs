@@ -190,8 +190,7 @@ impl Writer {
         flusher.commit_group(known.iter().map(|(t, p, at)| (t.as_str(), *p, *at))).await;
         status.opened(flusher.delta.version(), known);
         let decoder = Arc::new(Decoder::new(spec.kind.clone()));
-        let fetcher =
-            Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
+        let fetcher = Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
         Ok(Some(Self {
             config,
             log,
@@ -277,7 +276,8 @@ impl Writer {
             partition.reading = true;
             let fetcher = self.fetcher.clone();
             let (topic, number, next) = (partition.topic.clone(), partition.number, partition.next);
-            let wait = (partition.failures > 0).then(|| self.config.backoff(partition.failures - 1, next.unsigned_abs()));
+            let wait =
+                (partition.failures > 0).then(|| self.config.backoff(partition.failures - 1, next.unsigned_abs()));
             self.reads.push(Box::pin(async move {
                 if let Some(wait) = wait {
                     tokio::time::sleep(wait).await;

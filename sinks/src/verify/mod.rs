@@ -86,12 +86,8 @@ async fn verify_table(
 ) -> Result<TableReport, SinkError> {
     let mut report = TableReport::new(name);
     let history = History::read(name, storage, &mut report).await?;
-    let spec = rollups
-        .iter()
-        .cloned()
-        .chain(built_in_tables())
-        .find(|s| s.name == name)
-        .or_else(|| spec_of(name, &history));
+    let spec =
+        rollups.iter().cloned().chain(built_in_tables()).find(|s| s.name == name).or_else(|| spec_of(name, &history));
     match spec {
         Some(spec) => rows::check(&spec, storage, log, &history, &mut report).await?,
         None => report.note("its columns are not those of a Highwater table: rows were not read".to_string()),

@@ -194,11 +194,17 @@ impl fmt::Display for VerifyReport {
         let width = self
             .tables
             .iter()
-            .flat_map(|t| t.partitions.iter().map(|p| p.topic.len() + 1 + p.partition.to_string().len()).chain([t.table.len()]))
+            .flat_map(|t| {
+                t.partitions.iter().map(|p| p.topic.len() + 1 + p.partition.to_string().len()).chain([t.table.len()])
+            })
             .max()
             .unwrap_or(0)
             .max(9);
-        writeln!(f, "{:width$}  {:width$}  {:>12}  {:>12}  {:>12}  {:>12}", "table", "partition", "from", "to", "rows", "compared")?;
+        writeln!(
+            f,
+            "{:width$}  {:width$}  {:>12}  {:>12}  {:>12}  {:>12}",
+            "table", "partition", "from", "to", "rows", "compared"
+        )?;
         for table in &self.tables {
             for p in &table.partitions {
                 let name = format!("{}/{}", p.topic, p.partition);
@@ -219,7 +225,12 @@ impl fmt::Display for VerifyReport {
             writeln!(f, "{finding}")?;
         }
         match self.findings().count() {
-            0 => write!(f, "clean: {} tables, {} rows", self.tables.len(), self.tables.iter().map(|t| t.rows).sum::<u64>()),
+            0 => write!(
+                f,
+                "clean: {} tables, {} rows",
+                self.tables.len(),
+                self.tables.iter().map(|t| t.rows).sum::<u64>()
+            ),
             1 => write!(f, "1 finding"),
             n => write!(f, "{n} findings"),
         }

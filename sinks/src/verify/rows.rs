@@ -40,7 +40,10 @@ pub(super) async fn check(
     for commit in &history.commits {
         let replaced = commit.files.iter().filter(|f| !history.active.contains(&f.path)).count();
         if replaced > 0 {
-            report.note(format!("version {}: {replaced} of its files were replaced since; its rows were not read", commit.version));
+            report.note(format!(
+                "version {}: {replaced} of its files were replaced since; its rows were not read",
+                commit.version
+            ));
             continue;
         }
         let table = read_commit(spec, storage, commit, report).await?;
@@ -157,7 +160,8 @@ async fn read_file(spec: &TableSpec, storage: &Storage, file: &Add) -> Result<Ve
             .map(|field| match field.name().as_str() {
                 TENANT_COLUMN => {
                     let tenant = tenant.clone().unwrap_or_default();
-                    let repeated: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(tenant, count)));
+                    let repeated: ArrayRef =
+                        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(tenant, count)));
                     Ok(repeated)
                 }
                 DATE_COLUMN => dates(date.as_deref(), count),
@@ -197,7 +201,12 @@ fn check_counts(table: &Rows, commit: &Commit, report: &mut TableReport) {
                 == (table.topic(i - 1), table.partition(i - 1), table.offset(i - 1), table.row(i - 1));
             if same {
                 let at = Cover { from: table.offset(i), to: table.offset(i) + 1, ..cover.clone() };
-                report.find(FindingKind::Duplicate, commit.version, &at, format!("row {} is there twice", table.row(i)));
+                report.find(
+                    FindingKind::Duplicate,
+                    commit.version,
+                    &at,
+                    format!("row {} is there twice", table.row(i)),
+                );
             }
         }
     }
@@ -217,7 +226,10 @@ async fn compare(
     report: &mut TableReport,
 ) -> Result<(), SinkError> {
     let Some(topic) = log.topic(&cover.topic).await?.filter(|t| t.id == cover.topic_id) else {
-        report.note(format!("topic {} ({}) is not in the log any more: its rows were not compared", cover.topic, cover.topic_id));
+        report.note(format!(
+            "topic {} ({}) is not in the log any more: its rows were not compared",
+            cover.topic, cover.topic_id
+        ));
         return Ok(());
     };
     let Some((from, fresh)) = read_log(spec, log, &topic, cover, report).await? else { return Ok(()) };
@@ -232,13 +244,17 @@ async fn compare(
         let message = format!("the table has {} rows, the log {}", stored.len(), fresh.len());
         report.find(FindingKind::Mismatch, version, &at, message);
     }
-    let differing = (0..stored.len().min(fresh.len())).filter(|&i| {
-        stored.batch.slice(i, 1).columns() != fresh.batch.slice(i, 1).columns()
-    });
+    let differing = (0..stored.len().min(fresh.len()))
+        .filter(|&i| stored.batch.slice(i, 1).columns() != fresh.batch.slice(i, 1).columns());
     for i in differing.take(NAMED_ROWS) {
         let at = Cover { from: fresh.offset(i), to: fresh.offset(i) + 1, ..cover.clone() };
         let names = differing_columns(spec, &stored.batch, &fresh.batch, i);
-        report.find(FindingKind::Mismatch, version, &at, format!("row {} differs from the log in {names}", fresh.row(i)));
+        report.find(
+            FindingKind::Mismatch,
+            version,
+            &at,
+            format!("row {} differs from the log in {names}", fresh.row(i)),
+        );
     }
     Ok(())
 }
@@ -282,7 +298,12 @@ async fn read_log(
         };
         if fetched.next_offset <= next {
             let missing = Cover { from: next, ..cover.clone() };
-            report.find(FindingKind::Mismatch, report.version, &missing, "the table covers records the log does not have");
+            report.find(
+                FindingKind::Mismatch,
+                report.version,
+                &missing,
+                "the table covers records the log does not have",
+            );
             break;
         }
         next = fetched.next_offset;

@@ -1,0 +1,133 @@
+//! A store that fails where a test says so.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+/// What happens to a put.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Nothing is written; the error says the disk is full.
+    DiskFull,
+    /// It is written, but the reply is an error.
+    LostReply,
+    /// It waits for a permit, then goes on.
+    Hold(Arc<Semaphore>),
+}
+
+struct Rule {
+    part: String,
+    times: usize,
+    fault: Fault,
+}
+
+pub(crate) struct FaultStore {
+    inner: Arc<dyn ObjectStore>,
+    rules: Mutex<Vec<Rule>>,
+    /// Paths of all puts that were asked for.
+    puts: Mutex<Vec<String>>,
+}
+
+impl FaultStore {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, rules: Mutex::default(), puts: Mutex::default() }
+    }
+
+    /// The next `times` puts whose path contains `part` suffer this.
+    pub(crate) fn inject(&self, part: &str, times: usize, fault: Fault) {
+        self.rules.lock().push(Rule { part: part.to_string(), times, fault });
+    }
+
+    pub(crate) fn heal(&self) {
+        self.rules.lock().clear();
+    }
+
+    pub(crate) fn puts(&self, part: &str) -> usize {
+        self.puts.lock().iter().filter(|p| p.contains(part)).count()
+    }
+
+    fn fault(&self, path: &str) -> Option<Fault> {
+        let mut rules = self.rules.lock();
+        let rule = rules.iter_mut().find(|r| r.times > 0 && path.contains(&r.part))?;
+        rule.times -= 1;
+        Some(rule.fault.clone())
+    }
+}
+
+impl fmt::Display for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultStore({})", self.inner)
+    }
+}
+
+impl fmt::Debug for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn error(kind: std::io::ErrorKind) -> Error {
+    Error::Generic { store: "FaultStore", source: Box::new(std::io::Error::from(kind)) }
+}
+
+#[async_trait]
+impl ObjectStore for FaultStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.puts.lock().push(location.to_string());
+        match self.fault(location.as_ref()) {
+            None => self.inner.put_opts(location, payload, opts).await,
+            Some(Fault::DiskFull) => Err(error(std::io::ErrorKind::StorageFull)),
+            Some(Fault::LostReply) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(error(std::io::ErrorKind::ConnectionReset))
+            }
+            Some(Fault::Hold(gate)) => {
+                gate.acquire().await.unwrap().forget();
+                self.inner.put_opts(location, payload, opts).await
+            }
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
