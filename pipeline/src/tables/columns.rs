@@ -37,17 +37,20 @@ pub fn date_text(date: i32) -> String {
     }
 }
 
-/// A table's columns, from those its records decode to: each of its [`stored_type`], then `_topic` and `date`.
+/// A table's columns, from those its records decode to: each of its [`stored_type`], then `_topic` and
+/// `date`. `tenant` may be NULL there.
 pub fn stored_schema(row_schema: &SchemaRef, several_topics: bool) -> SchemaRef {
     let mut fields: Vec<FieldRef> = row_schema
         .fields()
         .iter()
         .map(|field| {
             let stored = stored_type(field.data_type());
-            if stored == *field.data_type() {
+            // Delta reads an empty partition value back as NULL: a column that forbids it would make the table unreadable.
+            let nullable = field.is_nullable() || field.name() == TENANT_COLUMN;
+            if stored == *field.data_type() && nullable == field.is_nullable() {
                 Arc::clone(field)
             } else {
-                Arc::new(field.as_ref().clone().with_data_type(stored))
+                Arc::new(field.as_ref().clone().with_data_type(stored).with_nullable(nullable))
             }
         })
         .collect();

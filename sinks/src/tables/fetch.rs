@@ -93,7 +93,7 @@ impl Fetcher {
             }
             super::metrics::lost(&self.spec.name, from, to);
             tracing::error!(
-                table = %self.spec.name, topic = %topic.name, partition, from, to,
+                table = %self.spec.name, topic = %topic.name, partition, from, to, reason = %gap.reason,
                 "the log has damaged records here; the table records a gap"
             );
             if from > at {

@@ -218,6 +218,13 @@ impl Tables {
         flushed.into_iter().collect()
     }
 
+    /// Ends all writers where they are, as a crash would: nothing is flushed.
+    pub fn abort(&self) {
+        for handle in self.handles.lock().iter() {
+            handle.abort();
+        }
+    }
+
     /// Waits until all writers have stopped; cancel the token first.
     ///
     /// # Errors

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+/// Next offset per topic and partition.
+type Offsets = BTreeMap<(String, i32), i64>;
+
 #[derive(Default)]
 struct Partition {
     start: i64,
@@ -25,7 +28,7 @@ struct Partition {
 #[derive(Default)]
 pub(crate) struct MemoryLog {
     topics: Mutex<BTreeMap<String, (TopicInfo, Vec<Partition>)>>,
-    groups: Mutex<BTreeMap<String, BTreeMap<(String, i32), i64>>>,
+    groups: Mutex<BTreeMap<String, Offsets>>,
     appended: Notify,
     /// Commits of group offsets fail while set.
     pub(crate) refuse_offsets: AtomicBool,
@@ -79,10 +82,10 @@ impl MemoryLog {
     pub(crate) fn damage(&self, topic: &str, partition: i32, from: i64, to: i64) {
         let mut topics = self.topics.lock();
         let part = &mut topics.get_mut(topic).unwrap().1[usize::try_from(partition).unwrap()];
-        part.gaps.push(highwater_broker::Gap { from, to });
+        part.gaps.push(highwater_broker::Gap { from, to, reason: "damaged by the test".to_string() });
     }
 
-    pub(crate) fn group(&self, group: &str) -> BTreeMap<(String, i32), i64> {
+    pub(crate) fn group(&self, group: &str) -> Offsets {
         self.groups.lock().get(group).cloned().unwrap_or_default()
     }
 

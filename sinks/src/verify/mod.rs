@@ -17,6 +17,8 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use futures::TryStreamExt;
 use highwater_pipeline::log::Log;
 use highwater_pipeline::storage::Storage;
@@ -28,21 +30,33 @@ pub use report::{Finding, FindingKind, PartitionReport, TableReport, VerifyRepor
 use crate::SinkError;
 use history::History;
 
-/// Verifies every table under the storage root. `log` is what the tables were made from, if it is at hand; opened read-only will do. `rollups` describes
-/// rollup tables that are configured; others are taken as their own schema describes them.
+/// Verifies every table under the storage root. `rollups` describes rollup tables that are configured; others are taken as their own schema
+/// describes them. `open_log` gives the log that the tables were made from, read-only if need be, or `None` where it is not at hand. It is
+/// called once the tables' histories are read: a log opened earlier, beside a running server, could end before the tables do.
 ///
 /// # Errors
 /// Where storage or log cannot be read. What is wrong with the tables is in the report, not an error.
 pub async fn verify(
     storage: &Storage,
-    log: Option<&dyn Log>,
     rollups: &[TableSpec],
+    open_log: impl FnOnce() -> Result<Option<Arc<dyn Log>>, SinkError>,
 ) -> Result<VerifyReport, SinkError> {
-    let mut report = VerifyReport::default();
+    let mut histories = Vec::new();
     for name in table_names(storage).await? {
-        report.tables.push(verify_table(&name, storage, log, rollups).await?);
+        let mut report = TableReport::new(&name);
+        let history = History::read(&name, storage, &mut report).await?;
+        histories.push((history, report));
     }
-    Ok(report)
+    let log = open_log()?;
+    let mut verified = VerifyReport::default();
+    for (history, mut report) in histories {
+        match spec_of(&report.table, rollups, &history) {
+            Some(spec) => rows::check(&spec, storage, log.as_deref(), &history, &mut report).await?,
+            None => report.note("its columns are not those of a Highwater table: rows were not read".to_string()),
+        }
+        verified.tables.push(report);
+    }
+    Ok(verified)
 }
 
 /// The tables under a storage root, sorted: the directories of `tables/` that have a Delta log.
@@ -78,31 +92,17 @@ fn local_directory_exists(storage: &Storage) -> bool {
     storage.url().to_file_path().map_or(true, |root| root.join("tables").exists())
 }
 
-async fn verify_table(
-    name: &str,
-    storage: &Storage,
-    log: Option<&dyn Log>,
-    rollups: &[TableSpec],
-) -> Result<TableReport, SinkError> {
-    let mut report = TableReport::new(name);
-    let history = History::read(name, storage, &mut report).await?;
-    let spec =
-        rollups.iter().cloned().chain(built_in_tables()).find(|s| s.name == name).or_else(|| spec_of(name, &history));
-    match spec {
-        Some(spec) => rows::check(&spec, storage, log, &history, &mut report).await?,
-        None => report.note("its columns are not those of a Highwater table: rows were not read".to_string()),
-    }
-    Ok(report)
-}
-
-/// A table that no configuration describes is taken for a rollup's, with the columns it has.
-fn spec_of(name: &str, history: &History) -> Option<TableSpec> {
-    let fields: Vec<_> = history
-        .schema
-        .fields()
-        .iter()
-        .filter(|f| ![DATE_COLUMN, TOPIC_COLUMN].contains(&f.name().as_str()))
-        .map(std::sync::Arc::clone)
-        .collect();
-    rollup_table(name, std::sync::Arc::new(arrow::datatypes::Schema::new(fields))).ok()
+/// The table's description; one that no configuration describes is taken for a rollup's, with the columns it has.
+fn spec_of(name: &str, rollups: &[TableSpec], history: &History) -> Option<TableSpec> {
+    let known = rollups.iter().cloned().chain(built_in_tables()).find(|s| s.name == name);
+    known.or_else(|| {
+        let fields: Vec<_> = history
+            .schema
+            .fields()
+            .iter()
+            .filter(|f| ![DATE_COLUMN, TOPIC_COLUMN].contains(&f.name().as_str()))
+            .map(Arc::clone)
+            .collect();
+        rollup_table(name, Arc::new(arrow::datatypes::Schema::new(fields))).ok()
+    })
 }

@@ -58,15 +58,15 @@ fn edit(dir: &tempfile::TempDir, version: u64, from: &str, to: &str) {
     std::fs::write(&path, text.replace(from, to)).unwrap();
 }
 
-async fn kinds(storage: &Storage, log: Option<&dyn Log>) -> Vec<(FindingKind, i32, i64, i64)> {
-    let report = verify(storage, log, &[]).await.unwrap();
+async fn kinds(storage: &Storage, log: Option<Arc<MemoryLog>>) -> Vec<(FindingKind, i32, i64, i64)> {
+    let report = verify(storage, &[], || Ok(log.map(|log| log as Arc<dyn Log>))).await.unwrap();
     report.findings().map(|f| (f.kind, f.partition, f.from, f.to)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_table_is_clean_with_and_without_a_log() {
     let (_dir, log, storage) = written().await;
-    let report = verify(&storage, Some(log.as_ref()), &[]).await.unwrap();
+    let report = verify(&storage, &[], || Ok(Some(log))).await.unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.exit_code(), 0);
     let table = &report.tables[0];
@@ -76,7 +76,7 @@ async fn a_good_table_is_clean_with_and_without_a_log() {
     assert_eq!(partitions, [(0, 0, 3, 6, 6), (1, 0, 3, 6, 6)]);
     assert!(report.to_string().ends_with("clean: 1 tables, 12 rows"), "{report}");
 
-    let without = verify(&storage, None, &[]).await.unwrap();
+    let without = verify(&storage, &[], || Ok(None)).await.unwrap();
     assert!(without.is_clean());
     assert_eq!(without.tables[0].partitions[0].compared_rows, 0);
     assert!(without.to_string().contains("no log at hand"), "{without}");
@@ -86,7 +86,7 @@ async fn a_good_table_is_clean_with_and_without_a_log() {
 async fn only_what_the_log_still_holds_is_compared() {
     let (_dir, log, storage) = written().await;
     log.trim("logs", 0, 1);
-    let report = verify(&storage, Some(log.as_ref()), &[]).await.unwrap();
+    let report = verify(&storage, &[], || Ok(Some(log))).await.unwrap();
     assert!(report.is_clean(), "{report}");
     let compared: Vec<_> = report.tables[0].partitions.iter().map(|p| p.compared_rows).collect();
     assert_eq!(compared, [4, 6]);
@@ -101,11 +101,11 @@ async fn a_missing_commit_is_a_hole_and_rows_gone_with_it() {
     assert!(text.contains(&id.to_string()));
     std::fs::write(commit_path(&dir, 1), r#"{"commitInfo":{"timestamp":0,"operation":"FENCE"}}"#).unwrap();
     // The first cover seen is now 2..3: as far as covers tell the table began there.
-    assert!(kinds(&storage, Some(log.as_ref())).await.is_empty());
+    assert!(kinds(&storage, Some(log)).await.is_empty());
 
     let (dir, log, storage) = written().await;
     edit(&dir, 1, r#""from":0,"partition":1,"rows":4,"to":2"#, r#""from":0,"partition":1,"rows":4,"to":1"#);
-    let found = kinds(&storage, Some(log.as_ref())).await;
+    let found = kinds(&storage, Some(log)).await;
     assert!(found.contains(&(FindingKind::Hole, 1, 1, 2)), "{found:?}");
     assert!(found.iter().any(|f| f.0 == FindingKind::Mismatch), "its rows no longer fit: {found:?}");
 }
@@ -137,7 +137,7 @@ async fn a_file_added_twice_is_duplicate_rows() {
     std::fs::copy(&file, file.with_file_name(&copy)).unwrap();
     let name = path.rsplit('/').next().unwrap();
     std::fs::write(commit_path(&dir, 2), format!("{text}{}\n", add.replace(name, &copy))).unwrap();
-    let found = kinds(&storage, Some(log.as_ref())).await;
+    let found = kinds(&storage, Some(log)).await;
     assert!(found.contains(&(FindingKind::Duplicate, 0, 2, 3)), "{found:?}");
     assert!(found.contains(&(FindingKind::Mismatch, 0, 2, 3)), "{found:?}");
 }
@@ -158,7 +158,7 @@ async fn a_log_with_other_content_is_a_mismatch_that_names_the_column() {
             other.push("logs", partition, log_record(&[row.clone(), row]));
         }
     }
-    let report = verify(&storage, Some(other.as_ref()), &[]).await.unwrap();
+    let report = verify(&storage, &[], || Ok(Some(other))).await.unwrap();
     assert!(!report.is_clean());
     let text = report.to_string();
     assert!(
@@ -173,7 +173,7 @@ async fn rows_nobody_vouches_for_are_found() {
     let text = std::fs::read_to_string(commit_path(&dir, 2)).unwrap();
     let bare: Vec<_> = text.lines().filter(|l| !l.contains("commitInfo")).collect();
     std::fs::write(commit_path(&dir, 2), bare.join("\n")).unwrap();
-    let report = verify(&storage, Some(log.as_ref()), &[]).await.unwrap();
+    let report = verify(&storage, &[], || Ok(Some(log))).await.unwrap();
     let text = report.to_string();
     assert!(text.contains("added by a commit that covers nothing"), "{text}");
     assert!(text.contains("the table stands at 3, but its last commit covers up to 2"), "{text}");
@@ -183,6 +183,6 @@ async fn rows_nobody_vouches_for_are_found() {
 async fn no_tables_at_all_are_clean() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path().to_str().unwrap()).unwrap();
-    let report = verify(&storage, None, &[]).await.unwrap();
+    let report = verify(&storage, &[], || Ok(None)).await.unwrap();
     assert!(report.is_clean() && report.tables.is_empty());
 }

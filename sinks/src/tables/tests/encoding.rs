@@ -154,6 +154,41 @@ fn columns_survive_parquet_as_they_were() {
     assert_eq!(offsets.value(0), 7);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_partition_values_name_directories_and_come_back_as_they_were() {
+    let world = World::new(1);
+    let tenants = ["a/b c%é", "..", "x=y", "", "'\"#?*", &"ü".repeat(200)];
+    let mut files = Vec::new();
+    for (i, tenant) in tenants.iter().enumerate() {
+        let (spec, batch) = rollup(&[(DAY + i as i64, None, None)], tenant);
+        files.extend(encode(&spec, &TablesConfig::default(), &[batch]).unwrap());
+    }
+    let (spec, _) = rollup(&[], "t");
+    let mut log = delta::DeltaLog::open(&spec, &world.storage, 0).await.unwrap();
+    for file in &files {
+        let mut path = highwater_pipeline::tables::table_path("r");
+        path.extend(object_store::path::Path::parse(&file.path).unwrap().parts());
+        world.storage.objects().put(&path, file.bytes.clone().into()).await.unwrap();
+    }
+    let commit = log.begin(Vec::new(), files).unwrap();
+    assert!(matches!(log.try_commit(&commit, 0).await.unwrap(), delta::Attempt::Done(_)));
+    assert_eq!(world.read("r").await.iter().map(RecordBatch::num_rows).sum::<usize>(), tenants.len());
+    let table = world.delta("r").await;
+    let mut found: Vec<_> = table
+        .snapshot()
+        .unwrap()
+        .log_data()
+        .iter()
+        .map(|f| f.partition_values_map()["tenant"].clone().unwrap_or_default())
+        .collect();
+    found.sort();
+    let mut expected: Vec<_> = tenants.map(str::to_string).into();
+    expected.sort();
+    assert_eq!(found, expected);
+    let outside = world.dir.path().parent().unwrap().join("date=2025-11-20");
+    assert!(!outside.exists());
+}
+
 #[test]
 fn settings_that_cannot_work_are_named() {
     assert_eq!(TablesConfig::default().problem(), None);

@@ -93,7 +93,9 @@ impl World {
     }
 
     async fn verify(&self) -> VerifyReport {
-        verify(&self.storage, Some(self.log.as_ref()), &[]).await.unwrap()
+        verify(&self.storage, &[], || Ok(Some(Arc::clone(&self.log) as Arc<dyn highwater_pipeline::log::Log>)))
+            .await
+            .unwrap()
     }
 
     /// Asserts that the table is, row by row, the log; the number of rows.
