@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - a row is sent only from a batch that is durable on disk together with the file position behind it, under an
-//!   `Idempotency-Key` that never changes; so a killed agent, a killed server and a lost reply neither lose nor double it;
+//!   `Idempotency-Key` that never changes; so a killed agent, a killed server and a lost reply neither lose nor double
+//!   it;
 //! - batches of one file are sent one after the other, in the order of the file;
 //! - nothing is dropped in silence: rows made = shipped + refused + dropped + spooled, see [`Report`];
 //! - memory is bounded by the caps on line, batch and read, disk by the cap on the spool.

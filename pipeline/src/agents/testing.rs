@@ -1,4 +1,5 @@
-//! What the agents' tests share: a real HTTP server that keeps what it is sent the way Highwater's door does, and fails on demand.
+//! What the agents' tests share: a real HTTP server that keeps what it is sent the way Highwater's door does, and fails
+//! on demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::{HashSet, VecDeque};

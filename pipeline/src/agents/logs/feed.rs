@@ -11,8 +11,8 @@ use super::options::{Dates, LogsOptions};
 use crate::agents::AgentError;
 use crate::agents::report::Counters;
 
-/// A line without a time takes that of the line before it, if that one was read at most this long ago: a stack trace belongs to its first
-/// line. After a longer pause it is a line of its own and takes the time it was read.
+/// A line without a time takes that of the line before it, if that one was read at most this long ago: a stack trace
+/// belongs to its first line. After a longer pause it is a line of its own and takes the time it was read.
 const SAME_MOMENT_MS: i64 = 5_000;
 
 /// Rows on their way to a batch.
@@ -102,8 +102,9 @@ impl Feed {
         splitter.push(bytes, |line| rows.line(line, now_ms));
     }
 
-    /// Does what time alone makes due: a batch, and where the stream has been read as far as it goes (`caught_up`) a last line without
-    /// newline and a joined event. While it has not, the rest of the line is there and only waits to be read.
+    /// Does what time alone makes due: a batch, and where the stream has been read as far as it goes (`caught_up`) a
+    /// last line without newline and a joined event. While it has not, the rest of the line is there and only waits to
+    /// be read.
     pub(crate) fn tick(&mut self, caught_up: bool, now_ms: i64) {
         let Self { splitter, rows, .. } = self;
         if caught_up && splitter.has_partial() && is_due(self.last_bytes_ms, self.partial_wait_ms, now_ms) {
@@ -118,7 +119,8 @@ impl Feed {
         }
     }
 
-    /// Closes events and the batch. With `partial`, the stream has ended, so that a last line without newline is a line too.
+    /// Closes events and the batch. With `partial`, the stream has ended, so that a last line without newline is a line
+    /// too.
     pub(crate) fn finish(&mut self, partial: bool, now_ms: i64) {
         let Self { splitter, rows, .. } = self;
         if partial {
@@ -129,7 +131,8 @@ impl Feed {
         collector.close();
     }
 
-    /// Starts over at the beginning of the stream, which has been replaced. What was open before must have been finished.
+    /// Starts over at the beginning of the stream, which has been replaced. What was open before must have been
+    /// finished.
     pub(crate) fn restart(&mut self, limit_bytes: usize) {
         self.splitter = LineSplitter::new(limit_bytes, 0);
     }
@@ -224,7 +227,8 @@ fn is_due(since_ms: i64, wait_ms: i64, now_ms: i64) -> bool {
     !(since_ms..since_ms.saturating_add(wait_ms)).contains(&now_ms)
 }
 
-/// Without a byte order mark, and without the NULs that a truncated file begins with when its writer goes on at its old place.
+/// Without a byte order mark, and without the NULs that a truncated file begins with when its writer goes on at its old
+/// place.
 fn without_leading_rubbish(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());

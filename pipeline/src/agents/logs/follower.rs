@@ -1,8 +1,9 @@
 //! All files of an agent: discovery, rotation, reading in turn, spooling.
 //!
-//! A file is known by (device, inode), not by its name. When its name comes to lead to another file, that one waits until the first has
-//! been read to its end. A file without a name is kept open and read until it has been silent for a while, for its writer may not know yet.
-//! After a restart a file that was renamed meanwhile is looked for in its directory and finished first.
+//! A file is known by (device, inode), not by its name. When its name comes to lead to another file, that one waits
+//! until the first has been read to its end. A file without a name is kept open and read until it has been silent for a
+//! while, for its writer may not know yet. After a restart a file that was renamed meanwhile is looked for in its
+//! directory and finished first.
 //!
 //! [`Follower::step`] is synchronous and takes the time, so that tests drive it through minutes in microseconds.
 
@@ -87,7 +88,8 @@ impl Follower {
         })
     }
 
-    /// Looks for files where that is due, reads what is new, spools what is ready. After an error the step can be repeated.
+    /// Looks for files where that is due, reads what is new, spools what is ready. After an error the step can be
+    /// repeated.
     pub(crate) fn step(&mut self, now_ms: i64) -> Result<Progress, AgentError> {
         self.discover_if_due(now_ms)?;
         let mut has_more = false;
@@ -132,7 +134,7 @@ impl Follower {
                 Read::Bytes(count) => taken += count,
                 Read::Truncated => {
                     self.counters.files_truncated(1);
-                    tracing::info!(path = %file.path.display(), "the file was truncated: reading it from its beginning");
+                    tracing::info!(path = %file.path.display(), "truncated: reading the file from its beginning");
                 }
                 Read::End => {
                     caught_up = true;
@@ -171,22 +173,23 @@ impl Follower {
         if first {
             self.find_renamed(&found, now_ms)?;
         }
-        // Which open file had each name before names are brought up to date.
+        // Which open file had each name, before names are brought up to date.
         let before: HashMap<PathBuf, FileId> =
             self.files.iter().map(|file| (file.path.clone(), file.id)).chain(self.renamed_at_start()).collect();
+        let names: HashMap<FileId, &PathBuf> = found.iter().map(|found| (found.id, &found.path)).collect();
         for file in &mut self.files {
-            match found.iter().find(|found| found.id == file.id) {
-                Some(found) => {
-                    if file.path != found.path {
-                        tracing::info!(from = %file.path.display(), to = %found.path.display(), "the file was renamed");
+            match names.get(&file.id) {
+                Some(&name) => {
+                    if file.path != *name {
+                        tracing::info!(from = %file.path.display(), to = %name.display(), "the file was renamed");
                         self.counters.files_rotated(1);
                         file.at_end = false;
                     }
-                    file.path.clone_from(&found.path);
+                    file.path.clone_from(name);
                     file.gone_since_ms = None;
                 }
                 None if file.gone_since_ms.is_none() => {
-                    tracing::info!(path = %file.path.display(), "the file was renamed or removed: reading it to its end");
+                    tracing::info!(path = %file.path.display(), "renamed or removed: reading the file to its end");
                     self.counters.files_rotated(1);
                     file.gone_since_ms = Some(now_ms);
                     file.at_end = false;
@@ -194,11 +197,12 @@ impl Follower {
                 None => {}
             }
         }
-        for found in found {
-            if self.files.iter().any(|file| file.id == found.id) || self.ignored.contains(&found.id) {
+        let open: HashSet<FileId> = self.files.iter().map(|file| file.id).collect();
+        for found in found.iter().filter(|found| !open.contains(&found.id)) {
+            if self.ignored.contains(&found.id) {
                 continue;
             }
-            match self.open(&found, first, now_ms) {
+            match self.open(found, first, now_ms) {
                 Ok(Some(mut file)) => {
                     file.after = before.get(&found.path).copied().filter(|id| *id != file.id);
                     self.files.push(file);
@@ -228,7 +232,7 @@ impl Follower {
             Some(position) => match resume(path, position)? {
                 Some(offset) => offset,
                 None => {
-                    tracing::info!(path = %path.display(), "not the content it was: reading it from its beginning");
+                    tracing::info!(path = %path.display(), "not the file it was: reading it from its beginning");
                     self.counters.files_truncated(1);
                     0
                 }
@@ -248,8 +252,8 @@ impl Follower {
         Ok(Some(file))
     }
 
-    /// Files that were renamed while no agent ran, with bytes left. They are opened as files that have lost their name. Positions of files
-    /// that have been deleted are forgotten.
+    /// Files that were renamed while no agent ran, with bytes left. They are opened as files that have lost their name.
+    /// Positions of files that have been deleted are forgotten.
     fn find_renamed(&mut self, found: &[FoundFile], now_ms: i64) -> Result<(), AgentError> {
         let mut deleted = Vec::new();
         let missing = self.known.values().filter(|position| !found.iter().any(|found| found.id == position.file));
@@ -264,7 +268,8 @@ impl Follower {
             if !self.patterns.covers(path) || resume(&now_at.path, &position)?.is_none() {
                 continue;
             }
-            tracing::info!(from = %path.display(), to = %now_at.path.display(), "the file was renamed while no agent ran: finishing it");
+            let (from, to) = (path.display(), now_at.path.display());
+            tracing::info!(%from, %to, "renamed while no agent ran: finishing the file");
             let counters = Arc::clone(&self.counters);
             let mut file =
                 TailedFile::open(&now_at.path, &position.path, position.offset, &self.options, counters, now_ms)?;

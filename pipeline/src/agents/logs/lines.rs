@@ -1,7 +1,7 @@
 //! Bytes to lines.
 //!
-//! A line ends at a newline; carriage returns before it are not part of it. What lies beyond the size cap is not kept while the rest of
-//! the line goes by, so memory is bounded by the cap whatever is read.
+//! A line ends at a newline; carriage returns before it are not part of it. What lies beyond the size cap is not kept
+//! while the rest of the line goes by, so memory is bounded by the cap whatever is read.
 
 use memchr::memchr;
 

@@ -4,8 +4,9 @@
 //!  files ──> Follower ─> TailedFile ─┐            Feed: LineSplitter -> Joiner -> Detector -> EntryWriter -> Batch
 //!  stdin ──> StdinSource ────────────┴──> Feed ──> batches ──> spool ──> delivery
 //! ```
-//! Each row's `message` is the full original line (or joined lines); time and level are found by [`formats`]. A line without a time takes that
-//! of the line before it in the same file, where that was read within the last 5 s, else the time it was read.
+//! Each row's `message` is the full original line (or joined lines); time and level are found by [`formats`]. A line
+//! without a time takes that of the line before it in the same file, where that was read within the last 5 s, else the
+//! time it was read.
 
 mod entry;
 mod feed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::agents::AgentError;
-use crate::agents::shipping::ShippingOptions;
+use crate::agents::shipping::{ShippingOptions, WhenFull};
 
 /// The server's limit on a field is 1 MiB, as JSON: escapes count.
 const MAX_LINE_SIZE_BYTES: usize = 1_000_000;
@@ -71,9 +71,9 @@ pub enum Multiline {
     /// Each line is an event.
     #[default]
     Off,
-    /// Stack traces: a line that starts with white space, `at `, `Caused by`, `Suppressed:`, `... N more`, a qualified Java exception
-    /// (`java.io.IOException: ...`) or `Traceback (most recent call last)` continues the event; so does the line that ends a
-    /// Python traceback.
+    /// Stack traces: a line that starts with white space, `at `, `Caused by`, `Suppressed:`, `... N more`, a qualified
+    /// Java exception (`java.io.IOException: ...`) or `Traceback (most recent call last)` continues the event; so does
+    /// the line that ends a Python traceback.
     Traces(MultilineLimits),
     /// A line that matches the regular expression starts an event; all others continue it.
     Start(String, MultilineLimits),
@@ -121,6 +121,15 @@ impl LogsOptions {
             discover_every: Duration::from_secs(1),
             rotated_wait: Duration::from_secs(5),
         }
+    }
+
+    /// Files that are read once stay where they are, so nothing of them is dropped for a full spool: the rest waits in
+    /// the file.
+    pub(crate) fn with_files_kept(mut self) -> Self {
+        if matches!(self.input, Input::Files { follow: false, .. }) {
+            self.shipping.when_full = WhenFull::Wait;
+        }
+        self
     }
 
     pub(crate) fn check(&self) -> Result<(), AgentError> {

@@ -48,7 +48,8 @@ impl Patterns {
         Ok(Self { wanted: wanted.collect::<Result<_, AgentError>>()?, excluded })
     }
 
-    /// All regular files, each once (under the first name that led to it), in the order of the patterns and then of names.
+    /// All regular files, each once (under the first name that led to it), in the order of the patterns and then of
+    /// names.
     pub(crate) fn find(&self) -> Vec<FoundFile> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();

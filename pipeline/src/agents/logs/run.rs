@@ -1,4 +1,5 @@
-//! The life of an agent that ships logs: read and spool until told to stop or at the end, while a delivery empties the spool.
+//! The life of an agent that ships logs: read and spool until told to stop or at the end, while a delivery empties the
+//! spool.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -36,12 +37,13 @@ impl Environment {
 /// Ships logs until the input ends or `shutdown` is cancelled.
 ///
 /// - Following files it ends only by `shutdown`: complete lines are spooled and delivered as far as
-///   [`shutdown_timeout`](crate::agents::shipping::ShippingOptions::shutdown_timeout) allows; the rest goes out in the next run.
+///   [`shutdown_timeout`](crate::agents::shipping::ShippingOptions::shutdown_timeout) allows; the rest goes out in the
+///   next run.
 /// - Reading standard input, or files without following, it ends once the server has answered for every row.
 ///
 /// # Errors
-/// [`AgentError::Undelivered`] where the input ended and the server did not take everything; the rows stay in the spool. Any other error means that
-/// the agent could not read or spool.
+/// [`AgentError::Undelivered`] where the input ended and the server did not take everything; the rows stay in the
+/// spool. Any other error means that the agent could not read or spool.
 pub async fn run(options: LogsOptions, shutdown: CancellationToken) -> Result<Report, AgentError> {
     run_in(options, Environment::real(), shutdown).await
 }
@@ -73,6 +75,7 @@ pub(crate) async fn run_in(
     shutdown: CancellationToken,
 ) -> Result<Report, AgentError> {
     options.check()?;
+    let options = options.with_files_kept();
     let Environment { clock, jitter_seed, stdin } = environment;
     let options = Arc::new(options);
     let counters = Arc::new(Counters::default());
@@ -84,8 +87,7 @@ pub(crate) async fn run_in(
     })
     .await?;
     let delivery = Delivery::start(&options.shipping, "/logs", Arc::clone(&spool), counters, jitter_seed)?;
-    let follows = matches!(options.input, Input::Files { follow: true, .. });
-    let (mut source, ended) = read_all(source, follows, options.poll_every, &*clock, &shutdown).await?;
+    let (mut source, ended) = read_all(source, &options, &spool, &delivery, &*clock, &shutdown).await?;
     if ended {
         let limit = Drain::WhileItMoves(options.shipping.drain_timeout);
         return delivery.drain_all(limit, &spool, &shutdown).await;
@@ -110,15 +112,21 @@ fn open(
     })
 }
 
-/// Steps until the source has ended (true) or shutdown is asked for (false).
+/// Steps until the source has ended, or waits for a server that takes nothing (true), or until shutdown is asked for
+/// (false).
 async fn read_all(
     mut source: Source,
-    follows: bool,
-    poll_every: Duration,
+    options: &LogsOptions,
+    spool: &Spool,
+    delivery: &Delivery,
     clock: &dyn Clock,
     shutdown: &CancellationToken,
 ) -> Result<(Source, bool), AgentError> {
-    while !shutdown.is_cancelled() {
+    let follows = matches!(options.input, Input::Files { follow: true, .. });
+    let reads_once = matches!(options.input, Input::Files { follow: false, .. });
+    let patience_ms = i64::try_from(options.shipping.drain_timeout.as_millis()).unwrap_or(i64::MAX);
+    let mut full = None;
+    while !shutdown.is_cancelled() && !delivery.is_over() {
         let now_ms = clock.now_ms();
         let (stepped, progress) = off_thread(move || {
             let progress = source.step(now_ms);
@@ -129,8 +137,20 @@ async fn read_all(
         let wait = match progress {
             Ok(Progress::Busy) => continue,
             Ok(Progress::Ended) => return Ok((source, true)),
-            Ok(Progress::Idle) => poll_every,
-            Ok(Progress::Full) => FULL_WAIT,
+            Ok(Progress::Idle) => options.poll_every,
+            Ok(Progress::Full) => {
+                // Whether anything has left the spool since it was found full.
+                let shipped = spool.report().rows_shipped;
+                match full {
+                    Some((since_ms, before)) if before == shipped => {
+                        if reads_once && now_ms.saturating_sub(since_ms) >= patience_ms {
+                            return Ok((source, true));
+                        }
+                    }
+                    _ => full = Some((now_ms, shipped)),
+                }
+                FULL_WAIT
+            }
             Err(error @ AgentError::Io { .. }) if follows => {
                 tracing::error!("{error}; trying again");
                 FAILURE_WAIT

@@ -141,7 +141,8 @@ impl Origin {
     }
 }
 
-/// Where to read on in the file at `path`, of which `position` is known: there, or at 0 where it is not that content any more.
+/// Where to read on in the file at `path`, of which `position` is known: there, or at 0 where it is not that content
+/// any more.
 pub(crate) fn resume(path: &Path, position: &Position) -> Result<Option<u64>, AgentError> {
     let io = |source| AgentError::io("look into", path)(source);
     let file = File::open(path).map_err(io)?;

@@ -47,8 +47,8 @@ impl Collector {
         }
     }
 
-    /// Looks now, at `now_us` (Unix microseconds). Reads files of `/proc` and asks each file system for its space, so it may block for
-    /// a moment.
+    /// Looks now, at `now_us` (Unix microseconds). Reads files of `/proc` and asks each file system for its space, so
+    /// it may block for a moment.
     pub fn collect(&mut self, now_us: i64) -> Collection {
         let mut samples = Samples::new(now_us, &self.labels);
         self.rates.begin(now_us);

@@ -19,7 +19,8 @@ impl Rates {
         self.last = std::mem::take(&mut self.current);
     }
 
-    /// Adds `<name>_total` and, where the counter was there before and has not been reset, the gauge `<name>_per_second`.
+    /// Adds `<name>_total` and, where the counter was there before and has not been reset, the gauge
+    /// `<name>_per_second`.
     pub(crate) fn counter(&mut self, name: &str, value: u64, labels: &[(&str, &str)], samples: &mut Samples) {
         samples.counter(&format!("{name}_total"), value, labels);
         let key = format!("{name}{labels:?}");

@@ -14,11 +14,13 @@ use crate::agents::{AgentError, Report};
 
 const LANE: &str = "metrics";
 
-/// Ships this host's metrics until `shutdown` is cancelled; with `once`, after one collection, ends when the server has it.
+/// Ships this host's metrics until `shutdown` is cancelled; with `once`, after one collection, ends when the server has
+/// it.
 ///
 /// # Errors
-/// [`AgentError::Undelivered`] with `once`, where the server did not take everything; the samples stay in the spool. Any other error
-/// means that the agent could not start. A full disk is no reason to stop: that collection is dropped, counted and logged.
+/// [`AgentError::Undelivered`] with `once`, where the server did not take everything; the samples stay in the spool.
+/// Any other error means that the agent could not start. A full disk is no reason to stop: that collection is dropped,
+/// counted and logged.
 pub async fn run(options: MetricsOptions, shutdown: CancellationToken) -> Result<Report, AgentError> {
     #[expect(clippy::disallowed_methods, reason = "the jitter's seed: this is where an agent meets real randomness")]
     let jitter_seed = rand::random();
@@ -46,6 +48,7 @@ pub(crate) async fn run_in(
             let draft = Draft { lane: LANE, rows: collection.samples, body: &collection.body, position: None };
             let pushed = to_spool.push(draft);
             if pushed.is_err() {
+                its_counters.rows_made(collection.samples);
                 its_counters.rows_dropped(collection.samples);
             }
             Ok((collector, pushed))
@@ -58,6 +61,9 @@ pub(crate) async fn run_in(
         }
         if let Err(error) = pushed {
             tracing::error!("a collection was dropped: {error}");
+        }
+        if delivery.is_over() {
+            break;
         }
         tokio::select! {
             () = shutdown.cancelled() => break,

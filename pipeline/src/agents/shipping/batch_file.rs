@@ -4,8 +4,8 @@
 //! 0        8        12       16          16+H      24+H      24+H+B    32+H+B
 //! | HWSPOOL1 | H u32 | B u32 | header H B | xxh64 u64 | body B B | xxh64 u64 |
 //! ```
-//! Integers are little-endian. The header is JSON ([`Header`]), the body zstd-compressed NDJSON, sent as it is. The first hash
-//! covers bytes 0 to 16+H, the second the body, so that a header can be trusted without reading the body.
+//! Integers are little-endian. The header is JSON ([`Header`]), the body zstd-compressed NDJSON, sent as it is. The
+//! first hash covers bytes 0 to 16+H, the second the body, so that a header can be trusted without reading the body.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,8 +1,9 @@
 //! The checkpoint file: positions behind all batches that have left the spool.
 //!
-//! `checkpoint.json` is one JSON object, replaced whole: `{"version":1,"positions":[{"batch":17,"path":..,"device":..,"inode":..,
-//! "offset":..,"head":{"size_bytes":256,"xxh64":..}}]}`. `batch` is the number of the batch that put the position there. A batch still in the
-//! spool with a higher number for the same file overrules it.
+//! `checkpoint.json` is one JSON object, replaced whole:
+//! `{"version":1,"positions":[{"batch":17,"path":..,"device":..,"inode":..,
+//! "offset":..,"head":{"size_bytes":256,"xxh64":..}}]}`. `batch` is the number of the batch that put the position
+//! there. A batch still in the spool with a higher number for the same file overrules it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,7 +36,8 @@ struct Document {
 }
 
 impl Checkpoint {
-    /// Reads the file; an absent one is an empty checkpoint, an unreadable one an error (to start over would double every line).
+    /// Reads the file; an absent one is an empty checkpoint, an unreadable one an error (to start over would double
+    /// every line).
     pub(crate) fn read(path: &Path) -> Result<Self, AgentError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,

@@ -1,8 +1,8 @@
 //! Delivery: takes batches from the spool and posts them until the server has answered for each.
 //!
-//! Up to `in_flight` requests run at a time, one per lane. A failed one is tried again after an exponentially growing, jittered delay
-//! (or what `Retry-After` asks for). All requests go through one circuit breaker: where the server fails often, it is left alone for
-//! a while and then asked with single trial requests.
+//! Up to `in_flight` requests run at a time, one per lane. A failed one is tried again after an exponentially growing,
+//! jittered delay (or what `Retry-After` asks for). All requests go through one circuit breaker: where the server fails
+//! often, it is left alone for a while and then asked with single trial requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,11 @@ impl Delivery {
         let (drain, draining) = watch::channel(None);
         let task = tokio::spawn(deliver_all(courier, options.in_flight, draining));
         Ok(Self { task, drain, last_failure })
+    }
+
+    /// Whether it has stopped although nobody asked it to: the state directory cannot be written any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// After the end of the input: delivers what is left. An error where the spool is not empty afterwards.
@@ -229,7 +234,8 @@ impl Courier {
         }
     }
 
-    /// One attempt. `Ok(None)`: the batch turned out to be unreadable and was set aside. `Err(None)`: the breaker is open.
+    /// One attempt. `Ok(None)`: the batch turned out to be unreadable and was set aside. `Err(None)`: the breaker is
+    /// open.
     async fn attempt(&self, claimed: &Claimed) -> Result<Option<Answer>, Option<Later>> {
         let path = claimed.path.clone();
         let bytes = match off_thread(move || std::fs::read(&path).map_err(AgentError::io("read", &path))).await {

@@ -116,7 +116,8 @@ impl Door {
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNSUPPORTED_MEDIA_TYPE
             | StatusCode::UNPROCESSABLE_ENTITY => Ok(Answer::Refused { reason }),
-            // Everything else may pass: overload, a restart, but also a wrong key or path, which people mend while rows wait.
+            // Everything else may pass: overload, a restart, but also a wrong key or path, which people mend while rows
+            // wait.
             _ => Err(Later { reason, wait, away: status != StatusCode::TOO_MANY_REQUESTS }),
         }
     }

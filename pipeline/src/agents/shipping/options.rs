@@ -25,7 +25,7 @@ pub struct ShippingOptions {
     pub batch_wait: Duration,
     /// The spool's cap. Default 1 GiB.
     pub spool_size_bytes: u64,
-    /// What to do at the cap while the server is away.
+    /// What to do at the cap while the server is away. Files that are read once, without following, always wait.
     pub when_full: WhenFull,
     /// Requests at a time, over all files; one file has one. Default 4.
     pub in_flight: usize,
@@ -45,7 +45,8 @@ pub enum WhenFull {
     /// The oldest batches make room, counted and logged.
     #[default]
     DropOldest,
-    /// Reading stops until there is room. Files wait on their disk (rotation may still take them), a pipe's writer blocks.
+    /// Reading stops until there is room. Files wait on their disk (rotation may still take them), a pipe's writer
+    /// blocks.
     Wait,
 }
 
@@ -54,7 +55,7 @@ pub enum WhenFull {
 pub struct RetryOptions {
     /// First delay; each is doubled, with up to as much again of jitter. Default 200 ms.
     pub min_delay: Duration,
-    /// The delay stops growing here. Default 30 s.
+    /// The delay stops growing here. Default 10 s.
     pub max_delay: Duration,
     /// The breaker opens when half of this many requests in a row failed. Default 6.
     pub breaker_requests: usize,
@@ -66,7 +67,7 @@ impl Default for RetryOptions {
     fn default() -> Self {
         Self {
             min_delay: Duration::from_millis(200),
-            max_delay: Duration::from_secs(30),
+            max_delay: Duration::from_secs(10),
             breaker_requests: 6,
             breaker_wait: Duration::from_secs(5),
         }
@@ -112,8 +113,8 @@ impl ShippingOptions {
     }
 }
 
-/// The usual state directory of an agent: `./highwater-agent/<kind>/<service>`, beside `./highwater-data`. `kind` is `logs` or
-/// `metrics`. A character that does not belong in a file name becomes `%XX`.
+/// The usual state directory of an agent: `./highwater-agent/<kind>/<service>`, beside `./highwater-data`. `kind` is
+/// `logs` or `metrics`. A character that does not belong in a file name becomes `%XX`.
 pub fn default_state_dir(kind: &str, service: &str) -> PathBuf {
     let mut name = String::with_capacity(service.len());
     for byte in service.bytes() {

@@ -1,7 +1,7 @@
 //! What the server will never take, kept for people: `refused/`.
 //!
-//! `<key>.ndjson` has one line per refused row, `{"reason":"...","row":{...}}`. `<number>.batch` is a damaged spool file as it was found.
-//! The folder is bounded; beyond the cap rows are counted and logged, but not kept.
+//! `<key>.ndjson` has one line per refused row, `{"reason":"...","row":{...}}`. `<number>.batch` is a damaged spool
+//! file as it was found. The folder is bounded; beyond the cap rows are counted and logged, but not kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,8 @@
 //! ```
 //! Invariants:
 //! - a batch is durable before it can be claimed, and its position with it;
-//! - its file is removed only after its position is durable in the checkpoint, so a position is never lost and never goes back;
+//! - its file is removed only after its position is durable in the checkpoint, so a position is never lost and never
+//!   goes back;
 //! - of one lane at most one batch is in flight, the lowest number first;
 //! - the newest batch is never dropped, one in flight neither: the cap may be exceeded by those.
 
@@ -199,8 +200,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether readers should read on. While the server answers, a modest backlog is enough: what is not read yet is safe where
-    /// it is. While it is away, reading goes on (up to the cap with [`WhenFull::Wait`]).
+    /// Whether readers should read on. While the server answers, a modest backlog is enough: what is not read yet is
+    /// safe where it is. While it is away, reading goes on (up to the cap with [`WhenFull::Wait`]).
     pub(crate) fn wants_more(&self) -> bool {
         let state = self.state.lock();
         let has_room = state.size_bytes < self.limit_bytes;
@@ -310,8 +311,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Positions first, then files. Where a later batch of the same file stays, the position it carries is enough: no checkpoint is
-    /// written then, which makes draining a backlog cheap, and possible on a full disk.
+    /// Positions first, then files. Where a later batch of the same file stays, the position it carries is enough: no
+    /// checkpoint is written then, which makes draining a backlog cheap, and possible on a full disk.
     fn remove(&self, numbers: &[u64]) -> Result<(), AgentError> {
         let mut checkpoint = self.settling.lock();
         let must_write = {

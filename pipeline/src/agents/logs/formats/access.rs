@@ -1,4 +1,5 @@
-//! Access logs of Apache and nginx (common and combined): `10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0" 200 2326 ...`.
+//! Access logs of Apache and nginx (common and combined): `10.0.0.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.0"
+//! 200 2326 ...`.
 //!
 //! They state no level; the status does: 5xx is `ERROR`, 4xx `WARNING`, the rest `INFO`.
 

@@ -1,8 +1,9 @@
 //! JSON lines: one object per line, fields named as the server's log door names them (`docs/formats/records.md`).
 //!
-//! The object is shipped as it is; what the agent knows is added where the object does not say it. So `msg`, `ts`, `severity`, `trace_id` and the like
-//! become columns and all other members attributes, by the server's own rules, which are asked here before shipping. An object the
-//! server would refuse goes as a plain line instead: its text is the message, and nothing is lost.
+//! The object is shipped as it is; what the agent knows is added where the object does not say it. So `msg`, `ts`,
+//! `severity`, `trace_id` and the like become columns and all other members attributes, by the server's own rules,
+//! which are asked here before shipping. An object the server would refuse goes as a plain line instead: its text is
+//! the message, and nothing is lost.
 
 use crate::data::Refusal;
 use crate::data::json::{Limits, Reader};

@@ -1,4 +1,5 @@
-//! Kubernetes' klog and Google's glog: `I0605 20:10:40.123456    1234 file.go:12] text`; newer glog writes the year, `I20240605`.
+//! Kubernetes' klog and Google's glog: `I0605 20:10:40.123456    1234 file.go:12] text`; newer glog writes the year,
+//! `I20240605`.
 
 use super::scan::{Scan, instant, latest};
 use super::{Context, Found};

@@ -1,5 +1,6 @@
-//! logfmt: `time="2024-01-02T03:04:05Z" level=info msg="it works" n=3`. The time is the first of `ts`, `time`, `timestamp`, `t`, `at`, `@timestamp`
-//! that reads as one (RFC 3339 or a Unix number), the level the first of `level`, `lvl`, `severity`, `loglevel`. A line with neither is not logfmt.
+//! logfmt: `time="2024-01-02T03:04:05Z" level=info msg="it works" n=3`. The time is the first of `ts`, `time`,
+//! `timestamp`, `t`, `at`, `@timestamp` that reads as one (RFC 3339 or a Unix number), the level the first of `level`,
+//! `lvl`, `severity`, `loglevel`. A line with neither is not logfmt.
 
 use super::{Context, Found, words};
 use crate::agents::logs::formats::scan::Scan;

@@ -1,13 +1,14 @@
 //! When a line happened and how grave it is: the common formats of log lines, one per file.
 //!
-//! [`Detector::detect`] tries the format that the line before had, then those that can begin with the line's first byte. Each format
-//! looks at a line's head only and gives up at the first byte that does not fit, so a wrong guess costs a few nanoseconds.
+//! [`Detector::detect`] tries the format that the line before had, then those that can begin with the line's first
+//! byte. Each format looks at a line's head only and gives up at the first byte that does not fit, so a wrong guess
+//! costs a few nanoseconds.
 //!
 //! Rules for all formats:
 //! - the message keeps the full original line; detection adds, it never cuts;
 //! - a date without a year or zone is completed from [`Dates`];
-//! - a level is what the line states. Where the format has a place for it that the writer left out, the format's own page
-//!   says what is assumed (syslog: `INFO`, or by its words; access logs: by status). Everything else has none.
+//! - a level is what the line states. Where the format has a place for it that the writer left out, the format's own
+//!   page says what is assumed (syslog: `INFO`, or by its words; access logs: by status). Everything else has none.
 
 use super::options::Dates;
 

@@ -1,6 +1,6 @@
-//! Lines without a date that still state a level at their start: `WARNING:root:text` (Python's default), `[INFO] text`, `error: text`, and
-//! logback's `17:41:44.747 [main] INFO c.example.App - text`. A time of day without a date is not taken for a time: in a
-//! file of last week it would be wrong by a week.
+//! Lines without a date that still state a level at their start: `WARNING:root:text` (Python's default), `[INFO] text`,
+//! `error: text`, and logback's `17:41:44.747 [main] INFO c.example.App - text`. A time of day without a date is not
+//! taken for a time: in a file of last week it would be wrong by a week.
 
 use super::scan::Scan;
 use super::{Found, words};

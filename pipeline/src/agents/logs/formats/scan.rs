@@ -125,8 +125,8 @@ impl<'a> Scan<'a> {
         micros
     }
 
-    /// `Z`, `UTC`, `GMT`, `+02:00`, `+0200`, `+02`, perhaps after a space: seconds east of UTC. Where none of these comes, nothing
-    /// is read.
+    /// `Z`, `UTC`, `GMT`, `+02:00`, `+0200`, `+02`, perhaps after a space: seconds east of UTC. Where none of these
+    /// comes, nothing is read.
     pub(super) fn zone(&mut self) -> Option<i32> {
         let mut ahead = *self;
         ahead.accept(b' ');
@@ -167,7 +167,8 @@ impl<'a> Scan<'a> {
         (hours <= 18 && minutes < 60).then(|| east * i32::try_from(hours * 3600 + minutes * 60).unwrap_or(0))
     }
 
-    /// `2015-07-29 17:41:44,747`, with `T`, space or `:` (Go, Hadoop) between; `.`, `,` or nothing for the fraction; zone or none.
+    /// `2015-07-29 17:41:44,747`, with `T`, space or `:` (Go, Hadoop) between; `.`, `,` or nothing for the fraction;
+    /// zone or none.
     pub(super) fn iso(&mut self, context: &Context) -> Option<i64> {
         let year = self.digits(4)?;
         self.byte(b'-')?;

@@ -1,9 +1,10 @@
 //! Syslog as RFC 3164 describes it and `/var/log` has it: `[<PRI>]Jun 14 15:16:01 host tag[pid]: message`.
 //!
-//! There is no year (some devices add one after the day). rsyslog's form with an ISO stamp in the place of the date is read too.
+//! There is no year (some devices add one after the day). rsyslog's form with an ISO stamp in the place of the date is
+//! read too.
 //!
-//! The level is the priority's severity. Files seldom keep the priority; then it is what the message begins with (`error: text`), else
-//! `WARNING` or `ERROR` where a word of it says so ([`super::words::guessed`]), else `INFO`.
+//! The level is the priority's severity. Files seldom keep the priority; then it is what the message begins with
+//! (`error: text`), else `WARNING` or `ERROR` where a word of it says so ([`super::words::guessed`]), else `INFO`.
 
 use super::scan::{Scan, instant, latest};
 use super::{Context, Found, words};

@@ -1,5 +1,5 @@
-//! Syslog as RFC 5424 has it: `<34>1 2003-10-11T22:14:15.003Z host app procid msgid [data] message`. The level is the priority's
-//! severity; a `-` in the place of the time means none.
+//! Syslog as RFC 5424 has it: `<34>1 2003-10-11T22:14:15.003Z host app procid msgid [data] message`. The level is the
+//! priority's severity; a `-` in the place of the time means none.
 
 use super::scan::Scan;
 use super::syslog_3164::priority;

@@ -56,6 +56,13 @@ fn syslog_as_files_have_it() {
 }
 
 #[test]
+fn every_severity_of_syslog_is_a_level() {
+    let levels: Vec<_> =
+        (0..8).map(|severity| detect(&format!("<{}>1 - h a - - - t", 8 + severity)).1.unwrap()).collect();
+    assert_eq!(levels, ["CRITICAL", "CRITICAL", "CRITICAL", "ERROR", "WARNING", "INFO", "INFO", "DEBUG"]);
+}
+
+#[test]
 fn syslog_with_a_priority() {
     expect("<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick", "2026-10-11T22:14:15.000000Z", "CRITICAL");
     expect("<13>2024-01-02T03:04:05.678+01:00 host tag: fine, no error", "2024-01-02T02:04:05.678000Z", "INFO");
@@ -220,7 +227,8 @@ proptest::proptest! {
     }
 }
 
-// --- The real files --------------------------------------------------------------------------------------------------------
+// --- The real files
+// --------------------------------------------------------------------------------------------------------
 
 /// The directory of loghub's files: `HIGHWATER_LOGHUB`, or `../shared/data/loghub` beside the workspace.
 fn loghub(file: &str) -> Option<Vec<String>> {

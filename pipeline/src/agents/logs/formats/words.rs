@@ -18,8 +18,9 @@ pub(super) fn stated(word: &str) -> Option<&str> {
     (plausible && !ambiguous && level::parse(word).is_some()).then_some(word)
 }
 
-/// The level stated near the start of `text`, which follows a stamp. A word in capitals counts; a word in small letters only
-/// where it stands first, in brackets or before a colon, or is the value of `level=`: "the error was" states nothing.
+/// The level stated near the start of `text`, which follows a stamp. A word in capitals counts; a word in small letters
+/// only where it stands first, in brackets or before a colon, or is the value of `level=`: "the error was" states
+/// nothing.
 pub(super) fn stated_near(text: &str) -> Option<&str> {
     let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= NEAR_BYTES).unwrap_or(text.len());
     let mut first = true;
@@ -54,8 +55,8 @@ pub(super) fn leading(message: &str) -> Option<&str> {
     stated(level).filter(|_| behind.starts_with([':', ']', ')', '>']))
 }
 
-/// The level of a syslog message that states none: `ERROR` or `WARNING` where a word says so, else `INFO`. A word after "no", "0" or
-/// "without" does not count. Meant to be cautious: nothing here makes a line `CRITICAL`.
+/// The level of a syslog message that states none: `ERROR` or `WARNING` where a word says so, else `INFO`. A word after
+/// "no", "0" or "without" does not count. Meant to be cautious: nothing here makes a line `CRITICAL`.
 pub(super) fn guessed(message: &str) -> &'static str {
     let mut guess = "INFO";
     let mut denied = false;

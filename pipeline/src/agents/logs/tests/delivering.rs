@@ -146,6 +146,38 @@ async fn a_full_spool_drops_its_oldest_batches_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_read_once_are_not_dropped_for_a_full_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = Nobody::new();
+    let (path, lines) = lines_file(dir.path(), 5000);
+    let mut bounded = options(&nobody.url(), dir.path(), files(&path, false));
+    bounded.shipping.spool_size_bytes = 10_000;
+    bounded.shipping.drain_timeout = Duration::from_millis(300);
+    let error = ship(bounded.clone()).await.unwrap_err();
+    assert!(matches!(error, AgentError::Undelivered { rows: 1..5000, .. }), "{error}");
+    let server = nobody.appear();
+    bounded.shipping.drain_timeout = Duration::from_secs(20);
+    let report = ship(bounded).await.unwrap();
+    assert_eq!((server.messages(), report.rows_dropped), (lines, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_breaks_stops_the_agent() {
+    let (server, dir) = (TestServer::start().await, tempfile::tempdir().unwrap());
+    let (path, _) = lines_file(dir.path(), 1);
+    let running = Running::start(options(&server.url(), dir.path(), files(&path, true)));
+    server.wait_for_rows(1).await;
+    let checkpoint = dir.path().join("state/checkpoint.json");
+    eventually("the checkpoint", || checkpoint.exists()).await;
+    // A directory in its place: it can be replaced by no file.
+    fs::remove_file(&checkpoint).unwrap();
+    fs::create_dir(&checkpoint).unwrap();
+    append(&path, "next\n");
+    let error = running.task.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("checkpoint.json"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_may_wait_instead() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = Nobody::new();
