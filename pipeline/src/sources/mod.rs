@@ -19,7 +19,7 @@ mod key;
 mod meter;
 mod report;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use config::IngestConfig;
 pub use error::IngestError;

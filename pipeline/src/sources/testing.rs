@@ -14,26 +14,26 @@ use super::{Ingest, IngestConfig};
 use crate::data::{Decoded, Decoder, RowKind};
 use crate::log::{EmbeddedLog, Log, StoredRecord, TopicConfig};
 
-pub(super) const PARTITIONS: i32 = 4;
-pub(super) const NOW_MS: i64 = 1_714_979_289_000;
+pub(crate) const PARTITIONS: i32 = 4;
+pub(crate) const NOW_MS: i64 = 1_714_979_289_000;
 
-pub(super) struct World {
-    pub(super) fs: SimFs,
-    pub(super) log: Arc<EmbeddedLog>,
-    pub(super) ingest: Arc<Ingest>,
+pub(crate) struct World {
+    pub(crate) fs: SimFs,
+    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) ingest: Arc<Ingest>,
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(IngestConfig::default()).await
     }
 
-    pub(super) async fn with(config: IngestConfig) -> Self {
+    pub(crate) async fn with(config: IngestConfig) -> Self {
         Self::on(SimFs::new(), config).await
     }
 
     /// On a filesystem that may hold a log already.
-    pub(super) async fn on(fs: SimFs, config: IngestConfig) -> Self {
+    pub(crate) async fn on(fs: SimFs, config: IngestConfig) -> Self {
         let broker_config = BrokerConfig { segment_size_bytes: 1 << 20, ..BrokerConfig::new("/data") };
         let broker = Broker::open(broker_config, Arc::new(fs.clone()), Arc::new(ManualClock::new(NOW_MS))).unwrap();
         let log = Arc::new(EmbeddedLog::new(Arc::new(broker)));
@@ -43,7 +43,7 @@ impl World {
     }
 
     /// All records of a topic, by partition.
-    pub(super) async fn records(&self, topic: &str) -> Vec<Vec<StoredRecord>> {
+    pub(crate) async fn records(&self, topic: &str) -> Vec<Vec<StoredRecord>> {
         let mut partitions = Vec::new();
         for partition in 0..PARTITIONS {
             let offsets = self.log.offsets(topic, partition).await.unwrap();
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// All rows of a topic, as its table will see them.
-    pub(super) async fn rows(&self, topic: &str, kind: RowKind) -> Vec<RecordBatch> {
+    pub(crate) async fn rows(&self, topic: &str, kind: RowKind) -> Vec<RecordBatch> {
         let decoder = Decoder::new(kind);
         let mut batches = Vec::new();
         for (partition, records) in (0..).zip(self.records(topic).await) {
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The texts of a column of a topic's rows, sorted.
-    pub(super) async fn texts(&self, topic: &str, kind: RowKind, column: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, topic: &str, kind: RowKind, column: &str) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
         for batch in self.rows(topic, kind).await {
             let column = batch.column_by_name(column).unwrap().as_string::<i32>();
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// The messages in topic `logs`, sorted.
-    pub(super) async fn messages(&self) -> Vec<String> {
+    pub(crate) async fn messages(&self) -> Vec<String> {
         self.texts("logs", RowKind::Logs, "message").await
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::data::Refusal;
 use crate::data::json::{Limits, Reader};
-use crate::data::logs::LogRow;
+use crate::data::logs::{LogRow, TOPIC};
 
 /// What an object has and lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(crate) fn parse(line: &str) -> Option<JsonLine> {
         Some(_) => return None,
     };
     // `{"logs": [...]}` is a body of many entries to the server, not an entry.
-    let wraps = row.attributes.iter().any(|(key, _)| key.text() == crate::data::logs::TOPIC);
+    let wraps = row.attributes.iter().any(|(key, value)| key.text() == TOPIC && value.text().starts_with('['));
     (!wraps && (has_message || !row.attributes.is_empty())).then(|| JsonLine {
         timestamp_us: row.timestamp_us,
         has_message,
