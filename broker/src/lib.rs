@@ -1,7 +1,19 @@
-//! The embedded log broker: segments of Kafka record batches, topics, committed offsets.
+//! The embedded log broker: topics of partitions, each a durable, replayable log of Kafka record batches; committed offsets of
+//! consumer groups; epochs of tasks. It knows nothing of what the records mean.
+//!
+//! What callers may rely on:
+//! - **An ack means synced.** [`Broker::append`] and [`Broker::commit_offsets`] answer after `fdatasync`, which many of them share.
+//! - **Readers see only what is synced**, in offset order, below the high watermark.
+//! - **Once.** A task's effects and a sender's keyed requests are applied at most once, across retries and restarts ([`Guard`]).
+//! - **Damage is told, not hidden.** Lost ranges are passed over and reported ([`Gap`]); later records stay readable.
+//! - **Bounded.** Batches, what they unpack to, bytes in flight, and keys remembered have limits; past them the answer is an error.
+//!
+//! Where to look: [`batch`] is the codec, [`log`] one partition (synchronous and deterministic), `coordinator` groups and tasks,
+//! `broker` the threads and the async face, [`fs`] the seam to the disk. `docs/formats/log.md` draws every file byte by byte.
 
 pub mod batch;
 pub mod fs;
+pub mod log;
 
 mod append;
 mod broker;
@@ -9,7 +21,6 @@ mod clock;
 mod config;
 mod coordinator;
 mod error;
-pub mod log;
 mod record;
 mod topic;
 

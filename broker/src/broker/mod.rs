@@ -306,7 +306,12 @@ impl Broker {
             return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
         }
         let view = Arc::clone(&found.view);
-        blocking(move || view.read(offset, max_size_bytes)).await
+        let result = blocking(move || view.read(offset, max_size_bytes)).await;
+        if result.is_err() {
+            // Where the topic was deleted meanwhile, that is the answer, not the file that is missing.
+            self.inner.find(topic, partition)?;
+        }
+        result
     }
 
     /// Log start and high watermark of a partition.

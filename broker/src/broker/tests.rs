@@ -82,7 +82,7 @@ async fn what_is_appended_is_read_also_after_a_restart() {
     for crash in [Crash::Kill, Crash::LoseUnsynced] {
         rig.fs.crash(crash);
         let broker = rig.open();
-        assert_eq!(broker.topics(), [info.clone()]);
+        assert_eq!(broker.topics(), std::slice::from_ref(&info));
         assert_eq!(values(&broker, "logs", 1).await, ["one", "two"]);
         assert_eq!(broker.offsets("logs", 1).unwrap(), PartitionOffsets { log_start: 0, high_watermark: 2 });
     }

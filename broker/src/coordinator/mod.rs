@@ -36,9 +36,12 @@ const MAX_METADATA_SIZE_BYTES: usize = 64 << 10;
 /// What is durable.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct State {
-    groups: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, i32), Committed>>,
+    groups: BTreeMap<Arc<str>, Offsets>,
     epochs: BTreeMap<Arc<str>, i32>,
 }
+
+/// Offsets of a group by topic and partition.
+type Offsets = BTreeMap<(Arc<str>, i32), Committed>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Committed {

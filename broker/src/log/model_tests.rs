@@ -239,8 +239,6 @@ fn records(values: &[String]) -> Vec<Record> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn the_log_keeps_its_promises(ops in proptest::collection::vec(op(), 1..80)) {
         let mut model = Model::new();

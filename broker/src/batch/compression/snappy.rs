@@ -37,7 +37,7 @@ pub(super) fn decompress(packed: &[u8], max_size_bytes: usize) -> Result<Vec<u8>
 
 /// Unpacks one raw block behind what `out` holds.
 fn unpack_block(block: &[u8], max_size_bytes: usize, out: &mut Vec<u8>) -> Result<(), BatchError> {
-    let claimed = decompress_len(block).map_err(|error| broken(error))?;
+    let claimed = decompress_len(block).map_err(broken)?;
     if claimed > max_size_bytes.saturating_sub(out.len()) {
         return Err(BatchError::TooLarge { limit_bytes: max_size_bytes });
     }
@@ -46,7 +46,7 @@ fn unpack_block(block: &[u8], max_size_bytes: usize, out: &mut Vec<u8>) -> Resul
     }
     let start = out.len();
     out.resize(start + claimed, 0);
-    let written = Decoder::new().decompress(block, &mut out[start..]).map_err(|error| broken(error))?;
+    let written = Decoder::new().decompress(block, &mut out[start..]).map_err(broken)?;
     out.truncate(start + written);
     Ok(())
 }
@@ -58,7 +58,7 @@ pub(super) fn compress(block: &[u8]) -> Result<Vec<u8>, BatchError> {
     out.extend_from_slice(&1i32.to_be_bytes());
     let mut encoder = Encoder::new();
     for chunk in block.chunks(BLOCK_SIZE_BYTES) {
-        let packed = encoder.compress_vec(chunk).map_err(|error| broken(error))?;
+        let packed = encoder.compress_vec(chunk).map_err(broken)?;
         out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
         out.extend_from_slice(&packed);
     }
