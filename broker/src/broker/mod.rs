@@ -19,8 +19,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::append::{Append, Appended, EFFECT_HEADER, Guard, IDEMPOTENCY_HEADER};
-use crate::batch::record_size_bytes;
+use crate::append::{Append, Appended};
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordinator::{Coordinator, OffsetOfTopic};
@@ -29,6 +28,7 @@ use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 
+mod check;
 mod committer;
 mod inner;
 mod maintenance;
@@ -39,14 +39,10 @@ mod writer;
 
 pub use maintenance::HOLDING_GROUP_PREFIX;
 
+use check::{check_append, check_size};
 use inner::{Inner, Topic, groups_dir, open_read_only, recover_all};
 use topics::TopicStore;
 use writer::{Command, WriterContext};
-
-/// What an append costs of the bytes in flight beside its records, so that many tiny ones are bounded as well.
-const APPEND_OVERHEAD_BYTES: usize = 512;
-/// Limit of a task's name and of an idempotency key with its tenant, in bytes.
-const MAX_GUARD_NAME_SIZE_BYTES: usize = 1024;
 
 /// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
 pub struct Broker {
@@ -107,6 +103,10 @@ impl Broker {
         }
         let (committer, thread) = committer::start(coordinator, lock)?;
         threads.writers.push(thread);
+
+        // Named here too, so that nobody wonders later why a power loss took something.
+        let relaxed = config.durability == crate::config::Durability::Relaxed;
+        metrics::gauge!("highwater_broker_durability_relaxed").set(f64::from(u8::from(relaxed)));
 
         let inner = Inner {
             store,
@@ -249,30 +249,13 @@ impl Broker {
         self.check_writable("append")?;
         let (topic, index) = self.inner.find(&append.topic, append.partition)?;
         check_append(&append)?;
-        let size_bytes = self.check_size(&append)?;
+        let size_bytes = check_size(&append, self.inner.config.max_decompressed_size_bytes)?;
         let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let key = (topic.info.id, append.partition);
         self.inner.send(topic.partitions[index].writer, Command::Append { key, append, permit, reply })?;
         answer.await.map_err(|_| BrokerError::Closed)?
-    }
-
-    /// What the append takes at most, uncompressed. It must be possible to unpack it again.
-    fn check_size(&self, append: &Append) -> Result<usize, BrokerError> {
-        let guard = match &append.guard {
-            Guard::None => 0,
-            Guard::Effects { task, marks, .. } => (task.len() + 64) * marks.len(),
-            Guard::Idempotency { scope } => scope.len() + 32,
-        };
-        let records: usize = append.records.iter().map(record_size_bytes).sum();
-        let size_bytes = records + guard + APPEND_OVERHEAD_BYTES;
-        let limit_bytes = self.inner.config.max_decompressed_size_bytes;
-        if size_bytes <= limit_bytes {
-            return Ok(size_bytes);
-        }
-        let topic = append.topic.to_string();
-        Err(BrokerError::BatchTooLarge { topic, partition: append.partition, size_bytes, limit_bytes })
     }
 
     /// Reads records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached, and
@@ -418,7 +401,8 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        close(&self.inner, std::mem::take(&mut *self.threads.lock()));
+        let threads = std::mem::take(self.threads.get_mut());
+        close(&self.inner, threads);
     }
 }
 
@@ -451,40 +435,6 @@ fn lock_data_dir(fs: &dyn Fs, config: &BrokerConfig) -> Result<Arc<dyn FsLock>, 
             Err(BrokerError::Locked { path: config.data_dir.clone() })
         }
         Err(error) => Err(BrokerError::io("lock", path, &error)),
-    }
-}
-
-/// Refuses appends that contradict themselves.
-fn check_append(append: &Append) -> Result<(), BrokerError> {
-    let refuse = |reason: String| {
-        Err(BrokerError::InvalidRequest { topic: append.topic.to_string(), partition: append.partition, reason })
-    };
-    if append.records.is_empty() {
-        return refuse("an append needs at least one record".into());
-    }
-    let is_guard = |name: &str| name == EFFECT_HEADER || name == IDEMPOTENCY_HEADER;
-    let headers = append.records.iter().flat_map(|r| &r.headers);
-    if let Some(header) = headers.into_iter().find(|h| is_guard(&h.name)) {
-        return refuse(format!("header {} is the broker's own; pass a guard instead", header.name));
-    }
-    match &append.guard {
-        Guard::None => Ok(()),
-        Guard::Idempotency { scope } if scope.len() > MAX_GUARD_NAME_SIZE_BYTES => {
-            refuse(format!("an idempotency key with its tenant has at most {MAX_GUARD_NAME_SIZE_BYTES} bytes"))
-        }
-        Guard::Idempotency { .. } => Ok(()),
-        Guard::Effects { task, marks, .. } => {
-            if task.is_empty() || task.len() > MAX_GUARD_NAME_SIZE_BYTES || task.contains('\0') {
-                return refuse(format!("a task name has 1 to {MAX_GUARD_NAME_SIZE_BYTES} bytes and no NUL"));
-            }
-            if marks.len() != append.records.len() {
-                return refuse(format!("{} records have {} effect marks", append.records.len(), marks.len()));
-            }
-            if !marks.is_sorted_by(|a, b| a < b) {
-                return refuse("effect marks are not strictly ascending".into());
-            }
-            Ok(())
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
-use crate::append::EffectMark;
+use crate::append::{EFFECT_HEADER, EffectMark, Guard, IDEMPOTENCY_HEADER};
 use crate::clock::ManualClock;
 use crate::config::{Durability, TimestampType};
 use crate::fs::{Crash, RealFs, SimFs};

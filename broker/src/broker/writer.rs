@@ -114,7 +114,7 @@ struct Waiting {
     key: Key,
     result: Result<Appended, BrokerError>,
     reply: Reply<Appended>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Writer {
@@ -169,10 +169,11 @@ impl Writer {
             self.dirty.insert(key);
         }
         if early {
+            drop(permit);
             // A caller that no longer waits is no concern of ours.
             reply.send(result).ok();
         } else {
-            self.waiting.push(Waiting { key, result, reply, _permit: permit });
+            self.waiting.push(Waiting { key, result, reply, permit });
         }
     }
 
@@ -219,7 +220,9 @@ impl Writer {
         if self.dirty.is_empty() {
             self.synced_ms = now_ms;
         }
-        for Waiting { key, result, reply, _permit } in self.waiting.drain(..) {
+        for Waiting { key, result, reply, permit } in self.waiting.drain(..) {
+            // Given back first: who has an answer may count on the room.
+            drop(permit);
             let result = match failed.get(&key) {
                 Some(error) => result.and(Err(error.clone())),
                 None => result,

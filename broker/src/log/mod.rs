@@ -35,6 +35,7 @@ mod index;
 mod model_tests;
 mod partition;
 mod recovery;
+mod replay;
 mod retention;
 mod segment;
 mod snapshot;

@@ -6,24 +6,25 @@ use std::sync::atomic::Ordering;
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::guard_state::{GuardState, TaskState, Verdict, guard_header};
-use super::index::SparseIndex;
 use super::recovery::{RecoveryReport, recover};
-use super::retention::{self, Retained, RetentionLimits};
-use super::segment::{ActiveBody, Body, Segment, SegmentPaths, offset_of, snapshot_path};
-use super::{LogSettings, PartitionId, PartitionView, snapshot};
+use super::segment::{ActiveBody, Body, Segment};
+use super::{LogSettings, PartitionId, PartitionView};
 use crate::append::{Appended, Guard};
 use crate::batch::{Draft, EncodeOptions, encode, set_leader_epoch};
 use crate::error::{BrokerError, is_disk_full};
-use crate::fs::file::write_atomically;
-use crate::fs::{Fs, FsFile, OpenMode};
+use crate::fs::Fs;
 use crate::record::Record;
 use crate::topic::PartitionOffsets;
+
+mod log_start;
+mod roll;
+
+pub(super) use roll::create_segment_file;
 
 /// Room is reserved in steps that grow with the segment: small topics stay small, busy ones reserve seldom.
 const MIN_STEP_BYTES: u64 = 1 << 20;
 const MAX_STEP_BYTES: u64 = 16 << 20;
-const KEPT_SNAPSHOTS: usize = 2;
-pub(super) const CHECKPOINT_FILE: &str = "checkpoint";
+pub(in crate::log) const CHECKPOINT_FILE: &str = "checkpoint";
 
 /// The log of one partition, for its one writer. See [`crate::log`].
 pub struct PartitionLog {
@@ -270,135 +271,6 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Closes the segment being written and starts the next. Where the disk is full nothing changes and the error is retryable.
-    fn roll(&mut self) -> Result<(), BrokerError> {
-        self.sync()?;
-        let old = Arc::clone(self.active_segment());
-        let body = self.active_body()?;
-        // Give back what was reserved and not used.
-        let cut = body.file.set_len(self.active.written).and_then(|()| body.file.sync_data());
-        let index = body.index.read().clone();
-        if let Err(error) = cut {
-            return Err(self.stop(format!("closing {} failed: {error}", old.paths.log.display())));
-        }
-        self.active.allocated = self.active.written;
-        let next = SegmentPaths::new(&self.dir, self.next_offset);
-        let opened = index
-            .write(self.fs.as_ref(), &old.paths.index)
-            .and_then(|()| self.write_snapshot())
-            .and_then(|()| self.create_segment(&next));
-        let file = opened.map_err(|error| self.stop_unless_full(error))?;
-
-        let (last, closed) = (self.segments.len() - 1, Segment::closed(old.paths.clone(), index.summary()));
-        self.segments[last] = Arc::new(closed);
-        let active = Segment::active(next, file, SparseIndex::new(self.next_offset), 0);
-        self.segments.push(Arc::new(active));
-        self.active = ActiveFile { written: 0, synced: 0, allocated: 0 };
-        self.view.publish_segments(self.segments.clone());
-        self.write_checkpoint(self.view.offsets().log_start, false)
-    }
-
-    fn create_segment(&self, paths: &SegmentPaths) -> Result<Arc<dyn FsFile>, BrokerError> {
-        create_segment_file(self.fs.as_ref(), &self.dir, paths)
-    }
-
-    /// Writes the guard state as of the end of the log, which must be synced, and drops all but the newest snapshots.
-    fn write_snapshot(&self) -> Result<(), BrokerError> {
-        let path = snapshot_path(&self.dir, self.next_offset);
-        write_atomically(self.fs.as_ref(), &path, &snapshot::encode(&self.guard, self.next_offset))?;
-        let entries = self.fs.read_dir(&self.dir).map_err(|e| BrokerError::io("list", &self.dir, &e))?;
-        let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
-        offsets.sort_unstable();
-        for offset in offsets.iter().rev().skip(KEPT_SNAPSHOTS) {
-            self.remove(&snapshot_path(&self.dir, *offset));
-        }
-        Ok(())
-    }
-
-    /// Notes durably how far the log is known to be good, if it has moved since the last time.
-    pub fn write_recovery_point(&mut self) -> Result<(), BrokerError> {
-        self.check_running()?;
-        let PartitionOffsets { log_start, high_watermark } = self.view.offsets();
-        if self.checkpoint.recovery_offset == high_watermark {
-            return Ok(());
-        }
-        self.write_checkpoint(log_start, false)
-    }
-
-    fn write_checkpoint(&mut self, log_start: i64, clean: bool) -> Result<(), BrokerError> {
-        let checkpoint = Checkpoint {
-            log_start,
-            recovery_offset: self.view.offsets().high_watermark,
-            segment_base: self.active_segment().base_offset,
-            position: self.active.synced,
-            clean,
-        };
-        if let Err(error) = self.checkpoint_file.write(&checkpoint) {
-            let path = self.dir.join(CHECKPOINT_FILE);
-            return Err(self.stop(format!("the checkpoint {} could not be written: {error}", path.display())));
-        }
-        self.checkpoint = checkpoint;
-        Ok(())
-    }
-
-    /// Syncs and leaves everything so that the next open has nothing to scan.
-    pub fn close(&mut self) -> Result<(), BrokerError> {
-        self.sync()?;
-        let segment = Arc::clone(self.active_segment());
-        let body = self.active_body()?;
-        let index = body.index.read().clone();
-        let cut = body.file.set_len(self.active.written).and_then(|()| body.file.sync_data());
-        if let Err(error) = cut {
-            return Err(self.stop(format!("closing {} failed: {error}", segment.paths.log.display())));
-        }
-        self.active.allocated = self.active.written;
-        let written = index.write(self.fs.as_ref(), &segment.paths.index).and_then(|()| self.write_snapshot());
-        written.map_err(|error| self.stop_unless_full(error))?;
-        self.write_checkpoint(self.view.offsets().log_start, true)
-    }
-
-    /// Moves the log start up to `offset` (at most to the high watermark), durably, then frees the segments wholly below it.
-    /// Answers with the log start.
-    pub fn advance_log_start(&mut self, offset: i64) -> Result<i64, BrokerError> {
-        self.check_running()?;
-        let PartitionOffsets { log_start, high_watermark } = self.view.offsets();
-        let target = offset.min(high_watermark);
-        if target <= log_start {
-            return Ok(log_start);
-        }
-        self.write_checkpoint(target, false)?;
-        self.view.publish_log_start(target);
-        let keep = self.segments.partition_point(|s| s.base_offset <= target).saturating_sub(1);
-        if keep > 0 {
-            let removed: Vec<Arc<Segment>> = self.segments.drain(..keep).collect();
-            self.view.publish_segments(self.segments.clone());
-            for segment in removed {
-                self.remove(&segment.paths.log);
-                self.remove(&segment.paths.index);
-            }
-            if let Err(error) = self.fs.sync_dir(&self.dir) {
-                return Err(self.stop(format!("the sync of {} failed: {error}", self.dir.display())));
-            }
-        }
-        Ok(target)
-    }
-
-    /// Frees what these limits no longer keep.
-    pub fn apply_retention(&mut self, limits: &RetentionLimits, now_ms: i64) -> Result<Retained, BrokerError> {
-        self.check_running()?;
-        let mut plan = retention::plan(&self.view.segments(), limits, now_ms);
-        if plan.roll_active {
-            self.roll()?;
-            plan = retention::plan(&self.view.segments(), limits, now_ms);
-        }
-        let before: u64 = self.view.segments().iter().map(|s| s.size_bytes).sum();
-        if let Some(log_start) = plan.log_start {
-            self.advance_log_start(log_start)?;
-        }
-        let after: u64 = self.view.segments().iter().map(|s| s.size_bytes).sum();
-        Ok(Retained { freed_bytes: before - after, held_back: plan.held_back })
-    }
-
     /// A file that stays behind is swept by the next open, so failing to remove it is no reason to stop.
     fn remove(&self, path: &Path) {
         match self.fs.remove_file(path) {
@@ -446,23 +318,6 @@ impl PartitionLog {
     fn invalid(&self, reason: String) -> BrokerError {
         BrokerError::InvalidRequest { topic: self.id.topic.to_string(), partition: self.id.partition, reason }
     }
-}
-
-/// Creates an empty segment file with a durable name.
-pub(super) fn create_segment_file(
-    fs: &dyn Fs,
-    dir: &Path,
-    paths: &SegmentPaths,
-) -> Result<Arc<dyn FsFile>, BrokerError> {
-    let file = fs.open(&paths.log, OpenMode::Create).map_err(|e| {
-        if is_disk_full(&e) {
-            BrokerError::DiskFull { path: paths.log.clone(), needed_bytes: 0 }
-        } else {
-            BrokerError::io("create", &paths.log, &e)
-        }
-    })?;
-    fs.sync_dir(dir).map_err(|e| BrokerError::io("sync the directory", dir, &e))?;
-    Ok(file)
 }
 
 fn fenced(guard: &Guard, current: i32) -> BrokerError {
