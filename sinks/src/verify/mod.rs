@@ -87,6 +87,22 @@ pub async fn table_names(storage: &Storage) -> Result<Vec<String>, SinkError> {
     Ok(names)
 }
 
+/// Descriptions of the tables under a storage root, for readers that have no configuration at hand: the built-in ones, written or not, and for each
+/// other table found a rollup's, as its own schema describes it.
+///
+/// # Errors
+/// Where storage or a table's history cannot be read.
+pub async fn stored_tables(storage: &Storage) -> Result<Vec<TableSpec>, SinkError> {
+    let mut specs = built_in_tables();
+    for name in table_names(storage).await? {
+        if specs.iter().all(|spec| spec.name != name) {
+            let history = History::read(&name, storage, &mut TableReport::new(&name)).await?;
+            specs.extend(spec_of(&name, &[], &history));
+        }
+    }
+    Ok(specs)
+}
+
 /// A local store reports a missing directory as a failure to walk it.
 fn local_directory_exists(storage: &Storage) -> bool {
     storage.url().to_file_path().map_or(true, |root| root.join("tables").exists())
