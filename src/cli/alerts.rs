@@ -1,0 +1,62 @@
+//! `highwater alerts tail | list`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::ServerArg;
+use super::sql::{self, OutputFormat};
+use super::tail::{self, FollowArgs};
+use crate::error::Error;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// Print alert transitions as they happen, one JSON object a line.
+    Tail(TailArgs),
+    /// List alerts that are pending or firing now.
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    follow: FollowArgs,
+    /// Only transitions to this state.
+    #[arg(long, value_parser = ["pending", "firing", "resolved"])]
+    state: Option<String>,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Resolved ones too.
+    #[arg(long)]
+    all: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: OutputFormat,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+/// Newest transition of every alert: one partition, so the largest offset is the newest.
+fn current_alerts(all: bool) -> String {
+    let filter = if all { "" } else { " WHERE state <> 'resolved'" };
+    format!(
+        "SELECT alertname, state, value, labels, starts_at, timestamp AS since, fingerprint FROM (\
+           SELECT *, row_number() OVER (PARTITION BY fingerprint ORDER BY _offset DESC) AS newest FROM alerts\
+         ) newest_first{filter}{} newest = 1 ORDER BY state, alertname, labels",
+        if all { " WHERE" } else { " AND" }
+    )
+}
+
+pub(super) async fn run(command: AlertsCommand) -> Result<ExitCode, Error> {
+    match command {
+        AlertsCommand::Tail(args) => {
+            let state = args.state.map(|state| format!("?state={state}")).unwrap_or_default();
+            tail::follow(&args.server, &format!("/api/v1/alerts/stream{state}"), &args.follow).await
+        }
+        AlertsCommand::List(args) => sql::ask(&args.server, &current_alerts(args.all), args.output).await,
+    }
+}

@@ -1,0 +1,151 @@
+//! The command line: one file per subcommand. With no subcommand Highwater serves.
+//!
+//! Data goes to stdout, logs to stderr. Exit codes: 0 done, 1 failed, 2 usage, 78 bad config.
+
+mod agent;
+mod alerts;
+mod rules;
+mod serve;
+mod sql;
+mod status;
+mod table;
+mod tail;
+mod text_table;
+mod topic;
+mod validate;
+mod verify;
+
+pub(crate) use serve::ServeArgs;
+pub(crate) use status::{Status, TableLine, TaskLine};
+pub(crate) use topic::{PartitionDescription, TopicDescription};
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::logging::LogFormat;
+
+/// Streaming processor for logs and metrics on an embedded log broker.
+///
+/// Logs and metrics come in over HTTP and from files, are appended to a durable log, rolled up in event-time windows,
+/// watched by alert rules, and written to Parquet tables that answer SQL. Nothing needs configuring to begin:
+///
+///   highwater                                      start the server (data in ./highwater-data)
+///   highwater sql "SELECT count(*) FROM metrics"   ask it something
+///   highwater agent logs --service web --file '/var/log/web/*.log'
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, verbatim_doc_comment, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+/// How this process talks about itself.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OutputArgs {
+    /// Look of this process's own log lines on stderr.
+    #[arg(long, global = true, value_enum, default_value = "human", env = "HIGHWATER_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Least level of this process's own log lines: error, warn, info, debug or trace (or tracing directives).
+    #[arg(long, global = true, default_value = "info", env = "HIGHWATER_LOG_LEVEL")]
+    pub(crate) log_level: String,
+}
+
+/// A running server to talk to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArg {
+    /// The server to talk to.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "HIGHWATER_SERVER")]
+    pub(crate) server: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (what no subcommand does too).
+    Serve(serve::ServeArgs),
+    /// Ship log files or host metrics to a server.
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// Run a SQL query over history and live data.
+    Sql(sql::SqlArgs),
+    /// Watch or list alerts.
+    #[command(subcommand)]
+    Alerts(alerts::AlertsCommand),
+    /// Print what arrives on a topic: logs, metrics, alerts, rollup.<name>, ...
+    Tail(tail::TailArgs),
+    /// Check rule files.
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// List, describe, create or delete topics.
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// List or describe tables.
+    #[command(subcommand)]
+    Table(table::TableCommand),
+    /// Show what a running server is doing: tasks, offsets, lag, watermarks.
+    Status(status::StatusArgs),
+    /// Check a config file, its rollups and its rules, without starting anything.
+    Validate(validate::ValidateArgs),
+    /// Prove that every table holds exactly what the log held, with neither gap nor double.
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let Cli { output, command, serve } = cli;
+    match command {
+        None => serve::run(serve, &output),
+        Some(Command::Serve(args)) => serve::run(args, &output),
+        Some(Command::Agent(command)) => agent::run(command, &output),
+        Some(other) => {
+            crate::logging::init::<tracing_subscriber::layer::Identity>(output.log_format, &output.log_level, None)?;
+            let runtime = runtime()?;
+            runtime.block_on(async {
+                match other {
+                    Command::Sql(args) => sql::run(args).await,
+                    Command::Alerts(command) => alerts::run(command).await,
+                    Command::Tail(args) => tail::run(args).await,
+                    Command::Rules(command) => rules::run(command).await,
+                    Command::Topic(command) => topic::run(command).await,
+                    Command::Table(command) => table::run(command).await,
+                    Command::Status(args) => status::run(args).await,
+                    Command::Validate(args) => validate::run(&args).await,
+                    Command::Verify(args) => verify::run(args).await,
+                    Command::Serve(_) | Command::Agent(_) => Ok(ExitCode::SUCCESS),
+                }
+            })
+        }
+    }
+}
+
+/// The async runtime of a command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::failed("starting the runtime", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_subcommand_takes_the_flags_of_serve() {
+        let cli = Cli::parse_from(["highwater", "--data-dir", "/tmp/d", "--log-level", "warn"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.data_dir.as_deref(), Some(std::path::Path::new("/tmp/d")));
+    }
+}

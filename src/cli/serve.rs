@@ -1,0 +1,55 @@
+//! `highwater serve`, and `highwater` alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::OutputArgs;
+use crate::config::Config;
+use crate::error::Error;
+
+/// Flags of the server; each wins over the config file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Config file (YAML); without one every default holds.
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where segments, tables and snapshots are kept [default: ./highwater-data].
+    #[arg(long, value_name = "DIR", env = "HIGHWATER_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address of the HTTP port [default: 127.0.0.1:8080]; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_HTTP_LISTEN")]
+    pub(crate) http_listen: Option<SocketAddr>,
+    /// Do not ship this process's own logs and this host's metrics into itself.
+    #[arg(long, env = "HIGHWATER_NO_SELF_MONITORING")]
+    pub(crate) no_self_monitoring: bool,
+}
+
+impl ServeArgs {
+    /// The configuration these flags and the file come to. Called at start and again at every reload.
+    pub(crate) fn config(&self) -> Result<Config, Error> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(dir) = &self.data_dir {
+            config.data_dir.clone_from(dir);
+        }
+        if let Some(listen) = self.http_listen {
+            config.http.listen = listen;
+        }
+        if self.no_self_monitoring {
+            config.self_monitoring = false;
+        }
+        Ok(config)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(args: ServeArgs, output: &OutputArgs) -> Result<ExitCode, Error> {
+    let config = args.config()?;
+    let own_logs = config.self_monitoring.then(crate::serve::OwnLogs::new);
+    let (layer, own_logs) = own_logs.unzip();
+    crate::logging::init(output.log_format, &output.log_level, layer)?;
+    super::runtime()?.block_on(crate::serve::run(args, config, own_logs))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,104 @@
+//! `highwater status`: what a running server is doing.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::ServerArg;
+use super::text_table::TextTable;
+use crate::client::Client;
+use crate::error::Error;
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The whole answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+/// The answer of `GET /api/v1/status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Version of the server.
+    pub(crate) version: String,
+    /// Seconds since it started.
+    pub(crate) uptime_s: f64,
+    /// Stateful tasks, one per input partition.
+    pub(crate) tasks: Vec<TaskLine>,
+    /// Tables and how far they have come.
+    pub(crate) tables: Vec<TableLine>,
+}
+
+/// One stateful task.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TaskLine {
+    /// Task name: `topic/partition`.
+    pub(crate) task: String,
+    /// `running`, `restoring`, `failed: ...`.
+    pub(crate) state: String,
+    /// Its epoch.
+    pub(crate) epoch: i32,
+    /// Next input offset.
+    pub(crate) offset: i64,
+    /// Records behind the high watermark.
+    pub(crate) lag: i64,
+    /// Event-time watermark, RFC 3339.
+    pub(crate) watermark: Option<String>,
+    /// Whether the input is idle.
+    pub(crate) idle: bool,
+    /// Seconds since the newest snapshot.
+    pub(crate) snapshot_age_s: Option<f64>,
+}
+
+/// One table's progress in one partition.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TableLine {
+    /// Table.
+    pub(crate) table: String,
+    /// Topic it reads.
+    pub(crate) topic: String,
+    /// Partition.
+    pub(crate) partition: i32,
+    /// Offset up to which the table is committed.
+    pub(crate) committed: i64,
+    /// Records behind the high watermark.
+    pub(crate) lag: i64,
+    /// `running` or `failed: ...`.
+    pub(crate) state: String,
+}
+
+pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
+    let status: Status = Client::new(&args.server.server)?.get("/api/v1/status").await?;
+    if args.json {
+        let text =
+            serde_json::to_string_pretty(&status).map_err(|error| Error::failed("printing the status", error))?;
+        println!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("highwater {} up {:.0} s\n", status.version, status.uptime_s);
+    let mut table = TextTable::new(&["task", "state", "epoch", "offset", "lag", "watermark", "idle", "snapshot age"]);
+    for t in status.tasks {
+        table.row([
+            t.task,
+            t.state,
+            t.epoch.to_string(),
+            t.offset.to_string(),
+            t.lag.to_string(),
+            t.watermark.unwrap_or_else(|| "-".into()),
+            if t.idle { "idle".into() } else { "-".into() },
+            t.snapshot_age_s.map_or_else(|| "-".into(), |s| format!("{s:.0}")),
+        ]);
+    }
+    table.print();
+    println!();
+    let mut table = TextTable::new(&["table", "topic", "partition", "committed", "lag", "state"]);
+    for t in status.tables {
+        table.row([t.table, t.topic, t.partition.to_string(), t.committed.to_string(), t.lag.to_string(), t.state]);
+    }
+    table.print();
+    Ok(ExitCode::SUCCESS)
+}

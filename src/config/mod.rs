@@ -1,0 +1,251 @@
+//! The configuration: every key optional, every default here, unknown keys refused with their line.
+//!
+//! Precedence: command-line flag, then environment (`HIGHWATER_...`, through the flags), then the file, then the default.
+
+mod duration;
+mod env;
+mod error;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use highwater_pipeline::sources::IngestConfig;
+use highwater_processors::rollups::RollupConfig;
+use highwater_sql::SqlConfig;
+use serde::Deserialize;
+
+pub(crate) use duration::parse as parse_duration;
+pub(crate) use error::ConfigError;
+
+/// Where the server listens when nothing is said.
+pub(crate) const DEFAULT_HTTP_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// Where data goes when nothing is said.
+pub(crate) const DEFAULT_DATA_DIR: &str = "./highwater-data";
+
+/// The whole config file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Segments; tables and snapshots too unless `storage` says otherwise.
+    pub(crate) data_dir: PathBuf,
+    /// The one HTTP port: ingest, query, health, metrics.
+    pub(crate) http: HttpConfig,
+    /// The durable log.
+    pub(crate) log: LogConfig,
+    /// Where tables and snapshots live.
+    pub(crate) storage: StorageConfig,
+    /// Whether an ack means synced.
+    pub(crate) durability: Durability,
+    /// What the doors take.
+    pub(crate) ingest: IngestConfig,
+    /// Rollups: windows in SQL.
+    pub(crate) rollups: Vec<RollupConfig>,
+    /// Rule files, as glob patterns relative to the config file.
+    pub(crate) rule_files: Vec<String>,
+    /// How tables are written.
+    pub(crate) tables: TablesSection,
+    /// Limits of queries.
+    pub(crate) sql: SqlConfig,
+    /// Ship this process's own logs and this host's metrics into itself.
+    pub(crate) self_monitoring: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(DEFAULT_DATA_DIR),
+            http: HttpConfig::default(),
+            log: LogConfig::default(),
+            storage: StorageConfig::default(),
+            durability: Durability::Sync,
+            ingest: IngestConfig::default(),
+            rollups: Vec::new(),
+            rule_files: Vec::new(),
+            tables: TablesSection::default(),
+            sql: SqlConfig::default(),
+            self_monitoring: true,
+        }
+    }
+}
+
+/// The HTTP door.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpConfig {
+    /// Address and port; port 0 takes a free one (written to `<data_dir>/server.json`).
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: DEFAULT_HTTP_LISTEN }
+    }
+}
+
+/// Which log, and how much of it is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    /// The broker in this process is the only kind so far.
+    pub(crate) kind: LogKind,
+    /// Partitions of `logs`, `metrics` and rollup topics, fixed when a topic is created.
+    pub(crate) partitions: i32,
+    /// Records older than this leave the log once every table has passed them.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) retention: Duration,
+    /// Size of one partition past which its oldest segments leave, once every table has passed them.
+    pub(crate) retention_size_bytes: u64,
+    /// Size at which a segment is closed and the next begun.
+    pub(crate) segment_size_bytes: u64,
+    /// Size of the whole log past which oldest segments leave even if a table still needs them (said loudly); none by default.
+    pub(crate) disk_limit_bytes: Option<u64>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            kind: LogKind::Embedded,
+            partitions: 4,
+            retention: Duration::from_secs(7 * 24 * 3600),
+            retention_size_bytes: 8 << 30,
+            segment_size_bytes: 128 << 20,
+            disk_limit_bytes: None,
+        }
+    }
+}
+
+/// Which log is behind the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogKind {
+    /// The broker in this process.
+    Embedded,
+}
+
+/// Where tables and snapshots live.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StorageConfig {
+    /// `file:///path`; the data directory when absent.
+    pub(crate) url: Option<String>,
+}
+
+/// What an acknowledgement promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// Synced to the disk.
+    Sync,
+    /// Handed to the operating system; a power cut may lose it.
+    Relaxed,
+}
+
+/// How tables are written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TablesSection {
+    /// A table commits at least this often while rows arrive.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) commit_interval: Duration,
+    /// A table commits once it holds this much, uncompressed.
+    pub(crate) commit_size_bytes: usize,
+}
+
+impl Default for TablesSection {
+    fn default() -> Self {
+        Self { commit_interval: Duration::from_secs(10), commit_size_bytes: 128 << 20 }
+    }
+}
+
+impl Config {
+    /// Reads a config file, or the defaults without one. Relative `rule_files` are taken from the file's folder.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::in_key(&file, format!("cannot read the config file: {error}")))?;
+        let mut config = Self::parse(&text, &file, |name| std::env::var(name).ok())?;
+        if let Some(folder) = path.parent() {
+            for pattern in &mut config.rule_files {
+                *pattern = folder.join(&*pattern).display().to_string();
+            }
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str, file: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let text = env::substitute(text, file, lookup)?;
+        // A file of comments only is a config with every default.
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        let config: Self = serde_saphyr::from_str(&text).map_err(|error| ConfigError::yaml(file, &error))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the types cannot say.
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=1024).contains(&self.log.partitions) {
+            return Err(ConfigError::in_key(
+                "log.partitions",
+                format!("{} is not within 1..=1024", self.log.partitions),
+            ));
+        }
+        if self.log.segment_size_bytes < 1 << 20 {
+            return Err(ConfigError::in_key("log.segment_size_bytes", "must be at least 1 MiB (1048576)"));
+        }
+        self.ingest.validate().map_err(|error| ConfigError::in_key("ingest", error.to_string()))?;
+        if self.tables.commit_interval.is_zero() {
+            return Err(ConfigError::in_key("tables.commit_interval", "must be longer than zero; 1s is short"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, "hw.yaml", |_| None).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_every_default() {
+        for text in ["", "# nothing\n\n"] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+            assert_eq!(config.log.partitions, 4);
+            assert_eq!(config.tables.commit_interval, Duration::from_secs(10));
+            assert!(config.self_monitoring);
+        }
+    }
+
+    #[test]
+    fn reads_the_outline_of_the_readme() {
+        let config = parse(
+            "data_dir: /tmp/x\nhttp: { listen: 127.0.0.1:0 }\ndurability: relaxed\nrollups:\n  - name: requests_1m\n    lateness: 2s\n    sql: |\n      SELECT 1\n",
+        )
+        .unwrap();
+        assert_eq!(config.durability, Durability::Relaxed);
+        assert_eq!(config.rollups[0].lateness_ms, 2_000);
+        assert_eq!(config.rollups[0].sql, "SELECT 1\n");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse("data_dir: x\nlog:\n  partitons: 4\n").unwrap_err();
+        assert!(error.starts_with("hw.yaml:3:"), "{error}");
+        assert!(error.contains("partitons"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
+        assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
+        assert!(parse("durability: maybe").unwrap_err().contains("maybe"));
+    }
+}

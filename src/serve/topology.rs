@@ -1,0 +1,90 @@
+//! From the config file to what runs: rollups and rules planned and checked, topics and tables named.
+
+use highwater_pipeline::log::TopicConfig;
+use highwater_pipeline::runtime::TaskSpec;
+use highwater_pipeline::tables::{TableSpec, built_in_tables, rollup_table};
+use highwater_processors::rules::RuleFile;
+use highwater_processors::{ProcessorsConfig, topology};
+
+use crate::config::{Config, ConfigError};
+
+/// Everything a config comes to.
+pub(crate) struct Topology {
+    inner: highwater_processors::Topology,
+    tables: Vec<TableSpec>,
+}
+
+impl Topology {
+    /// All tables: the built-in ones and one per rollup.
+    pub(crate) fn tables(&self) -> &[TableSpec] {
+        &self.tables
+    }
+
+    /// Number of rules in all files.
+    pub(crate) fn rule_count(&self) -> usize {
+        self.inner.rules.len()
+    }
+
+    /// Topics that must exist.
+    pub(crate) fn topics(&self) -> &[(String, TopicConfig)] {
+        &self.inner.topics
+    }
+
+    /// The tasks, to run.
+    pub(crate) fn into_tasks(self) -> Vec<TaskSpec> {
+        self.inner.tasks
+    }
+}
+
+/// Plans and checks rollups and rules. Reads the rule files; touches nothing else.
+pub(crate) fn build(config: &Config) -> Result<Topology, ConfigError> {
+    let partitions = config.log.partitions;
+    let processors = ProcessorsConfig {
+        rollups: config.rollups.clone(),
+        rule_files: read_rule_files(&config.rule_files)?,
+        partitions,
+    };
+    let inner = topology(&processors).map_err(|error| ConfigError::in_key("config", said(&error)))?;
+    let mut tables = built_in_tables();
+    for rollup in &inner.rollups {
+        let table = rollup_table(rollup.name(), rollup.table_schema());
+        tables
+            .push(table.map_err(|error| ConfigError::in_key(format!("rollup {}", rollup.name()), error.to_string()))?);
+    }
+    Ok(Topology { inner, tables })
+}
+
+/// An error and what it says of its causes.
+fn said(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+/// The files the patterns match, in order of their names. A pattern without `*` that matches nothing is a mistake.
+fn read_rule_files(patterns: &[String]) -> Result<Vec<RuleFile>, ConfigError> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        let paths =
+            glob::glob(pattern).map_err(|error| ConfigError::in_key("rule_files", format!("{pattern}: {error}")))?;
+        let before = files.len();
+        for path in paths {
+            let path = path.map_err(|error| ConfigError::in_key("rule_files", error.to_string()))?;
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| ConfigError::in_key(&name, format!("cannot read the rule file: {error}")))?;
+            files.push(RuleFile::parse(&name, &text).map_err(|error| ConfigError::in_key("rule_files", said(&error)))?);
+        }
+        if files.len() == before && !pattern.contains(['*', '?', '[']) {
+            return Err(ConfigError::in_key("rule_files", format!("no such file: {pattern}")));
+        }
+    }
+    Ok(files)
+}
