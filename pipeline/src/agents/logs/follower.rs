@@ -71,7 +71,7 @@ impl Follower {
             }
             tracing::warn!(path = %path.display(), "no such file yet; waiting for it");
         }
-        let known = spool.positions().into_iter().map(|position| (position.file, position)).collect();
+        let known = spool.positions().into_iter().map(|position| (position.place.file, position)).collect();
         Ok(Self {
             options,
             patterns,
@@ -229,7 +229,7 @@ impl Follower {
             return Ok(None);
         }
         let offset = match self.known.get(&found.id) {
-            Some(position) => match resume(path, position)? {
+            Some(position) => match resume(path, &position.place)? {
                 Some(offset) => offset,
                 None => {
                     tracing::info!(path = %path.display(), "not the file it was: reading it from its beginning");
@@ -256,23 +256,23 @@ impl Follower {
     /// Positions of files that have been deleted are forgotten.
     fn find_renamed(&mut self, found: &[FoundFile], now_ms: i64) -> Result<(), AgentError> {
         let mut deleted = Vec::new();
-        let missing = self.known.values().filter(|position| !found.iter().any(|found| found.id == position.file));
+        let missing = self.known.values().filter(|position| !found.iter().any(|found| found.id == position.place.file));
         let missing: Vec<Position> = missing.cloned().collect();
         for position in missing {
             let path = Path::new(&position.path);
             let Some(neighbours) = neighbours(path) else { continue };
-            let Some(now_at) = neighbours.into_iter().find(|found| found.id == position.file) else {
-                deleted.push(position.file);
+            let Some(now_at) = neighbours.into_iter().find(|found| found.id == position.place.file) else {
+                deleted.push(position.place.file);
                 continue;
             };
-            if !self.patterns.covers(path) || resume(&now_at.path, &position)?.is_none() {
+            if !self.patterns.covers(path) || resume(&now_at.path, &position.place)?.is_none() {
                 continue;
             }
             let (from, to) = (path.display(), now_at.path.display());
             tracing::info!(%from, %to, "renamed while no agent ran: finishing the file");
             let counters = Arc::clone(&self.counters);
             let mut file =
-                TailedFile::open(&now_at.path, &position.path, position.offset, &self.options, counters, now_ms)?;
+                TailedFile::open(&now_at.path, &position.path, position.place.offset, &self.options, counters, now_ms)?;
             file.gone_since_ms = Some(now_ms);
             self.counters.files_rotated(1);
             self.files.push(file);

@@ -113,6 +113,7 @@ mod tests {
             fs::write(root.join(name), name).unwrap();
         }
         std::os::unix::fs::symlink(root.join("a.log"), root.join("link.log")).unwrap();
+        std::os::unix::fs::symlink(root, root.join("sub/loop")).unwrap();
         let text = |pattern: &str| root.join(pattern).display().to_string();
         let patterns = |list: &[&str]| {
             Patterns::new(&list.iter().map(|p| text(p)).collect::<Vec<_>>(), &root.join("state")).unwrap()

@@ -10,7 +10,7 @@ use super::feed::Feed;
 use super::options::LogsOptions;
 use crate::agents::AgentError;
 use crate::agents::report::Counters;
-use crate::agents::shipping::{FileId, HEAD_SIZE_BYTES, Head, Position};
+use crate::agents::shipping::{FileId, HEAD_SIZE_BYTES, Head, Place, Position};
 
 /// First bytes of compressed files, which rotation leaves beside the logs: gzip, zstd, xz, bzip2.
 const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
@@ -137,17 +137,18 @@ impl Origin {
     /// The position at `offset`.
     pub(crate) fn position(&self, offset: u64) -> Position {
         let known = usize::try_from(offset).unwrap_or(usize::MAX).min(self.head.len());
-        Position { path: self.path.clone(), file: self.file, offset, head: Head::of(&self.head[..known]) }
+        let place = Place { file: self.file, offset, head: Head::of(&self.head[..known]) };
+        Position { path: self.path.clone(), place }
     }
 }
 
-/// Where to read on in the file at `path`, of which `position` is known: there, or at 0 where it is not that content
+/// Where to read on in the file at `path`, of which `place` is known: there, or at 0 where it is not that content
 /// any more.
-pub(crate) fn resume(path: &Path, position: &Position) -> Result<Option<u64>, AgentError> {
+pub(crate) fn resume(path: &Path, place: &Place) -> Result<Option<u64>, AgentError> {
     let io = |source| AgentError::io("look into", path)(source);
     let file = File::open(path).map_err(io)?;
-    let is_there = file.metadata().map_err(io)?.len() >= position.offset && position.head.matches(&file).map_err(io)?;
-    Ok(is_there.then_some(position.offset))
+    let is_there = file.metadata().map_err(io)?.len() >= place.offset && place.head.matches(&file).map_err(io)?;
+    Ok(is_there.then_some(place.offset))
 }
 
 /// Whether the file is compressed, by its first bytes.

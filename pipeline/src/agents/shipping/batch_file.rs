@@ -134,7 +134,7 @@ fn size_of(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agents::shipping::position::{FileId, Head};
+    use crate::agents::shipping::position::{FileId, Head, Place};
 
     fn header() -> Header {
         Header {
@@ -143,9 +143,7 @@ mod tests {
             rows: 3,
             position: Some(Position {
                 path: "/var/log/a.log".into(),
-                file: FileId { device: 1, inode: u64::MAX },
-                offset: 77,
-                head: Head::of(b"abc"),
+                place: Place { file: FileId { device: 1, inode: u64::MAX }, offset: 77, head: Head::of(b"abc") },
             }),
         }
     }

@@ -49,7 +49,9 @@ impl Checkpoint {
         if document.version != VERSION {
             return Err(damaged(format!("version {} is not {VERSION}", document.version)));
         }
-        Ok(Self { positions: document.positions.into_iter().map(|marked| (marked.position.file, marked)).collect() })
+        Ok(Self {
+            positions: document.positions.into_iter().map(|marked| (marked.position.place.file, marked)).collect(),
+        })
     }
 
     /// Replaces the file.
@@ -63,9 +65,10 @@ impl Checkpoint {
 
     /// Takes the position of batch `batch`, unless a later batch of the file has set one.
     pub(crate) fn advance(&mut self, batch: u64, position: &Position) {
-        let newer = self.positions.get(&position.file).is_none_or(|old| old.batch < batch);
+        let file = position.place.file;
+        let newer = self.positions.get(&file).is_none_or(|old| old.batch < batch);
         if newer {
-            self.positions.insert(position.file, Marked { batch, position: position.clone() });
+            self.positions.insert(file, Marked { batch, position: position.clone() });
         }
     }
 
@@ -88,10 +91,11 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agents::shipping::position::Head;
+    use crate::agents::shipping::position::{Head, Place};
 
     fn position(inode: u64, offset: u64) -> Position {
-        Position { path: "/a".into(), file: FileId { device: 1, inode }, offset, head: Head::of(b"x") }
+        let place = Place { file: FileId { device: 1, inode }, offset, head: Head::of(b"x") };
+        Position { path: "/a".into(), place }
     }
 
     #[test]

@@ -50,6 +50,13 @@ struct Courier {
     last_failure: Arc<Mutex<Option<String>>>,
 }
 
+/// A batch in memory.
+struct Loaded {
+    key: String,
+    /// Compressed, as it is sent.
+    body: Bytes,
+}
+
 impl Delivery {
     /// Starts delivering what is in the spool, and what comes, to `path` of the server.
     pub(crate) fn start(
@@ -169,10 +176,13 @@ async fn deliver_all(
             settle(&courier, done, &mut requests).await?;
         }
     };
-    match limit {
+    let drained = match limit {
         Drain::Within(total) => tokio::time::timeout(total, rest).await.unwrap_or(Ok(())),
         Drain::WhileItMoves(_) => rest.await,
-    }
+    };
+    // Requests that are still out hold the state directory's lock; nothing is lost by giving them up.
+    requests.shutdown().await;
+    drained
 }
 
 fn fill(courier: &Arc<Courier>, requests: &mut JoinSet<Claimed>, in_flight: usize) {
@@ -215,16 +225,26 @@ async fn settle(
 }
 
 impl Courier {
-    /// Returns once the server has answered for the batch: taken or refused for good.
+    /// Returns once there is nothing more to do for the batch: the server has taken it or refused it for good.
     async fn deliver(&self, claimed: Claimed) -> Claimed {
         let mut delays = self.delays(claimed.number);
+        let loaded = loop {
+            match self.load(&claimed).await {
+                Ok(loaded) => break loaded,
+                Err(error) => {
+                    tracing::error!("cannot read a spooled batch, trying again: {error}");
+                    tokio::time::sleep(delays.next().unwrap_or(self.retry.max_delay)).await;
+                }
+            }
+        };
+        let Some(loaded) = loaded else { return claimed };
+        let mut delays = self.delays(claimed.number);
         loop {
-            match self.attempt(&claimed).await {
-                Ok(Some(answer)) => {
-                    self.note(&claimed, answer).await;
+            match self.attempt(&claimed, &loaded).await {
+                Ok(answer) => {
+                    self.note(&claimed, loaded, answer).await;
                     return claimed;
                 }
-                Ok(None) => return claimed,
                 Err(later) => {
                     let delay = delays.next().unwrap_or(self.retry.max_delay);
                     let delay = later.and_then(|later| later.wait).map_or(delay, |asked| asked.max(delay));
@@ -234,38 +254,40 @@ impl Courier {
         }
     }
 
-    /// One attempt. `Ok(None)`: the batch turned out to be unreadable and was set aside. `Err(None)`: the breaker is
-    /// open.
-    async fn attempt(&self, claimed: &Claimed) -> Result<Option<Answer>, Option<Later>> {
+    /// Reads the batch. `None` where it is damaged, or somebody has removed it: then it is counted and set aside.
+    async fn load(&self, claimed: &Claimed) -> Result<Option<Loaded>, AgentError> {
         let path = claimed.path.clone();
-        let bytes = match off_thread(move || std::fs::read(&path).map_err(AgentError::io("read", &path))).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                tracing::error!("cannot read a spooled batch, trying again: {error}");
-                return Err(None);
-            }
+        let read = move || match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => read.map(|bytes| Some(Bytes::from(bytes))).map_err(AgentError::io("read", &path)),
         };
-        let body = match batch_file::decode(&bytes) {
-            Ok((_, body)) => Bytes::copy_from_slice(body),
-            Err(damage) => {
-                tracing::error!(path = %claimed.path.display(), rows = claimed.rows, "a spooled batch is damaged ({damage})");
-                self.counters.batches_damaged(1);
-                self.counters.rows_dropped(claimed.rows);
-                if let Err(error) = self.spool.refused().keep_damaged(&claimed.path) {
-                    tracing::error!("a damaged batch could not be set aside: {error}");
+        let what = match off_thread(read).await? {
+            None => "is not there any more".to_owned(),
+            Some(bytes) => match batch_file::decode(&bytes) {
+                Ok((header, body)) => return Ok(Some(Loaded { key: header.key, body: bytes.slice_ref(body) })),
+                Err(damage) => {
+                    self.spool.refused().keep_damaged(&claimed.path)?;
+                    format!("is damaged ({damage}) and was moved to refused/")
                 }
-                return Ok(None);
-            }
+            },
         };
+        tracing::error!(path = %claimed.path.display(), rows = claimed.rows, "a spooled batch {what}");
+        self.counters.batches_damaged(1);
+        self.counters.rows_dropped(claimed.rows);
+        Ok(None)
+    }
+
+    /// One attempt. The error is `None` where the breaker is open and nothing was sent.
+    async fn attempt(&self, claimed: &Claimed, loaded: &Loaded) -> Result<Answer, Option<Later>> {
         let sent = self.breaker.call_with(|later: &Later| later.away, async {
             self.counters.requests(1);
-            self.door.post(&claimed.key, body).await
+            self.door.post(&loaded.key, loaded.body.clone()).await
         });
         match sent.await {
             Ok(answer) => {
                 self.spool.set_healthy(true);
                 *self.last_failure.lock() = None;
-                Ok(Some(answer))
+                Ok(answer)
             }
             Err(BreakerError::Rejected) => Err(None),
             Err(BreakerError::Inner(later)) => {
@@ -278,7 +300,8 @@ impl Courier {
         }
     }
 
-    async fn note(&self, claimed: &Claimed, answer: Answer) {
+    /// Counts what became of the batch and keeps what was refused.
+    async fn note(&self, claimed: &Claimed, loaded: Loaded, answer: Answer) {
         let (refused_rows, refused) = match answer {
             Answer::Taken { refused_rows, refused } => (refused_rows.min(claimed.rows), refused),
             Answer::Refused { reason } => {
@@ -294,13 +317,10 @@ impl Courier {
             lane = %claimed.lane, rows = refused_rows,
             "the server refused rows, they are kept in refused/: {}", first.reason
         );
-        let (spool, key, path) = (Arc::clone(&self.spool), claimed.key.clone(), claimed.path.clone());
+        let (spool, path) = (Arc::clone(&self.spool), claimed.path.clone());
         let kept = off_thread(move || {
-            let bytes = std::fs::read(&path).map_err(AgentError::io("read", &path))?;
-            let (_, body) = batch_file::decode(&bytes)
-                .map_err(|damage| AgentError::State { path: path.clone(), reason: damage.to_string() })?;
-            let body = zstd::decode_all(body).map_err(AgentError::io("decompress", &path))?;
-            spool.refused().keep(&key, &body, &refused)
+            let body = zstd::decode_all(&loaded.body[..]).map_err(AgentError::io("decompress", &path))?;
+            spool.refused().keep(&loaded.key, &body, &refused)
         });
         if let Err(error) = kept.await {
             tracing::error!("refused rows could not be kept: {error}");

@@ -18,7 +18,7 @@ mod spool;
 
 pub(crate) use delivery::{Delivery, Drain, off_thread};
 pub use options::{RetryOptions, ShippingOptions, WhenFull, default_state_dir};
-pub(crate) use position::{FileId, HEAD_SIZE_BYTES, Head, Position};
+pub(crate) use position::{FileId, HEAD_SIZE_BYTES, Head, Place, Position};
 pub(crate) use spool::{Draft, Spool};
 
 /// The NDJSON of a batch file.

@@ -30,6 +30,14 @@ impl FileId {
 pub(crate) struct Position {
     /// The path it was read under (not its identity: it may have been renamed since).
     pub(crate) path: String,
+    /// Where.
+    #[serde(flatten)]
+    pub(crate) place: Place,
+}
+
+/// A [`Position`] without the path, of which a full spool holds very many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
     /// Which file.
     #[serde(flatten)]
     pub(crate) file: FileId,

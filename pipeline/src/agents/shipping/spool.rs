@@ -28,7 +28,7 @@ use super::batch_file::{self, Header};
 use super::checkpoint::Checkpoint;
 use super::files;
 use super::options::{ShippingOptions, WhenFull};
-use super::position::{FileId, Position};
+use super::position::{FileId, Place, Position};
 use super::refused::RefusedFolder;
 use crate::agents::AgentError;
 use crate::agents::report::{Counters, Report};
@@ -55,7 +55,6 @@ pub(crate) struct Draft<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claimed {
     pub(crate) number: u64,
-    pub(crate) key: String,
     pub(crate) lane: Arc<str>,
     pub(crate) rows: u64,
     pub(crate) path: PathBuf,
@@ -80,19 +79,29 @@ pub(crate) struct Spool {
 #[derive(Default)]
 struct State {
     batches: BTreeMap<u64, Entry>,
+    /// All lanes there were, so that batches share their names.
+    lanes: HashSet<Arc<str>>,
+    /// Lanes with a batch in flight.
     busy: HashSet<Arc<str>>,
     next_number: u64,
     size_bytes: u64,
     rows: u64,
 }
 
+/// What is kept in memory of a batch: little, for a full spool may hold half a million.
 struct Entry {
-    key: String,
     lane: Arc<str>,
     rows: u64,
     size_bytes: u64,
-    position: Option<Position>,
+    place: Option<Place>,
     stage: Stage,
+}
+
+impl Entry {
+    /// A batch with a position has the file's path for its lane.
+    fn position(&self) -> Option<Position> {
+        self.place.map(|place| Position { path: self.lane.to_string(), place })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +163,8 @@ impl Spool {
         let mut merged = self.settling.lock().clone();
         let state = self.state.lock();
         for (number, entry) in &state.batches {
-            if let Some(position) = &entry.position {
-                merged.advance(*number, position);
+            if let Some(position) = entry.position() {
+                merged.advance(*number, &position);
             }
         }
         merged.positions()
@@ -227,13 +236,7 @@ impl Spool {
             .find(|(_, entry)| entry.stage == Stage::Waiting && !state.busy.contains(&entry.lane))?;
         entry.stage = Stage::InFlight;
         state.busy.insert(Arc::clone(&entry.lane));
-        Some(Claimed {
-            number: *number,
-            key: entry.key.clone(),
-            lane: Arc::clone(&entry.lane),
-            rows: entry.rows,
-            path: self.path_of(*number),
-        })
+        Some(Claimed { number: *number, lane: Arc::clone(&entry.lane), rows: entry.rows, path: self.path_of(*number) })
     }
 
     /// Waits for a batch to be pushed.
@@ -319,11 +322,11 @@ impl Spool {
             let state = self.state.lock();
             let mut must_write = false;
             for number in numbers {
-                let Some(position) = state.batches.get(number).and_then(|entry| entry.position.as_ref()) else {
+                let Some(position) = state.batches.get(number).and_then(Entry::position) else {
                     continue;
                 };
-                checkpoint.advance(*number, position);
-                must_write |= !state.is_overruled(*number, position.file, numbers);
+                checkpoint.advance(*number, &position);
+                must_write |= !state.is_overruled(*number, position.place.file, numbers);
             }
             must_write
         };
@@ -358,16 +361,20 @@ impl State {
     fn insert(&mut self, number: u64, header: Header, size_bytes: u64) {
         self.size_bytes += size_bytes;
         self.rows += header.rows;
-        let Header { key, lane, rows, position } = header;
-        let lane: Arc<str> = Arc::from(lane);
-        self.batches.insert(number, Entry { key, lane, rows, size_bytes, position, stage: Stage::Waiting });
+        let lane: Arc<str> = match self.lanes.get(header.lane.as_str()) {
+            Some(lane) => Arc::clone(lane),
+            None => Arc::from(header.lane),
+        };
+        self.lanes.insert(Arc::clone(&lane));
+        let place = header.position.map(|position| position.place);
+        self.batches.insert(number, Entry { lane, rows: header.rows, size_bytes, place, stage: Stage::Waiting });
     }
 
     /// Whether a batch that stays has a later position of this file.
     fn is_overruled(&self, number: u64, file: FileId, leaving: &[u64]) -> bool {
-        self.batches.range(number + 1..).any(|(later, entry)| {
-            entry.position.as_ref().is_some_and(|position| position.file == file) && !leaving.contains(later)
-        })
+        self.batches
+            .range(number + 1..)
+            .any(|(later, entry)| entry.place.is_some_and(|place| place.file == file) && !leaving.contains(later))
     }
 
     fn remove(&mut self, number: u64) {

@@ -9,6 +9,9 @@ use crate::data::Refusal;
 use crate::data::json::{Limits, Reader};
 use crate::data::logs::{LogRow, TOPIC};
 
+/// How many attributes the agent may add: the file's path and labels.
+const ATTRIBUTES_OF_AGENT: usize = 32;
+
 /// What an object has and lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JsonLine {
@@ -27,7 +30,9 @@ pub(crate) fn parse(line: &str) -> Option<JsonLine> {
     }
     let mut row = LogRow::default();
     let mut reader = Reader::new(line);
-    row.parse(&mut reader, &Limits::default()).and_then(|()| reader.end()).ok()?;
+    let limits = Limits::default();
+    let limits = Limits { max_attributes: limits.max_attributes - ATTRIBUTES_OF_AGENT, ..limits };
+    row.parse(&mut reader, &limits).and_then(|()| reader.end()).ok()?;
     let has_message = match &row.refusal {
         None => true,
         Some(Refusal::Missing { field: "message" }) => false,
