@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use highwater_broker::{Header, Record, StoredRecord};
 
-use super::{Refused, columns, tenant, time};
+use super::{Refused, Tenant, columns, time};
 
 /// The topic. The table is [`TABLE`].
 pub const TOPIC: &str = "dead-letter";
@@ -70,7 +70,7 @@ pub(super) fn columns(record: &StoredRecord, append_time_us: i64) -> Vec<ArrayRe
         Arc::new(Int32Array::from(vec![header(name).and_then(|value| value.parse().ok())]))
     };
     let offset = header(SOURCE_OFFSET).and_then(|value| value.parse().ok());
-    let tenant = header(TENANT).filter(|name| tenant::is_valid(name)).unwrap_or(tenant::Tenant::DEFAULT);
+    let tenant = header(TENANT).filter(|name| Tenant::check(name).is_ok()).unwrap_or(Tenant::DEFAULT);
     vec![
         Arc::new(time::array(vec![append_time_us])),
         text(header(REASON)),

@@ -31,6 +31,9 @@ mod tests;
 /// Most bytes that one stream may decompress to.
 pub const MAX_DECODED_SIZE_BYTES: usize = 256 << 20;
 
+/// Most rows of one stream. Rows need not have bytes (columns may be missing), but cost memory once decoded.
+pub const MAX_ROWS: usize = 1 << 20;
+
 /// Why rows could not be read from or written to the wire.
 #[derive(Debug, thiserror::Error)]
 pub enum IpcError {
@@ -83,7 +86,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
 
 fn decode_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
     let mut rest = bytes;
-    let mut budget = MAX_DECODED_SIZE_BYTES;
+    let mut budget = Budget { size_bytes: MAX_DECODED_SIZE_BYTES, rows: MAX_ROWS };
     let Some((message, _)) = next_message(&mut rest)? else {
         return Err(IpcError::malformed("it is empty"));
     };
@@ -141,11 +144,17 @@ struct Columns<'a, 'b> {
     buffers: Box<dyn Iterator<Item = (i64, i64)> + 'a>,
     body: &'a [u8],
     lz4: bool,
-    budget: &'b mut usize,
+    budget: &'b mut Budget,
+}
+
+/// What a stream may still decode to.
+struct Budget {
+    size_bytes: usize,
+    rows: usize,
 }
 
 impl<'a, 'b> Columns<'a, 'b> {
-    fn new(header: arrow::ipc::RecordBatch<'a>, body: &'a [u8], budget: &'b mut usize) -> Result<Self, IpcError> {
+    fn new(header: arrow::ipc::RecordBatch<'a>, body: &'a [u8], budget: &'b mut Budget) -> Result<Self, IpcError> {
         let (Some(nodes), Some(buffers)) = (header.nodes(), header.buffers()) else {
             return Err(IpcError::malformed("a record batch without nodes or buffers"));
         };
@@ -156,10 +165,14 @@ impl<'a, 'b> Columns<'a, 'b> {
                 return Err(IpcError::malformed(format!("compression {other:?} is not taken, only LZ4 frames")));
             }
         };
-        // Rows are numbered by Int32.
-        let rows = i32::try_from(header.length()).ok().and_then(|rows| usize::try_from(rows).ok());
+        let rows = usize::try_from(header.length()).ok();
+        let rows = rows.ok_or_else(|| IpcError::malformed(format!("a batch of {} rows", header.length())))?;
+        budget.rows = budget
+            .rows
+            .checked_sub(rows)
+            .ok_or_else(|| IpcError::malformed(format!("it holds more than {MAX_ROWS} rows")))?;
         Ok(Self {
-            rows: rows.ok_or_else(|| IpcError::malformed(format!("{} rows in a batch", header.length())))?,
+            rows,
             nodes: Box::new(nodes.iter().map(|node| (node.length(), node.null_count()))),
             buffers: Box::new(buffers.iter().map(|buffer| (buffer.offset(), buffer.length()))),
             body,
@@ -252,10 +265,10 @@ impl<'a, 'b> Columns<'a, 'b> {
     }
 
     fn spend(&mut self, field: &Field, size_bytes: usize) -> Result<(), IpcError> {
-        *self.budget = self
-            .budget
-            .checked_sub(size_bytes)
-            .ok_or_else(|| in_field(field, format!("it decompresses to more than {MAX_DECODED_SIZE_BYTES} bytes")))?;
+        self.budget.size_bytes =
+            self.budget.size_bytes.checked_sub(size_bytes).ok_or_else(|| {
+                in_field(field, format!("it decompresses to more than {MAX_DECODED_SIZE_BYTES} bytes"))
+            })?;
         Ok(())
     }
 }

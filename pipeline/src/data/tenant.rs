@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Refusal;
+
 /// A tenant's name: 1 to 128 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`. It names directories, so nothing else passes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);
@@ -21,12 +23,21 @@ impl Tenant {
     /// The name of the tenant of data that names none.
     pub const DEFAULT: &'static str = "default";
 
-    /// Checks a name.
+    /// The tenant of this name.
+    ///
+    /// # Errors
+    /// [`InvalidTenant`] where no tenant can have it.
     pub fn new(name: &str) -> Result<Self, InvalidTenant> {
-        if is_valid(name) {
-            Ok(Self(Arc::from(name)))
+        Self::check(name).map(|()| Self(Arc::from(name)))
+    }
+
+    /// Checks a name.
+    pub(crate) fn check(name: &str) -> Result<(), InvalidTenant> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=128).contains(&name.len()) && name.bytes().all(allowed) && name != "." && name != ".." {
+            Ok(())
         } else {
-            Err(InvalidTenant { name: super::refusal::Refusal::excerpt(name) })
+            Err(InvalidTenant { name: Refusal::excerpt(name) })
         }
     }
 
@@ -46,12 +57,4 @@ impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// True for a name that a tenant can have.
-pub(crate) fn is_valid(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-        && name != "."
-        && name != ".."
 }

@@ -96,10 +96,10 @@ impl<'a, S: Signal> EntrySink<'a, S> for Batcher<'_, S> {
         S::append(&mut self.columns[partition], row);
         self.rows[partition] += 1;
         self.batch.report.accepted += 1;
-        if S::size_bytes(&self.columns[partition]) >= RECORD_SIZE_BYTES {
-            if let Err(error) = self.close(partition) {
-                self.failed.get_or_insert(error);
-            }
+        if S::size_bytes(&self.columns[partition]) >= RECORD_SIZE_BYTES
+            && let Err(error) = self.close(partition)
+        {
+            self.failed.get_or_insert(error);
         }
     }
 

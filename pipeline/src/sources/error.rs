@@ -64,8 +64,7 @@ pub enum IngestError {
         limit_bytes: usize,
     },
     /// The log took not everything.
-    #[error("{source}; {stored} of {accepted} rows are stored, so send the request again with its Idempotency-Key{}",
-        if *keyed { "" } else { " (it had none: a retry stores those twice)" })]
+    #[error("{source}; {}", after_failure(*stored, *accepted, *keyed))]
     Log {
         /// Why.
         #[source]
@@ -120,6 +119,21 @@ impl IngestError {
             Self::Busy { .. } => "busy",
             Self::Log { .. } | Self::Topic { .. } => "log",
             Self::Encode(_) | Self::Abandoned { .. } => "internal",
+        }
+    }
+}
+
+/// What is stored of a request that the log did not take whole, and what to do.
+fn after_failure(stored: u64, accepted: u64, keyed: bool) -> String {
+    match (stored, keyed) {
+        (0, _) => "nothing of the request is stored: send it again".to_owned(),
+        (_, true) => {
+            format!("{stored} of {accepted} rows are stored: send it again with its key, and only the rest is added")
+        }
+        (_, false) => {
+            format!(
+                "{stored} of {accepted} rows are stored: sent again, they are stored twice (an Idempotency-Key prevents that)"
+            )
         }
     }
 }

@@ -4,6 +4,9 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::batcher::Batch;
 
+#[cfg(test)]
+mod tests;
+
 const RECEIVED: &str = "highwater_ingest_received_total";
 const STORED: &str = "highwater_ingest_stored_total";
 const DUPLICATE: &str = "highwater_ingest_duplicate_total";

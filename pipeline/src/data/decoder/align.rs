@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::{Refused, Rows};
 use crate::data::identity::{self, Coordinate};
-use crate::data::tenant::{self, Tenant};
+use crate::data::tenant::Tenant;
 use crate::data::{columns, ipc, time};
 
 /// The rows of one record so far.
@@ -59,9 +59,9 @@ impl Aligned {
             columns = columns.iter().map(kept).collect::<Result<_, _>>()?;
             rows = kept(&(Arc::new(rows) as ArrayRef))?.as_primitive::<Int32Type>().clone();
         }
-        let event_times = self.schema.index_of(time::COLUMN).ok().map(|at| Arc::clone(&columns[at]));
-        let event_times = event_times.as_ref().and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-        columns.extend(self.coordinate.columns(rows, event_times));
+        let times =
+            self.schema.fields().iter().zip(&columns).find_map(|(field, column)| event_times(field, column).cloned());
+        columns.extend(self.coordinate.columns(rows, times.as_ref()));
         let aligned =
             RecordBatch::try_new(SchemaRef::clone(&self.schema), columns).map_err(|error| error.to_string())?;
         self.batches.push(aligned);
@@ -94,14 +94,13 @@ impl Aligned {
         if column.null_count() == 0 || field.is_nullable() {
             return Ok(column);
         }
-        Ok(match field.name().as_str() {
-            time::COLUMN => {
-                let times = column.as_primitive::<TimestampMicrosecondType>();
+        Ok(match (event_times(field, &column), tenants(field, &column)) {
+            (Some(times), _) => {
                 let filled = times.iter().map(|time| time.unwrap_or(self.coordinate.append_time_us));
                 Arc::new(TimestampMicrosecondArray::from_iter_values(filled).with_timezone(time::ZONE))
             }
-            columns::TENANT => {
-                let filled = column.as_string::<i32>().iter().map(|tenant| tenant.unwrap_or(Tenant::DEFAULT));
+            (_, Some(tenants)) => {
+                let filled = tenants.iter().map(|tenant| tenant.unwrap_or(Tenant::DEFAULT));
                 Arc::new(StringArray::from_iter_values(filled))
             }
             _ => column,
@@ -121,19 +120,21 @@ impl Aligned {
                     refuse(row, format!("column `{}` is NULL", field.name()));
                 }
             }
-            if field.name() == columns::TENANT {
+            if let Some(tenants) = tenants(field, column) {
                 let mut checked = "";
-                for (row, tenant) in column.as_string::<i32>().iter().enumerate() {
+                for (row, tenant) in tenants.iter().enumerate() {
                     let tenant = tenant.unwrap_or_default();
-                    if tenant != checked && !tenant::is_valid(tenant) {
-                        refuse(row, Tenant::new(tenant).err().map_or_else(String::new, |error| error.to_string()));
-                    } else {
-                        checked = tenant;
+                    // Mostly they are all the same.
+                    if tenant == checked {
+                        continue;
+                    }
+                    match Tenant::check(tenant) {
+                        Ok(()) => checked = tenant,
+                        Err(error) => refuse(row, error.to_string()),
                     }
                 }
             }
-            if field.name() == time::COLUMN && *field.data_type() == time::data_type() {
-                let times = column.as_primitive::<TimestampMicrosecondType>();
+            if let Some(times) = event_times(field, column) {
                 for (row, &instant_us) in times.values().iter().enumerate() {
                     if !time::in_range(instant_us) {
                         refuse(row, format!("event time {instant_us} µs is outside the years 1 to 9999"));
@@ -143,4 +144,14 @@ impl Aligned {
         }
         reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row, reason?))).collect()
     }
+}
+
+/// The column as event times, if that is what it is.
+fn event_times<'a>(field: &Field, column: &'a ArrayRef) -> Option<&'a TimestampMicrosecondArray> {
+    if field.name() == time::COLUMN { column.as_primitive_opt::<TimestampMicrosecondType>() } else { None }
+}
+
+/// The column as tenants' names, if that is what it is.
+fn tenants<'a>(field: &Field, column: &'a ArrayRef) -> Option<&'a StringArray> {
+    if field.name() == columns::TENANT { column.as_string_opt::<i32>() } else { None }
 }

@@ -80,6 +80,10 @@ pub struct Decoder {
     schema: SchemaRef,
 }
 
+/// A foreign JSON record with more entries to refuse than this is refused as a whole: each refusal costs far more memory
+/// than the entry may have bytes.
+const MAX_REFUSED: usize = 10_000;
+
 /// Rows and refused rows, or why there are none.
 type Rows = Result<(RecordBatch, Vec<Refused>), String>;
 
@@ -147,8 +151,14 @@ impl Decoder {
     }
 
     fn json<S: Signal>(&self, coordinate: Coordinate, value: &Bytes, lines: bool) -> Rows {
-        let mut sink = RowSink::<S> { value, columns: S::Columns::default(), rows: Vec::new(), refused: Vec::new() };
+        let mut sink = RowSink::<S>::new(value);
         read_entries::<S>(value, lines, &Limits::default(), &mut sink).map_err(|error| error.to_string())?;
+        if sink.refused_count > MAX_REFUSED {
+            return Err(format!(
+                "{} of its entries are refused, for example: {}",
+                sink.refused_count, sink.refused[0].reason
+            ));
+        }
         let RowSink { mut columns, rows, mut refused, .. } = sink;
         let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
         let mut aligned = align::Aligned::new(self.schema(), coordinate);
@@ -197,6 +207,13 @@ struct RowSink<'r, S: Signal> {
     columns: S::Columns,
     rows: Vec<i32>,
     refused: Vec<Refused>,
+    refused_count: usize,
+}
+
+impl<'r, S: Signal> RowSink<'r, S> {
+    fn new(value: &'r Bytes) -> Self {
+        Self { value, columns: S::Columns::default(), rows: Vec::new(), refused: Vec::new(), refused_count: 0 }
+    }
 }
 
 impl<'a, S: Signal> EntrySink<'a, S> for RowSink<'_, S> {
@@ -206,6 +223,10 @@ impl<'a, S: Signal> EntrySink<'a, S> for RowSink<'_, S> {
     }
 
     fn refused(&mut self, index: i32, refusal: Refusal, bytes: &'a [u8]) {
+        self.refused_count += 1;
+        if self.refused_count > MAX_REFUSED {
+            return;
+        }
         // The entry lies inside the record's value, so its bytes are shared with it.
         self.refused.push(Refused { row: index, reason: refusal.to_string(), bytes: self.value.slice_ref(bytes) });
     }

@@ -393,3 +393,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_with_too_much_to_refuse_is_refused_as_a_whole() {
+    let body = |bad: usize| format!("[{{\"message\":\"m\"}}{}]", ",1".repeat(bad));
+    let (batch, refused) = decode_rows(RowKind::Logs, None, body(MAX_REFUSED));
+    assert_eq!((batch.num_rows(), refused.len()), (1, MAX_REFUSED));
+    let reason = undecodable(decode(RowKind::Logs, None, body(MAX_REFUSED + 1)));
+    assert_eq!(reason, "10001 of its entries are refused, for example: an entry must be a JSON object, not a number");
+}
+
+#[test]
+fn columns_that_only_share_a_name_are_left_alone() {
+    let schema = columns::table_schema(vec![columns::required("timestamp", arrow::datatypes::DataType::Int64)]);
+    let times: ArrayRef = std::sync::Arc::new(arrow::array::Int64Array::from(vec![Some(i64::MAX), None]));
+    let (batch, refused) =
+        decode_rows(RowKind::Arrow(schema), Some(content_type::ARROW), arrow(vec![("timestamp", times)]));
+    assert_eq!((batch.num_rows(), ints(&batch, identity::FLAGS)), (1, vec![0]));
+    assert_eq!(refused[0].reason, "column `timestamp` is NULL");
+}

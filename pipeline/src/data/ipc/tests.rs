@@ -171,3 +171,14 @@ proptest! {
         prop_assert!(decode(&bytes).map_or(true, |batches| batches.is_empty()));
     }
 }
+
+#[test]
+fn rows_without_columns_are_counted_too() {
+    let rows = |rows| {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap()
+    };
+    assert_eq!(decode(&encode(&rows(MAX_ROWS)).unwrap()).unwrap()[0].num_rows(), MAX_ROWS);
+    let expected = "not a readable Arrow IPC stream: it holds more than 1048576 rows";
+    assert_eq!(reason(&encode(&rows(MAX_ROWS + 1)).unwrap()), expected);
+}

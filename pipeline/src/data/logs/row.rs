@@ -29,6 +29,8 @@ struct Given<'a> {
     rank: u8,
     key: Str<'a>,
     value: Value<'a>,
+    /// Of a time, what it says.
+    instant_us: Option<i64>,
 }
 
 impl<'a> LogRow<'a> {
@@ -82,7 +84,7 @@ impl<'a> LogRow<'a> {
             }
             let value = reader.value()?;
             match key {
-                Key::Field(field, rank) => self.give(field, Given { rank, key: name, value }, limits),
+                Key::Field(field, rank) => self.give(field, Given { rank, key: name, value, instant_us: None }, limits),
                 Key::Attributes | Key::Other => self.attribute(name, value, limits),
             }
         }
@@ -109,12 +111,12 @@ impl<'a> LogRow<'a> {
 
     /// Takes a value for a column. Under another name than the column's own, a value that does not fit is an attribute; so is
     /// a value under a name that loses to another.
-    fn give(&mut self, field: Field, given: Given<'a>, limits: &Limits) {
+    fn give(&mut self, field: Field, mut given: Given<'a>, limits: &Limits) {
         if given.value == Value::Null || !self.within(given.key, given.value, limits) {
             return;
         }
         match self.fit(field, given) {
-            Ok(()) => {}
+            Ok(instant_us) => given.instant_us = instant_us,
             Err(Some(refusal)) if given.rank == 0 => return self.refuse(refusal),
             Err(_) => return self.attribute(given.key, given.value, limits),
         }
@@ -127,9 +129,9 @@ impl<'a> LogRow<'a> {
         self.fields[field as usize] = Some(given);
     }
 
-    /// Whether the value can fill the column. The error is the refusal where it came under the column's own name; `None`
+    /// Whether the value can fill the column, and which instant it is, if one. The error is the refusal where it came under the column's own name; `None`
     /// where even then it is just an attribute.
-    fn fit(&self, field: Field, given: Given<'a>) -> Result<(), Option<Refusal>> {
+    fn fit(&self, field: Field, given: Given<'a>) -> Result<Option<i64>, Option<Refusal>> {
         let wrong_type = |wanted| {
             Err(Some(Refusal::WrongType {
                 field: Refusal::excerpt(&given.key.text()),
@@ -138,15 +140,16 @@ impl<'a> LogRow<'a> {
             }))
         };
         match (field, given.value) {
-            (Field::Message | Field::Level, Value::String(_)) | (Field::Level, Value::Number(_)) => Ok(()),
+            (Field::Message | Field::Level, Value::String(_)) | (Field::Level, Value::Number(_)) => Ok(None),
             (Field::Message, _) => wrong_type("a string"),
             (Field::Level, _) => wrong_type("a string or a number"),
-            (Field::SeverityNumber, Value::Number(_) | Value::String(_)) => Ok(()),
+            (Field::SeverityNumber, Value::Number(_) | Value::String(_)) => Ok(None),
             (Field::SeverityNumber, _) => wrong_type("a number from 1 to 24"),
             (Field::Timestamp | Field::ObservedTimestamp, Value::Number(_) | Value::String(_)) => {
                 let text = given.value.as_text();
-                if text.is_empty() || time::parse(&text.text()).is_some() {
-                    return Ok(());
+                let instant_us = time::parse(&text.text());
+                if instant_us.is_some() || text.is_empty() {
+                    return Ok(instant_us);
                 }
                 Err(Some(Refusal::BadValue {
                     field: if field == Field::Timestamp { "timestamp" } else { "observed_timestamp" },
@@ -156,7 +159,7 @@ impl<'a> LogRow<'a> {
             }
             (Field::Timestamp | Field::ObservedTimestamp, _) => wrong_type("a time"),
             // Services, hosts and ids: an object such as {"host": {"name": ...}} is kept whole.
-            (_, Value::String(_) | Value::Number(_)) => Ok(()),
+            (_, Value::String(_) | Value::Number(_)) => Ok(None),
             _ => Err(None),
         }
     }
@@ -200,8 +203,8 @@ impl<'a> LogRow<'a> {
             Some(given) if given.value.as_text().is_empty() => self.refuse(Refusal::Empty { field: "message" }),
             Some(_) => {}
         }
-        self.timestamp_us = self.text(Field::Timestamp).and_then(|text| time::parse(&text.text()));
-        self.observed_timestamp_us = self.text(Field::ObservedTimestamp).and_then(|text| time::parse(&text.text()));
+        self.timestamp_us = self.given(Field::Timestamp).and_then(|given| given.instant_us);
+        self.observed_timestamp_us = self.given(Field::ObservedTimestamp).and_then(|given| given.instant_us);
         let explicit = self.text(Field::SeverityNumber).and_then(|text| text.text().parse().ok());
         self.severity_number = explicit
             .filter(|&number| level::name(number).is_some())
@@ -218,7 +221,7 @@ impl<'a> LogRow<'a> {
     pub(crate) fn from_line(line: &'a str, limits: &Limits) -> Self {
         let mut row = Self::default();
         let value = Value::String(Str::plain(line));
-        row.give(Field::Message, Given { rank: 0, key: Str::plain("message"), value }, limits);
+        row.give(Field::Message, Given { rank: 0, key: Str::plain("message"), value, instant_us: None }, limits);
         row.check();
         row
     }

@@ -95,6 +95,8 @@ async fn a_retry_after_a_partial_failure_stores_only_what_is_missing() {
     let IngestError::Log { stored, accepted: 100, keyed: true, .. } = &error else { panic!("{error:?}") };
     assert!((1..100).contains(stored), "{stored}");
     assert!(error.is_retryable(), "{error}");
+    let advice = format!("{stored} of 100 rows are stored: send it again with its key, and only the rest is added");
+    assert!(error.to_string().ends_with(&advice), "{error}");
     assert_eq!(world.messages().await.len() as u64, *stored);
     // The retry itself was not all duplicate; the next one is.
     assert_eq!(world.ingest.ingest_logs(&tenant, body(100), key("k")).await.unwrap(), accepted(100, false));
@@ -137,7 +139,7 @@ async fn a_full_disk_refuses_and_recovers() {
     let error = world.ingest.ingest_logs(&tenant, body(40), None).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert!(error.to_string().starts_with("disk full: "), "{error}");
-    assert!(error.to_string().ends_with("(it had none: a retry stores those twice)"), "{error}");
+    assert!(error.to_string().ends_with("; nothing of the request is stored: send it again"), "{error}");
     world.fs.set_capacity(None);
     assert_eq!(world.ingest.ingest_logs(&tenant, body(40), None).await.unwrap(), accepted(40, false));
 }
