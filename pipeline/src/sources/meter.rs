@@ -22,7 +22,10 @@ pub(super) fn describe() {
     describe_counter!(STORED, "Entries made durable");
     describe_counter!(DUPLICATE, "Entries that an earlier request with the same idempotency key had stored");
     describe_counter!(REJECTED, "Entries not stored, by reason");
-    describe_counter!(REFUSED_REQUESTS, "Requests refused as a whole, by reason; their entries were not counted");
+    describe_counter!(
+        REFUSED_REQUESTS,
+        "Requests answered with an error, by reason; entries are counted only of those that the log did not take"
+    );
     describe_counter!(RECEIVED_SIZE, Unit::Bytes, "Bytes of bodies once decompressed");
     describe_counter!(STORED_SIZE, Unit::Bytes, "Bytes of record values made durable");
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's head to its answer");

@@ -56,8 +56,11 @@ async fn take<S: Route>(State(ingest): State<Arc<Ingest>>, request: Request) -> 
         },
         Err(error) => {
             meter.refused(error.code());
-            // A sender that is still sending would see a broken connection in place of the answer.
-            body::discard(body).await;
+            // A sender that is still sending would see a broken connection in place of the answer; one that asked first
+            // (`Expect: 100-continue`) is told not to begin.
+            if !head.headers.contains_key(header::EXPECT) {
+                body::discard(body).await;
+            }
             answer::error(&error)
         }
     };

@@ -255,3 +255,14 @@ async fn another_router_may_take_get_on_the_same_path() {
     let posted = Client::new().post(&url).body(r#"{"name":"up","value":1}"#).send().await.unwrap();
     assert_eq!(posted.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_sender_that_asks_first_is_told_not_to_begin() {
+    let server = Server::new().await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /logs HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\nexpect: 100-continue\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut response = [0; 12];
+    socket.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 413");
+}
