@@ -41,7 +41,9 @@ pub(crate) fn decode<M: DeserializeOwned>(body: &Bytes) -> Result<(M, Vec<Record
     while !rest.is_empty() {
         let size = u64::from_le_bytes(take(&mut rest, 8)?.try_into().map_err(|_| short())?);
         let bytes = take(&mut rest, usize::try_from(size).unwrap_or(usize::MAX))?;
-        let decoded = ipc::decode(bytes).map_err(|e| ProcessorError::caused("state is unreadable", e))?;
+        // Our own snapshot, however large it has grown.
+        let decoded =
+            ipc::decode_within(bytes, ipc::Caps::NONE).map_err(|e| ProcessorError::caused("state is unreadable", e))?;
         let [batch] =
             <[RecordBatch; 1]>::try_from(decoded).map_err(|_| ProcessorError::new("a frame must hold one batch"))?;
         batches.push(batch);

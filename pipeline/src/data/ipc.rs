@@ -9,8 +9,8 @@
 //!
 //! Writing is Arrow's. Reading is ours, because Arrow's reader takes lengths from the wire at their word: it allocates by them,
 //! slices by them (and panics), and lets a compressed buffer grow without end. Here every length is checked first, what is
-//! decompressed counts against [`MAX_DECODED_SIZE_BYTES`], and Arrow then validates each array (offsets, UTF-8, null counts).
-//! Columns may be of the plain types, lists, maps and structs; dictionaries, views and unions are refused.
+//! decompressed counts against [`Caps`], and Arrow then validates each array (offsets, UTF-8, null counts). Columns may be of the
+//! plain types, views, lists, maps and structs; dictionaries, unions, run-end and list-view encodings are refused, by both sides.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,11 +28,21 @@ use bytes::Bytes;
 #[cfg(test)]
 mod tests;
 
-/// Most bytes that one stream may decompress to.
-pub const MAX_DECODED_SIZE_BYTES: usize = 256 << 20;
+/// How much one stream may decode to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Bytes, once decompressed.
+    pub size_bytes: usize,
+    /// Rows: they need not have bytes (columns may be missing), but cost memory once decoded.
+    pub rows: usize,
+}
 
-/// Most rows of one stream. Rows need not have bytes (columns may be missing), but cost memory once decoded.
-pub const MAX_ROWS: usize = 1 << 20;
+impl Caps {
+    /// For records, which anybody may have written: 256 MiB and 1,048,576 rows.
+    pub const RECORD: Self = Self { size_bytes: 256 << 20, rows: 1 << 20 };
+    /// For what this process wrote for itself, such as snapshots.
+    pub const NONE: Self = Self { size_bytes: usize::MAX, rows: usize::MAX };
+}
 
 /// Why rows could not be read from or written to the wire.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +52,14 @@ pub enum IpcError {
     Malformed {
         /// What is wrong.
         reason: String,
+    },
+    /// A column of a type that does not go over the wire.
+    #[error("column `{column}` is of type {data_type}, which is not written to records: cast it to a plain type")]
+    Unsupported {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
     },
     /// Arrow could not encode the rows.
     #[error("rows cannot be encoded as Arrow IPC: {0}")]
@@ -62,8 +80,14 @@ impl IpcError {
 /// Encodes one batch as a stream.
 ///
 /// # Errors
-/// [`IpcError::Encode`] where Arrow refuses the batch.
+/// [`IpcError::Unsupported`] for columns that [`decode`] would not take, [`IpcError::Encode`] where Arrow refuses the batch.
 pub fn encode(batch: &RecordBatch) -> Result<Bytes, IpcError> {
+    for field in batch.schema_ref().fields() {
+        if !is_supported(field.data_type()) {
+            let data_type = field.data_type().to_string();
+            return Err(IpcError::Unsupported { column: field.name().clone(), data_type });
+        }
+    }
     let encode = || {
         let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
         let mut writer = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
@@ -74,19 +98,44 @@ pub fn encode(batch: &RecordBatch) -> Result<Bytes, IpcError> {
     encode().map(Bytes::from).map_err(IpcError::Encode)
 }
 
-/// Decodes a stream: its batches, in order.
+/// Whether columns of this type go over the wire.
+fn is_supported(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(child)
+        | DataType::LargeList(child)
+        | DataType::FixedSizeList(child, _)
+        | DataType::Map(child, _) => is_supported(child.data_type()),
+        DataType::Struct(children) => children.iter().all(|child| is_supported(child.data_type())),
+        DataType::Dictionary(..)
+        | DataType::Union(..)
+        | DataType::RunEndEncoded(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_) => false,
+        _ => true,
+    }
+}
+
+/// Decodes the stream of a record: its batches, in order.
 ///
 /// # Errors
 /// [`IpcError::Malformed`] for anything but a whole, valid stream within the caps.
 pub fn decode(bytes: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
+    decode_within(bytes, Caps::RECORD)
+}
+
+/// [`decode`] with other caps.
+///
+/// # Errors
+/// [`IpcError::Malformed`] for anything but a whole, valid stream within the caps.
+pub fn decode_within(bytes: &[u8], caps: Caps) -> Result<Vec<RecordBatch>, IpcError> {
     // Arrow's schema conversion panics on metadata that is a valid flatbuffer and no valid schema.
-    catch_unwind(AssertUnwindSafe(|| decode_stream(bytes)))
+    catch_unwind(AssertUnwindSafe(|| decode_stream(bytes, caps)))
         .unwrap_or_else(|_| Err(IpcError::malformed("metadata that Arrow cannot convert")))
 }
 
-fn decode_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
+fn decode_stream(bytes: &[u8], caps: Caps) -> Result<Vec<RecordBatch>, IpcError> {
     let mut rest = bytes;
-    let mut budget = Budget { size_bytes: MAX_DECODED_SIZE_BYTES, rows: MAX_ROWS };
+    let mut left = caps;
     let Some((message, _)) = next_message(&mut rest)? else {
         return Err(IpcError::malformed("it is empty"));
     };
@@ -105,7 +154,7 @@ fn decode_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
         let Some(header) = message.header_as_record_batch() else {
             return Err(IpcError::malformed(format!("unexpected message of type {:?}", message.header_type())));
         };
-        batches.push(Columns::new(header, body, &mut budget)?.read(&schema)?);
+        batches.push(Columns::new(header, body, &mut left)?.read(&schema)?);
     }
     Ok(batches)
 }
@@ -141,20 +190,17 @@ fn next_message<'a>(rest: &mut &'a [u8]) -> Result<Option<(Message<'a>, &'a [u8]
 struct Columns<'a, 'b> {
     rows: usize,
     nodes: Box<dyn Iterator<Item = (i64, i64)> + 'a>,
+    /// Of each view column, how many data buffers it has.
+    view_buffers: Box<dyn Iterator<Item = i64> + 'a>,
     buffers: Box<dyn Iterator<Item = (i64, i64)> + 'a>,
     body: &'a [u8],
     lz4: bool,
-    budget: &'b mut Budget,
-}
-
-/// What a stream may still decode to.
-struct Budget {
-    size_bytes: usize,
-    rows: usize,
+    /// What the stream may still decode to.
+    left: &'b mut Caps,
 }
 
 impl<'a, 'b> Columns<'a, 'b> {
-    fn new(header: arrow::ipc::RecordBatch<'a>, body: &'a [u8], budget: &'b mut Budget) -> Result<Self, IpcError> {
+    fn new(header: arrow::ipc::RecordBatch<'a>, body: &'a [u8], left: &'b mut Caps) -> Result<Self, IpcError> {
         let (Some(nodes), Some(buffers)) = (header.nodes(), header.buffers()) else {
             return Err(IpcError::malformed("a record batch without nodes or buffers"));
         };
@@ -167,17 +213,18 @@ impl<'a, 'b> Columns<'a, 'b> {
         };
         let rows = usize::try_from(header.length()).ok();
         let rows = rows.ok_or_else(|| IpcError::malformed(format!("a batch of {} rows", header.length())))?;
-        budget.rows = budget
+        left.rows = left
             .rows
             .checked_sub(rows)
-            .ok_or_else(|| IpcError::malformed(format!("it holds more than {MAX_ROWS} rows")))?;
+            .ok_or_else(|| IpcError::malformed("it holds more rows than the cap".to_owned()))?;
         Ok(Self {
             rows,
             nodes: Box::new(nodes.iter().map(|node| (node.length(), node.null_count()))),
+            view_buffers: Box::new(header.variadicBufferCounts().into_iter().flatten()),
             buffers: Box::new(buffers.iter().map(|buffer| (buffer.offset(), buffer.length()))),
             body,
             lz4,
-            budget,
+            left,
         })
     }
 
@@ -198,9 +245,14 @@ impl<'a, 'b> Columns<'a, 'b> {
     fn array(&mut self, field: &Field) -> Result<ArrayData, IpcError> {
         let (length, null_count) = self.nodes.next().ok_or_else(|| in_field(field, "it has no node"))?;
         let length = usize::try_from(length).map_err(|_| in_field(field, format!("length {length}")))?;
-        let validity = self.buffer(field)?;
         let data_type = field.data_type();
         let mut builder = ArrayData::builder(data_type.clone()).len(length);
+        if *data_type == DataType::Null {
+            // Nulls have no buffers, so nothing else says how many there are.
+            let few = length <= self.rows;
+            return few.then(|| builder.build().ok()).flatten().ok_or_else(|| in_field(field, "more nulls than rows"));
+        }
+        let validity = self.buffer(field)?;
         if null_count != 0 {
             if validity.len() < length.div_ceil(8) {
                 return Err(in_field(field, "its validity bitmap is too short"));
@@ -211,6 +263,14 @@ impl<'a, 'b> Columns<'a, 'b> {
             DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => {
                 builder = builder.add_buffer(self.buffer(field)?).add_buffer(self.buffer(field)?);
             }
+            DataType::Utf8View | DataType::BinaryView => {
+                let count =
+                    self.view_buffers.next().ok_or_else(|| in_field(field, "it does not say how many buffers"))?;
+                for _ in 0..=count {
+                    builder = builder.add_buffer(self.buffer(field)?);
+                }
+            }
+            DataType::FixedSizeList(child, _) => builder = builder.add_child_data(self.array(child)?),
             DataType::List(child) | DataType::LargeList(child) | DataType::Map(child, _) => {
                 builder = builder.add_buffer(self.buffer(field)?).add_child_data(self.array(child)?);
             }
@@ -265,10 +325,8 @@ impl<'a, 'b> Columns<'a, 'b> {
     }
 
     fn spend(&mut self, field: &Field, size_bytes: usize) -> Result<(), IpcError> {
-        self.budget.size_bytes =
-            self.budget.size_bytes.checked_sub(size_bytes).ok_or_else(|| {
-                in_field(field, format!("it decompresses to more than {MAX_DECODED_SIZE_BYTES} bytes"))
-            })?;
+        let left = self.left.size_bytes.checked_sub(size_bytes);
+        self.left.size_bytes = left.ok_or_else(|| in_field(field, "the stream decompresses to more than the cap"))?;
         Ok(())
     }
 }
