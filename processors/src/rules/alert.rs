@@ -25,6 +25,16 @@ pub(super) struct Active {
     gone_us: Option<i64>,
 }
 
+/// Who a rule is, as its alerts show it. Kept with them, so that they can be resolved when the rule is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) group: String,
+    pub(super) name: String,
+    pub(super) rollup: String,
+    /// The rule as every record shows it.
+    pub(super) shown: serde_json::Value,
+}
+
 /// The alerts of a rule, by tenant and canonical labels.
 pub(super) type Alerts = BTreeMap<(String, String), Active>;
 
@@ -89,6 +99,12 @@ pub(super) fn advance(
     changes
 }
 
+/// Resolves every alert of a rule that is no more: what fires nobody would resolve, what is pending is dropped.
+pub(super) fn abandon(alerts: Alerts) -> Vec<Change> {
+    let firing = alerts.into_iter().filter(|(_, alert)| alert.firing);
+    firing.map(|((tenant, canonical), alert)| Change { tenant, canonical, state: State::Resolved, alert }).collect()
+}
+
 /// Where the evaluation that caused a transition came from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cause<'a> {
@@ -106,24 +122,24 @@ impl Change {
     }
 
     /// The record of topic `alerts`.
-    pub(super) fn to_record(&self, rule: &RulePlan, cause: Cause<'_>) -> Result<Record, ProcessorError> {
+    pub(super) fn to_record(&self, rule: &Identity, cause: Cause<'_>) -> Result<Record, ProcessorError> {
         let transition = Transition {
             timestamp_us: cause.window_end_us,
             fingerprint: labels::fingerprint(&self.tenant, &rule.group, &rule.name, &self.canonical),
-            alertname: rule.name.to_string(),
-            group_name: rule.group.to_string(),
+            alertname: rule.name.clone(),
+            group_name: rule.group.clone(),
             state: self.state,
             labels: self.alert.labels.clone(),
             annotations: self.alert.annotations.clone(),
             value: Some(f64::from_bits(self.alert.value_bits)),
             starts_at_us: Some(self.alert.since_us),
             ends_at_us: (self.state == State::Resolved).then_some(cause.window_end_us),
-            rule: rule.description.clone(),
+            rule: rule.shown.clone(),
             source: json!({
                 "topic": cause.topic,
                 "partition": cause.partition,
                 "offset": cause.offset,
-                "rollup": rule.rollup.name(),
+                "rollup": rule.rollup,
                 "window_start": time::format(cause.window_start_us),
                 "window_end": time::format(cause.window_end_us),
             }),

@@ -34,6 +34,11 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     Ok(total)
 }
 
+/// A duration as it is read: `90s`, or `250ms` where it is not whole seconds.
+pub(super) fn format_duration(duration_ms: i64) -> String {
+    if duration_ms % 1_000 == 0 { format!("{}s", duration_ms / 1_000) } else { format!("{duration_ms}ms") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +56,14 @@ mod tests {
         ];
         for (text, ms) in cases {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (ms, text) in [(0, "0s"), (90_000, "90s"), (1_500, "1500ms")] {
+            assert_eq!(format_duration(ms), text);
+            assert_eq!(parse_duration_ms(text), Ok(ms));
         }
     }
 

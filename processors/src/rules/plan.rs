@@ -7,6 +7,8 @@ use highwater_pipeline::data::labels;
 use serde_json::json;
 use twox_hash::XxHash64;
 
+use super::alert::Identity;
+use super::duration::format_duration;
 use super::file::{AlertRule, RuleGroup};
 use super::query::{self, Instance, Query};
 use super::template::{Template, is_label};
@@ -20,15 +22,12 @@ const ALERTNAME: &str = "alertname";
 /// A rule that can be evaluated. Holds no state between evaluations.
 #[derive(Debug)]
 pub struct RulePlan {
-    pub(super) group: Arc<str>,
-    pub(super) name: Arc<str>,
     pub(super) rollup: Arc<RollupPlan>,
     pub(super) interval_us: i64,
     pub(super) for_us: i64,
     pub(super) keep_firing_for_us: i64,
     pub(super) definition: u64,
-    /// The rule as it is shown in every alert.
-    pub(super) description: serde_json::Value,
+    pub(super) identity: Identity,
     query: Query,
     labels: Vec<(String, Template)>,
     annotations: Vec<(String, Template)>,
@@ -88,21 +87,24 @@ impl RulePlan {
                 )));
             }
         }
-        let description = json!({
+        let shown = json!({
             "group": group.name, "name": rule.alert, "sql": rule.sql.trim(), "rollup": rollup.name(),
-            "for_ms": rule.for_ms, "keep_firing_for_ms": rule.keep_firing_for_ms,
+            "for": format_duration(rule.for_ms), "keep_firing_for": format_duration(rule.keep_firing_for_ms),
             "labels": rule.labels, "annotations": rule.annotations,
         });
-        let text = format!("rule 1\0{}\0{}\0{description}", rollup.definition(), group.interval_ms);
+        let text = format!("rule 1\0{}\0{}\0{shown}", rollup.definition(), group.interval_ms);
         let mut plan = Self {
-            group: group.name.as_str().into(),
-            name: rule.alert.as_str().into(),
+            identity: Identity {
+                group: group.name.clone(),
+                name: rule.alert.clone(),
+                rollup: rollup.name().to_owned(),
+                shown,
+            },
             rollup,
             interval_us: group.interval_ms.saturating_mul(1_000),
             for_us: rule.for_ms.saturating_mul(1_000),
             keep_firing_for_us: rule.keep_firing_for_ms.saturating_mul(1_000),
             definition: XxHash64::oneshot(0, text.as_bytes()),
-            description,
             query,
             labels: added,
             annotations,
@@ -120,12 +122,12 @@ impl RulePlan {
 
     /// Its group's name.
     pub fn group(&self) -> &str {
-        &self.group
+        &self.identity.group
     }
 
     /// Its name, the alert's.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.identity.name
     }
 
     /// The alerts that these rows, of one tenant and window, ask for, sorted by their labels. The error is for people.
@@ -149,7 +151,7 @@ impl RulePlan {
             all.insert(name.clone(), template.render(&from_query, value));
         }
         all.retain(|_, value| !value.is_empty());
-        all.insert(ALERTNAME.to_owned(), self.name.to_string());
+        all.insert(ALERTNAME.to_owned(), self.identity.name.clone());
         let annotations =
             self.annotations.iter().map(|(name, template)| (name.clone(), template.render(&all, value))).collect();
         let mut canonical = String::new();

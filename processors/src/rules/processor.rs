@@ -1,6 +1,5 @@
 //! The rules task: closed windows in, alert transitions out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -8,10 +7,14 @@ use arrow::datatypes::TimestampMicrosecondType;
 use highwater_pipeline::data::{Control, alerts};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, StageRows};
+use serde::{Deserialize, Serialize};
 
-use super::alert::{Alerts, Cause, Change, advance};
+use super::alert::{Active, Alerts, Cause, Change, Identity, abandon, advance};
 use super::closed::{Closed, Evaluation};
 use super::plan::RulePlan;
+
+/// Sections of rules in a snapshot begin with this.
+const SECTION: &str = "rule/";
 
 /// Evaluates all rules. One task; its input is the rules topic.
 pub struct RulesProcessor {
@@ -20,6 +23,15 @@ pub struct RulesProcessor {
     alerts_topic: Arc<str>,
     rollups: Vec<Closed>,
     rules: Vec<Rule>,
+    /// Alerts of rules that a restart has found removed or changed, to be resolved at the next progress.
+    orphans: Vec<Saved>,
+}
+
+/// The alerts of a rule in a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    rule: Identity,
+    alerts: Vec<((String, String), Active)>,
 }
 
 struct Rule {
@@ -37,7 +49,7 @@ impl RulesProcessor {
             }
         }
         let rules = plans.iter().map(|plan| Rule { plan: Arc::clone(plan), alerts: Alerts::new() }).collect();
-        Self { topic: topic.into(), partition, alerts_topic: alerts::TOPIC.into(), rollups, rules }
+        Self { topic: topic.into(), partition, alerts_topic: alerts::TOPIC.into(), rollups, rules, orphans: Vec::new() }
     }
 
     fn rows(&mut self, rows: StageRows) -> Result<(), ProcessorError> {
@@ -68,6 +80,14 @@ impl RulesProcessor {
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
         let Ok(partition) = partition.parse::<usize>() else { return Ok(()) };
         closed.close(partition, closed_us);
+        if !self.orphans.is_empty() {
+            let topic = Arc::clone(&self.topic);
+            let window_start_us = closed_us.saturating_sub(closed.plan.width_us());
+            let (partition, offset) = (self.partition, at.position);
+            let cause = Cause { topic: &topic, partition, offset, window_start_us, window_end_us: closed_us };
+            self.abandon_orphans(cause, effects)?;
+        }
+        let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
         loop {
             // Where no alert is up and absence means nothing, a window without rows changes nothing.
             let every = self.rules.iter().filter(|rule| rule.plan.rollup.name() == name).any(Rule::minds_silence);
@@ -87,10 +107,20 @@ impl RulesProcessor {
                 for change in rule.evaluate(closed, &evaluation) {
                     metrics::counter!("highwater_alert_transitions_total", "state" => change.state().as_str())
                         .increment(1);
-                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan, cause)?);
+                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan.identity, cause)?);
                 }
             }
         }
+    }
+
+    /// Resolves what removed and changed rules have left firing: nobody else will.
+    fn abandon_orphans(&mut self, cause: Cause<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
+        for Saved { rule, alerts } in std::mem::take(&mut self.orphans) {
+            for change in abandon(Alerts::from_iter(alerts)) {
+                effects.push(&self.alerts_topic, 0, change.to_record(&rule, cause)?);
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
@@ -98,11 +128,13 @@ impl RulesProcessor {
             writer.put(closed.section(), closed.plan.definition(), closed.write()?);
         }
         for rule in &self.rules {
-            let alerts: Vec<_> = rule.alerts.iter().collect();
-            let body = serde_json::to_vec(&alerts).map_err(|e| {
-                ProcessorError::caused(format!("alerts of rule {} cannot be written", rule.plan.name), e)
-            })?;
-            writer.put(rule.section(), rule.plan.definition, body);
+            let alerts = rule.alerts.iter().map(|(key, alert)| (key.clone(), alert.clone())).collect();
+            let saved = Saved { rule: rule.plan.identity.clone(), alerts };
+            writer.put(rule.section(), rule.plan.definition, saved.write()?);
+        }
+        for saved in &self.orphans {
+            // Of no definition there is, so that it is an orphan again.
+            writer.put(format!("{SECTION}{}/{}", saved.rule.group, saved.rule.name), 0, saved.write()?);
         }
         Ok(())
     }
@@ -126,13 +158,24 @@ impl Processor for RulesProcessor {
                 closed.restore(body)?;
             }
         }
-        for rule in &mut self.rules {
-            let Some(body) = state.get(&rule.section(), rule.plan.definition) else { continue };
-            let alerts: Vec<_> = serde_json::from_slice(body)
-                .map_err(|e| ProcessorError::caused(format!("alerts of rule {} are unreadable", rule.plan.name), e))?;
-            rule.alerts = BTreeMap::from_iter(alerts);
+        for section in state.sections().iter().filter(|s| s.name.starts_with(SECTION)) {
+            let saved: Saved = serde_json::from_slice(&section.body).map_err(|e| {
+                ProcessorError::caused(format!("section {} of the snapshot is unreadable", section.name), e)
+            })?;
+            let same = |rule: &&mut Rule| rule.section() == section.name && rule.plan.definition == section.definition;
+            match self.rules.iter_mut().find(same) {
+                Some(rule) => rule.alerts = Alerts::from_iter(saved.alerts),
+                None => self.orphans.push(saved),
+            }
         }
         Ok(())
+    }
+}
+
+impl Saved {
+    fn write(&self) -> Result<Vec<u8>, ProcessorError> {
+        serde_json::to_vec(self)
+            .map_err(|e| ProcessorError::caused(format!("alerts of rule {} cannot be written", self.rule.name), e))
     }
 }
 
@@ -155,9 +198,15 @@ impl Rule {
                         &evaluated
                     }
                     Err(error) => {
-                        metrics::counter!("highwater_rule_failures_total", "rule" => self.plan.name.to_string())
+                        metrics::counter!("highwater_rule_failures_total", "rule" => self.plan.name().to_owned())
                             .increment(1);
-                        tracing::error!(group = %self.plan.group, rule = %self.plan.name, tenant, error, "evaluation failed; alerts stay as they are");
+                        tracing::error!(
+                            group = self.plan.group(),
+                            rule = self.plan.name(),
+                            tenant,
+                            error,
+                            "evaluation failed; alerts stay as they are"
+                        );
                         continue;
                     }
                 },
@@ -168,6 +217,6 @@ impl Rule {
     }
 
     fn section(&self) -> String {
-        format!("rule/{}/{}", self.plan.group, self.plan.name)
+        format!("{SECTION}{}/{}", self.plan.group(), self.plan.name())
     }
 }

@@ -1,0 +1,94 @@
+//! A restart with an edited configuration: what is unchanged goes on as if nothing had happened, what is changed starts anew.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use highwater_pipeline::data::ipc;
+use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rules::RuleFile;
+use highwater_processors::{ProcessorsConfig, Topology, topology};
+use support::House;
+
+const START_MS: i64 = 1_714_996_800_000;
+
+fn rollup(name: &str, condition: &str) -> RollupConfig {
+    let sql = format!(
+        "SELECT tumble(timestamp, INTERVAL '10 seconds') AS window_start, count(*) AS n FROM logs {condition} GROUP BY 1"
+    );
+    RollupConfig { lateness_ms: 0, ..RollupConfig::new(name, sql) }
+}
+
+fn configured(rollups: Vec<RollupConfig>, rules: &[(&str, &str)]) -> Topology {
+    let rules: String = rules.iter().map(|(name, sql)| format!("      - {{alert: {name}, sql: '{sql}'}}\n")).collect();
+    let text = format!("groups:\n  - name: g\n    rules:\n{}", if rules.is_empty() { "      []\n" } else { &rules });
+    let rule_files = vec![RuleFile::parse("rules.yaml", &text).unwrap()];
+    topology(&ProcessorsConfig { rollups, rule_files, partitions: 1 }).unwrap()
+}
+
+/// One row each second of `seconds`.
+fn fill(house: &mut House, seconds: std::ops::Range<i64>) {
+    for second in seconds {
+        let at = START_MS + second * 1_000;
+        house.append_json("logs", 0, at, &format!(r#"{{"message":"m","timestamp":{at}}}"#));
+    }
+    house.settle();
+}
+
+/// The counts of a rollup's rows, in order.
+fn counts(house: &House, name: &str) -> Vec<i64> {
+    let records = house.records(&format!("rollup.{name}"), 0);
+    let batches = records.iter().flat_map(|r| ipc::decode(r.value.as_ref().unwrap()).unwrap());
+    batches.flat_map(|b| b.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec()).collect()
+}
+
+fn alerts(house: &House) -> Vec<String> {
+    let show = |value: &[u8]| {
+        let alert: serde_json::Value = serde_json::from_slice(value).unwrap();
+        format!("{} {}", alert["state"].as_str().unwrap(), alert["alertname"].as_str().unwrap())
+    };
+    house.records("alerts", 0).iter().map(|r| show(r.value.as_ref().unwrap())).collect()
+}
+
+#[test]
+fn an_edited_rollup_starts_anew_and_its_neighbours_go_on() {
+    let mut house = House::new(&configured(vec![rollup("kept", ""), rollup("edited", ""), rollup("removed", "")], &[]));
+    fill(&mut house, 0..15);
+    let after = configured(vec![rollup("added", ""), rollup("kept", ""), rollup("edited", "WHERE message = 'm'")], &[]);
+    house.reconfigure(&after);
+    fill(&mut house, 15..41);
+    assert_eq!(counts(&house, "kept"), [10, 10, 10, 10], "no row lost, none twice");
+    assert_eq!(counts(&house, "edited"), [10, 5, 10, 10], "the window that was open has the rows since the edit");
+    assert_eq!(counts(&house, "added"), [5, 10, 10]);
+    assert_eq!(counts(&house, "removed"), [10]);
+}
+
+#[test]
+fn partials_of_an_older_definition_are_left_alone() {
+    let mut house = House::new(&configured(vec![rollup("r", "")], &[]));
+    let at = START_MS;
+    house.append_json("logs", 0, at, &format!(r#"{{"message":"m","timestamp":{at}}}"#));
+    house.append_clock("logs", 0, at + 60_000, Some((at + 60_000) * 1_000), true);
+    // Stage 1 has passed its partials on; stage 2 has not read them when the definition changes.
+    while house.step(0) {}
+    house.reconfigure(&configured(vec![rollup("r", "WHERE message <> 'x'")], &[]));
+    house.settle();
+    assert_eq!(counts(&house, "r"), [0i64; 0]);
+}
+
+#[test]
+fn alerts_of_a_rule_that_is_no_more_are_resolved_once() {
+    let rollups = || vec![rollup("r", "")];
+    let (kept, edited) = (("Kept", "SELECT n FROM r"), ("Edited", "SELECT n FROM r"));
+    let mut house = House::new(&configured(rollups(), &[kept, edited, ("Removed", "SELECT n FROM r")]));
+    fill(&mut house, 0..11);
+    assert_eq!(alerts(&house), ["firing Kept", "firing Edited", "firing Removed"]);
+    house.reconfigure(&configured(rollups(), &[kept, ("Edited", "SELECT n FROM r WHERE n > 5")]));
+    fill(&mut house, 11..31);
+    assert_eq!(alerts(&house)[3..], ["resolved Edited", "resolved Removed", "firing Edited"]);
+    house.reconfigure(&configured(rollups(), &[kept]));
+    fill(&mut house, 31..51);
+    assert_eq!(alerts(&house)[6..], ["resolved Edited"]);
+}
