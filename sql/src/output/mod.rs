@@ -20,6 +20,8 @@ mod flatten;
 mod ipc;
 mod json;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr;
 

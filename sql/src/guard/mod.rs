@@ -1,6 +1,9 @@
 //! What a query may be: one statement, of a kind that only reads our tables. An allow-list over the parsed tree, so that a
 //! statement nobody thought of is refused too; the plan is checked again after it.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -74,6 +77,7 @@ fn check_statement(statement: &ast::Statement) -> Result<(), SqlError> {
         ast::Statement::ShowTables { .. }
         | ast::Statement::ShowColumns { .. }
         | ast::Statement::ShowFunctions { .. } => walk(statement),
+        ast::Statement::ShowVariable { .. } => Err(forbidden("SHOW of a setting", HINT_READ)),
         other => Err(forbidden(statement_name(other), HINT_READ)),
     }
 }
