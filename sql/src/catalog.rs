@@ -12,6 +12,7 @@ use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
 
 use crate::error::SqlError;
+use crate::guard::is_table_function;
 use crate::scan::TenantTable;
 use crate::table::{Table, TableCut};
 
@@ -81,6 +82,8 @@ impl SchemaProvider for Public {
                 let table: Arc<dyn TableProvider> = Arc::<TenantTable>::clone(table);
                 Ok(Some(table))
             }
+            // Table functions are looked up here before they are looked up among functions.
+            None if is_table_function(name) => Ok(None),
             None => Err(self.0.unknown(name)),
         }
     }

@@ -11,13 +11,11 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use highwater_pipeline::functions;
+use highwater_pipeline::functions::{self, HighwaterDialect};
 use highwater_pipeline::log::Log;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
 use parking_lot::RwLock;
-use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
@@ -29,8 +27,6 @@ use crate::store::LockedRegistry;
 use crate::table::Table;
 use crate::tail::Budget;
 
-/// Stack of a query thread, bytes. Plans nest as deep as the query text lets them; the memory is only reserved.
-const STACK_BYTES: usize = 32 << 20;
 /// How many operators a memory error names.
 const NAMED_CONSUMERS: usize = 3;
 
@@ -38,8 +34,8 @@ const NAMED_CONSUMERS: usize = 3;
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
-    // After `shared`, so that running queries are cut once nobody can ask for more.
-    threads: Arc<Threads>,
+    /// One for each query that may run.
+    permits: Arc<Semaphore>,
 }
 
 /// What queries share.
@@ -56,18 +52,12 @@ pub(crate) struct Shared {
     session: SessionState,
 }
 
-/// Query threads. Dropping them does not wait for what runs there.
-struct Threads {
-    runtime: Option<Runtime>,
-    permits: Arc<Semaphore>,
-}
-
 impl Engine {
     /// An engine over these tables. `spill_dir` is where big sorts and joins put what does not fit in memory; it is the engine's alone, and what a
     /// killed process left there is for the caller to remove.
     ///
     /// # Errors
-    /// [`SqlError::Start`] where threads or the spill directory cannot be had, [`SqlError::Storage`] where a table's place is unusable.
+    /// [`SqlError::Start`] where the spill directory cannot be had, [`SqlError::Storage`] where a table's place is unusable.
     pub fn new(
         config: SqlConfig,
         storage: Storage,
@@ -76,14 +66,6 @@ impl Engine {
         spill_dir: &Path,
     ) -> Result<Self, SqlError> {
         let start = |message: String| SqlError::Start { message };
-        let threads = config.thread_count();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("highwater-sql")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|e| start(format!("no threads: {e}")))?;
         let registry = Arc::new(LockedRegistry::new(Arc::clone(storage.objects())).map_err(|e| start(e.to_string()))?);
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![spill_dir.to_path_buf()]))
@@ -93,11 +75,11 @@ impl Engine {
             .with_object_store_registry(Arc::<LockedRegistry>::clone(&registry))
             .build()
             .map_err(|e| start(format!("spill directory {}: {e}", spill_dir.display())))?;
-        let session = base_session(threads).map_err(|e| start(e.to_string()))?;
+        let session = base_session(&config).map_err(|e| start(e.to_string()))?;
         let budget = Arc::new(Budget::new(config.tail_cache_bytes));
         let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
         let shared = Shared { config, storage, log, budget, tables: RwLock::default(), registry, runtime_env, session };
-        let engine = Self { shared: Arc::new(shared), threads: Arc::new(Threads { runtime: Some(runtime), permits }) };
+        let engine = Self { shared: Arc::new(shared), permits };
         engine.set_tables(tables)?;
         Ok(engine)
     }
@@ -147,22 +129,20 @@ impl Engine {
     async fn start(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
         let config = &self.shared.config;
         let busy = SqlError::Busy { limit: config.max_concurrent_queries };
-        let Ok(permit) = Arc::clone(&self.threads.permits).try_acquire_owned() else { return Err(busy) };
-        let Some(runtime) = &self.threads.runtime else { return Err(busy) };
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Err(busy) };
         let shared = Arc::clone(&self.shared);
         let (tenant, sql) = (Arc::<str>::from(tenant), sql.to_string());
         let plan = async move {
             let planned = shared.plan(&tenant, &sql).await;
             planned.map_err(|e| shared.explain(e))
         };
-        let limit_bytes = config.memory_limit_bytes;
-        QueryResult::start(runtime.handle(), plan, permit, config.timeout, limit_bytes).await
+        QueryResult::start(config, plan, permit).await
     }
 }
 
 impl Shared {
     async fn plan(&self, tenant: &Arc<str>, sql: &str) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
-        let statement = guard::parse(sql, &GenericDialect {})?;
+        let statement = guard::parse(sql, &HighwaterDialect)?;
         let tables = Arc::clone(&self.tables.read());
         let catalog = QueryCatalog::new(&tables, tenant, self.registry.url());
         let memory = TrackConsumersPool::new(
@@ -197,15 +177,6 @@ impl Shared {
     }
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting is not allowed where this may be dropped, and a runaway query would not end.
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// An error on the way to a plan, ours or DataFusion's.
 enum PlanError {
     Own(SqlError),
@@ -225,7 +196,8 @@ impl From<datafusion::error::DataFusionError> for PlanError {
 }
 
 /// What every query's session begins with.
-fn base_session(threads: usize) -> datafusion::error::Result<SessionState> {
+fn base_session(limits: &SqlConfig) -> datafusion::error::Result<SessionState> {
+    let threads = limits.thread_count();
     let mut config = SessionConfig::new()
         .with_target_partitions(threads)
         .with_information_schema(true)
@@ -236,6 +208,9 @@ fn base_session(threads: usize) -> datafusion::error::Result<SessionState> {
     options.execution.time_zone = Some("UTC".to_string());
     // Text is plain Utf8 in our tables; another kind from a cast would convert the column on every comparison.
     options.sql_parser.map_string_types_to_utf8view = false;
+    // What each sort keeps back for merging what it spilled; all of them together leave most of the memory to use.
+    let keep_back = limits.memory_limit_bytes / threads / 8;
+    options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(keep_back);
     options.execution.parquet.pushdown_filters = true;
     options.execution.parquet.reorder_filters = true;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();

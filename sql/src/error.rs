@@ -144,13 +144,17 @@ impl SqlError {
             }
             DataFusionError::External(inner) => match inner.downcast::<Self>() {
                 Ok(own) => *own,
-                Err(inner) => Self::Internal { message: inner.to_string() },
+                // Libraries below DataFusion speak this way of values they refuse: a regular expression, a date.
+                Err(inner) => Self::Execution { message: inner.to_string() },
             },
             DataFusionError::ArrowError(inner, backtrace) => match *inner {
                 arrow::error::ArrowError::ExternalError(external) => match external.downcast::<DataFusionError>() {
                     Ok(inner) => Self::from_datafusion(*inner, limit_bytes),
                     Err(external) => Self::Execution { message: external.to_string() },
                 },
+                arrow::error::ArrowError::IoError(message, source) => {
+                    Self::from_root(&DataFusionError::IoError(std::io::Error::new(source.kind(), message)), limit_bytes)
+                }
                 inner => Self::Execution {
                     message: plain(&DataFusionError::ArrowError(Box::new(inner), backtrace).strip_backtrace()),
                 },
@@ -169,6 +173,10 @@ impl SqlError {
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)
             | DataFusionError::Configuration(_) => Self::Invalid { message },
+            // The only word there is of spill space that has run out.
+            DataFusionError::IoError(e) if e.to_string().contains("used disk space during the spilling") => {
+                Self::Memory { limit_bytes, message: "no spill space is left".to_string() }
+            }
             DataFusionError::ResourcesExhausted(_) => Self::Memory { limit_bytes, message },
             DataFusionError::Execution(_) | DataFusionError::ArrowError(..) => Self::Execution { message },
             DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {

@@ -26,6 +26,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::{Stream, StreamExt};
+use highwater_pipeline::data::Tenant;
 use serde::Deserialize;
 
 use crate::engine::Engine;
@@ -41,7 +42,6 @@ const RETRY_AFTER: &str = "1";
 const SNAPSHOT_HEADER: &str = "highwater-snapshot";
 /// The tenant's header. Which senders may set it is decided by whoever stands before this router.
 const TENANT_HEADER: &str = "x-scope-orgid";
-const DEFAULT_TENANT: &str = "default";
 
 /// The routes of this room.
 pub fn router(engine: Arc<Engine>) -> Router {
@@ -68,7 +68,7 @@ async fn sql(
 ) -> Result<Response, HttpError> {
     let (query, format) = read_request(&headers, &body, parameters)?;
     let tenant = tenant(&headers)?;
-    let mut result = engine.query(tenant, &query).await?;
+    let mut result = engine.query(tenant.as_str(), &query).await?;
     let snapshot = serde_json::to_string(result.info()).ok().and_then(|s| HeaderValue::from_str(&s).ok());
     // The first batch before the status: most of what goes wrong does so by then.
     let first = result.next().await.transpose()?;
@@ -111,14 +111,10 @@ fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Res
     Ok((query, format))
 }
 
-fn tenant(headers: &HeaderMap) -> Result<&str, HttpError> {
-    match headers.get(TENANT_HEADER) {
-        None => Ok(DEFAULT_TENANT),
-        Some(value) => {
-            let tenant = value.to_str().ok().filter(|t| !t.is_empty());
-            tenant.ok_or_else(|| HttpError::request(format!("header {TENANT_HEADER} is empty or not ASCII")))
-        }
-    }
+fn tenant(headers: &HeaderMap) -> Result<Tenant, HttpError> {
+    let Some(value) = headers.get(TENANT_HEADER) else { return Ok(Tenant::default()) };
+    Tenant::new(&String::from_utf8_lossy(value.as_bytes()))
+        .map_err(|e| HttpError::request(format!("header {TENANT_HEADER}: {e}")))
 }
 
 /// The bytes of the response.

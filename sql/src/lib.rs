@@ -10,7 +10,7 @@
 //! - nothing a query says writes anything, or reads anything but the tables;
 //! - a query ends: by itself, at the timeout, at the memory limit, or when nobody reads it any more.
 //!
-//! Queries run on threads of their own, so that a runaway one takes no thread from ingest. `docs/sql.md` is the user's view.
+//! Each query runs on threads of its own, so that a runaway one takes none from ingest or from other queries. `docs/sql.md` is the user's view.
 
 mod catalog;
 mod config;

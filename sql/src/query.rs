@@ -10,17 +10,20 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::{FutureExt, Stream, StreamExt};
 use serde::Serialize;
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Sleep;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::config::SqlConfig;
 use crate::error::SqlError;
 use crate::table::TableCut;
 
 /// Batches that wait for the reader before the query does.
 const BUFFERED_BATCHES: usize = 2;
+
+/// Stack of a query thread, bytes. Plans nest as deep as the query text lets them; the memory is only reserved.
+const STACK_BYTES: usize = 64 << 20;
 
 /// What a query looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +32,7 @@ pub struct QueryInfo {
     pub tables: Vec<TableCut>,
 }
 
-/// The rows of a query, as they come. It runs on the engine's threads; dropping this stops it.
+/// The rows of a query, as they come. It runs on threads of its own; dropping this stops it.
 ///
 /// The stream ends after its first error. Errors are the timeout, too much memory, a value that cannot be computed, unreadable files
 /// or a panic inside the query.
@@ -37,7 +40,9 @@ pub struct QueryResult {
     schema: SchemaRef,
     info: QueryInfo,
     batches: mpsc::Receiver<Result<RecordBatch, SqlError>>,
-    task: AbortOnDropHandle<()>,
+    task: JoinHandle<()>,
+    // Dropped with the result, and what runs on them with it.
+    _threads: Threads,
     deadline: Pin<Box<Sleep>>,
     limit: Duration,
     outcome: Outcome,
@@ -50,17 +55,13 @@ impl std::fmt::Debug for QueryResult {
 }
 
 impl QueryResult {
-    /// Runs `plan` and what it gives on `threads`. Returns once it is planned.
-    pub(crate) async fn start<P>(
-        threads: &Handle,
-        plan: P,
-        permit: OwnedSemaphorePermit,
-        limit: Duration,
-        limit_bytes: usize,
-    ) -> Result<Self, SqlError>
+    /// Runs `plan` and what it gives. Returns once it is planned.
+    pub(crate) async fn start<P>(config: &SqlConfig, plan: P, permit: OwnedSemaphorePermit) -> Result<Self, SqlError>
     where
         P: Future<Output = Result<(SendableRecordBatchStream, QueryInfo), SqlError>> + Send + 'static,
     {
+        let (limit, limit_bytes) = (config.timeout, config.memory_limit_bytes);
+        let threads = Threads::start(config.thread_count())?;
         let mut deadline = Box::pin(tokio::time::sleep(limit));
         let (planned, wait_planned) = oneshot::channel();
         let (send, batches) = mpsc::channel(BUFFERED_BATCHES);
@@ -77,7 +78,7 @@ impl QueryResult {
                 Err(error) => drop(planned.send(Err(error))),
             }
         };
-        let mut task = AbortOnDropHandle::new(threads.spawn(run));
+        let mut task = threads.spawn(run)?;
         let planned = tokio::select! {
             biased;
             planned = wait_planned => planned,
@@ -88,7 +89,7 @@ impl QueryResult {
             // The sender is gone without a word: the task has panicked.
             Err(_) => return Err(died((&mut task).await)),
         };
-        Ok(Self { schema, info, batches, task, deadline, limit, outcome: Outcome::new() })
+        Ok(Self { schema, info, batches, task, _threads: threads, deadline, limit, outcome: Outcome::new() })
     }
 
     /// The columns of every batch.
@@ -165,10 +166,41 @@ fn died(ended: Result<(), JoinError>) -> SqlError {
             tracing::error!(panic = text, "a query panicked");
             format!("the query panicked: {text}")
         }
-        Err(_) => "the query was stopped with the engine".to_string(),
+        Err(_) => "the query was stopped".to_string(),
         Ok(()) => "the query ended without a result".to_string(),
     };
     SqlError::Internal { message }
+}
+
+/// The threads of one query. A query can be stopped only where it yields, and some joins compute for long before they do; on threads of its own it
+/// keeps nobody else waiting meanwhile. Dropping them does not wait for it.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(count: usize) -> Result<Self, SqlError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(count)
+            .thread_name("highwater-sql")
+            .thread_stack_size(STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(|e| SqlError::Start { message: format!("no threads for a query: {e}") })?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) -> Result<JoinHandle<()>, SqlError> {
+        let runtime = self.0.as_ref();
+        let runtime = runtime.ok_or_else(|| SqlError::Internal { message: "the query has no threads".to_string() })?;
+        Ok(runtime.spawn(run))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How a query ended, counted once.

@@ -133,7 +133,8 @@ impl Table {
         let mut partitions = Vec::with_capacity(places.len());
         for (place, app_id) in places.into_iter().zip(&app_ids) {
             let log = self.log.offsets(&place.topic, place.partition).await.map_err(failed)?;
-            let stored_to = snapshot.as_ref().and_then(|s| s.end(app_id)).unwrap_or(0);
+            // A partition of which the table holds nothing begins where the log does, as the table itself will begin there.
+            let stored_to = snapshot.as_ref().and_then(|s| s.end(app_id)).unwrap_or(log.log_start);
             let from = stored_to.max(log.log_start);
             let to = log.high_watermark.max(from);
             partitions.push(PartitionCut {

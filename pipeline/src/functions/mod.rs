@@ -4,6 +4,7 @@
 //! for the time of day, which only an ad-hoc query may do: everything downstream of a topic is a function of the log alone.
 
 mod ago;
+mod dialect;
 mod window;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
 
+pub use dialect::HighwaterDialect;
 pub use window::{TUMBLE, Tumble, tumble, tumble_start_us, tumble_width_us};
 
 /// Registers the pure functions: `tumble`; `->`, `->>` and the `json_*` family over JSON text.

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -11,6 +12,8 @@ use datafusion::sql::sqlparser::ast::{
     self, DescribeAlias, ObjectName, Query, Select, SetExpr, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::error::SqlError;
 
@@ -18,6 +21,12 @@ use crate::error::SqlError;
 const MAX_QUERY_BYTES: usize = 256 << 10;
 /// How deep a query may nest.
 const MAX_DEPTH: usize = 50;
+/// How many operators and keywords it may have. A chain such as `1 + 1 + ...` nests in the tree, not in the text, and trees are walked, copied and dropped
+/// by recursion.
+const MAX_OPERATORS: usize = 1000;
+/// How many tables it may read, those of a WITH query counted each time it is named. A chain of WITH queries that each name the one before twice is a
+/// short text and an endless plan, and planning can be neither stopped nor limited in memory.
+const MAX_RELATIONS: usize = 200;
 /// Table functions that compute and read nothing.
 const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
 /// A schema-qualified relation that shows the server's settings and paths.
@@ -26,6 +35,11 @@ const SETTINGS: &str = "df_settings";
 const HINT_READ: &str = "use SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW COLUMNS, SHOW FUNCTIONS or DESCRIBE";
 const HINT_FILES: &str = "query the tables that SHOW TABLES lists";
 const HINT_ONE: &str = "send one statement at a time";
+
+/// True for the name of a table function that queries may use.
+pub(crate) fn is_table_function(name: &str) -> bool {
+    TABLE_FUNCTIONS.iter().any(|f| f.eq_ignore_ascii_case(name))
+}
 
 /// Parses a query and lets it through if it only reads.
 ///
@@ -37,7 +51,16 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
             message: format!("the query is {} bytes long, the limit is {MAX_QUERY_BYTES}", sql.len()),
         });
     }
-    let mut statements = DFParserBuilder::new(sql)
+    let tokens = Tokenizer::new(dialect, sql)
+        .tokenize_with_location()
+        .map_err(|e| SqlError::Syntax { message: e.to_string() })?;
+    let operators = tokens.iter().filter(|t| may_nest(&t.token)).count();
+    if operators > MAX_OPERATORS {
+        return Err(SqlError::Syntax {
+            message: format!("the query has {operators} operators and keywords, the limit is {MAX_OPERATORS}"),
+        });
+    }
+    let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(dialect)
         .with_recursion_limit(MAX_DEPTH)
         .build()
@@ -52,6 +75,23 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
         return Err(forbidden("more than one statement", HINT_ONE));
     }
     Ok(statement)
+}
+
+/// True for a token that can make the tree one level deeper: not for names, values and what separates them.
+fn may_nest(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen
+        | Token::SemiColon
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::EOF => false,
+        _ => true,
+    }
 }
 
 fn check(statement: &Statement) -> Result<(), SqlError> {
@@ -83,18 +123,46 @@ fn check_statement(statement: &ast::Statement) -> Result<(), SqlError> {
 }
 
 fn walk(statement: &ast::Statement) -> Result<(), SqlError> {
-    match statement.visit(&mut Guard { root: true }) {
+    match statement.visit(&mut Guard::default()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
 }
 
 /// Looks at every part of an allowed statement.
+#[derive(Default)]
 struct Guard {
-    root: bool,
+    /// True once the statement itself has been looked at, and what follows is inside it.
+    inside: bool,
+    /// The queries around the place looked at, outermost first.
+    scopes: Vec<Scope>,
+}
+
+/// A query that is being looked at.
+#[derive(Default)]
+struct Scope {
+    /// Its WITH queries that have been looked at, and how many tables each reads.
+    named: HashMap<String, usize>,
+    /// The names of those that have not, last first. They come before the query's own body.
+    unnamed: Vec<String>,
+    /// How many tables its body has read so far.
+    relations: usize,
 }
 
 impl Guard {
+    /// The innermost query reads so many tables more.
+    fn count(&mut self, relations: usize) -> ControlFlow<Box<SqlError>> {
+        let Some(scope) = self.scopes.last_mut() else { return ControlFlow::Continue(()) };
+        scope.relations = scope.relations.saturating_add(relations);
+        if scope.relations <= MAX_RELATIONS {
+            return ControlFlow::Continue(());
+        }
+        let message = format!(
+            "the query reads more than {MAX_RELATIONS} tables, those of a WITH query counted each time it is named"
+        );
+        ControlFlow::Break(Box::new(SqlError::Syntax { message }))
+    }
+
     fn refuse(what: impl Into<String>, hint: &'static str) -> ControlFlow<Box<SqlError>> {
         ControlFlow::Break(Box::new(forbidden(what, hint)))
     }
@@ -105,13 +173,16 @@ impl Visitor for Guard {
 
     fn pre_visit_statement(&mut self, statement: &ast::Statement) -> ControlFlow<Self::Break> {
         // The root has been looked at; a statement inside it is a data-modifying CTE or the like.
-        if std::mem::take(&mut self.root) || matches!(statement, ast::Statement::Query(_)) {
+        if !std::mem::replace(&mut self.inside, true) || matches!(statement, ast::Statement::Query(_)) {
             return ControlFlow::Continue(());
         }
         Self::refuse(statement_name(statement), HINT_READ)
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        let with = query.with.iter().flat_map(|with| &with.cte_tables);
+        let unnamed = with.map(|cte| cte.alias.name.value.to_lowercase()).rev().collect();
+        self.scopes.push(Scope { unnamed, ..Scope::default() });
         if !query.locks.is_empty() {
             return Self::refuse("FOR UPDATE", "leave it out");
         }
@@ -133,6 +204,20 @@ impl Visitor for Guard {
         }
     }
 
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Self::Break> {
+        // A query that reads no table is a step of the plan all the same.
+        let relations = self.scopes.pop().map_or(1, |scope| scope.relations.max(1));
+        if let Some(outer) = self.scopes.last_mut() {
+            match outer.unnamed.pop() {
+                Some(name) => {
+                    outer.named.insert(name, relations);
+                }
+                None => return self.count(relations),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
         if select.into.is_some() {
             return Self::refuse("SELECT INTO", HINT_READ);
@@ -141,10 +226,12 @@ impl Visitor for Guard {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Self::Break> {
-        match check_relation(relation) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(Box::new(error)),
+        if let Err(error) = check_relation(relation) {
+            return ControlFlow::Break(Box::new(error));
         }
+        let name = relation.to_string().to_lowercase();
+        let with = self.scopes.iter().rev().find_map(|scope| scope.named.get(&name));
+        self.count(with.copied().unwrap_or(1))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
@@ -154,11 +241,11 @@ impl Visitor for Guard {
             | TableFactor::UNNEST { .. }
             | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
-                let function = name.to_string().to_lowercase();
-                if TABLE_FUNCTIONS.contains(&function.as_str()) {
+                let function = name.to_string();
+                if is_table_function(&function) {
                     ControlFlow::Continue(())
                 } else {
-                    Self::refuse(format!("table function {function}"), HINT_FILES)
+                    Self::refuse(format!("table function {}", function.to_lowercase()), HINT_FILES)
                 }
             }
             other => {

@@ -125,6 +125,24 @@ fn size_and_depth_are_bounded() {
     let error = guard(&format!("SELECT '{}'", "x".repeat(MAX_QUERY_BYTES))).unwrap_err();
     assert!(matches!(error, SqlError::Syntax { .. }), "{error}");
     assert!(error.to_string().contains("the limit is 262144"), "{error}");
+    let error = guard(&format!("SELECT {}", vec!["1"; 4000].join("+"))).unwrap_err().to_string();
+    assert!(error.contains("4000 operators and keywords, the limit is 1000"), "{error}");
+    assert!(guard(&format!("SELECT {}", vec!["1"; 900].join("+"))).is_ok());
+    assert!(guard(&format!("SELECT 1 WHERE 1 IN ({})", vec!["2"; 20_000].join(","))).is_ok());
+    let aliases: Vec<String> = (0..300).map(|i| format!("logs l{i}")).collect();
+    let error = guard(&format!("SELECT 1 FROM {}", aliases.join(", "))).unwrap_err().to_string();
+    assert!(error.contains("reads more than 200 tables"), "{error}");
+    let doubling = |n: usize, step: &dyn Fn(usize) -> String| {
+        let with: Vec<String> = (1..n).map(|i| format!("t{i} AS ({})", step(i - 1))).collect();
+        guard(&format!("WITH t0 AS (SELECT 1 FROM logs), {} SELECT * FROM t{}", with.join(", "), n - 1))
+    };
+    let twice = |i: usize| format!("SELECT * FROM t{i} UNION ALL SELECT * FROM T{i}");
+    assert!(doubling(8, &twice).is_ok(), "128 tables");
+    assert!(doubling(9, &twice).is_err(), "256 tables");
+    let nested =
+        |i: usize| format!("WITH a AS (SELECT * FROM t{i}, t{i} x), t{i} AS (SELECT 1) SELECT * FROM a, a b, t{i}");
+    assert!(doubling(4, &nested).is_ok());
+    assert!(doubling(6, &nested).is_err());
     let deep = format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000));
     assert!(matches!(guard(&deep), Err(SqlError::Syntax { .. })));
 }

@@ -21,7 +21,9 @@ fn text(format: Format, batches: &[RecordBatch], schema: SchemaRef) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn map(rows: &[Option<&[(&str, Option<&str>)]>]) -> ArrayRef {
+type Entries<'a> = &'a [(&'a str, Option<&'a str>)];
+
+fn map(rows: &[Option<Entries<'_>>]) -> ArrayRef {
     let mut builder = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     for row in rows {
         for (key, value) in row.unwrap_or_default() {
@@ -59,7 +61,7 @@ fn sample() -> RecordBatch {
 #[test]
 fn json_is_an_array_of_row_objects() {
     let batch = sample();
-    let document = text(Format::Json, &[batch.clone()], batch.schema());
+    let document = text(Format::Json, std::slice::from_ref(&batch), batch.schema());
     let rows: Vec<serde_json::Value> = serde_json::from_str(&document).unwrap();
     assert_eq!(
         rows,
@@ -81,13 +83,13 @@ fn json_over_several_batches_is_one_array() {
     let batch = sample();
     let (head, tail) = (batch.slice(0, 1), batch.slice(1, 3));
     let document = text(Format::Json, &[head, batch.slice(0, 0), tail], batch.schema());
-    assert_eq!(document, text(Format::Json, &[batch.clone()], batch.schema()));
+    assert_eq!(document, text(Format::Json, std::slice::from_ref(&batch), batch.schema()));
 }
 
 #[test]
 fn ndjson_is_a_row_per_line() {
     let batch = sample();
-    let document = text(Format::Ndjson, &[batch.clone()], batch.schema());
+    let document = text(Format::Ndjson, std::slice::from_ref(&batch), batch.schema());
     let lines: Vec<&str> = document.lines().collect();
     assert_eq!(lines.len(), 4);
     let row: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
@@ -134,7 +136,8 @@ fn arrow_comes_back_as_it_was() {
     let mut bytes = encoder.batch(&batch).unwrap();
     bytes.extend(encoder.batch(&batch.slice(1, 1)).unwrap());
     bytes.extend(encoder.finish().unwrap());
-    let batches: Vec<RecordBatch> = StreamReader::try_new(bytes.as_slice(), None).unwrap().map(Result::unwrap).collect();
+    let batches: Vec<RecordBatch> =
+        StreamReader::try_new(bytes.as_slice(), None).unwrap().map(Result::unwrap).collect();
     assert_eq!(batches, [batch.clone(), batch.slice(1, 1)]);
 }
 
