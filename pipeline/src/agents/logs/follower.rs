@@ -22,6 +22,8 @@ use crate::agents::shipping::{Draft, FileId, Position, Spool};
 const BUFFER_SIZE_BYTES: usize = 128 << 10;
 /// How much of one file is read before it is the next one's turn.
 const TURN_SIZE_BYTES: usize = 1 << 20;
+/// How long a file is left alone whose reading failed.
+const UNREADABLE_REST_MS: i64 = 10_000;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +49,9 @@ pub(crate) struct Follower {
     files: Vec<TailedFile>,
     /// Positions of files that are not open.
     known: HashMap<FileId, Position>,
-    /// Files that are left alone, so that each is mentioned once.
-    ignored: HashSet<FileId>,
-    unreadable: HashSet<FileId>,
+    /// Compressed files, which are left alone, and files that could not be opened; so that each is mentioned once.
+    ignored: HashSet<FoundFile>,
+    unopened: HashSet<FoundFile>,
     discovered_ms: Option<i64>,
     buffer: Vec<u8>,
 }
@@ -82,7 +84,7 @@ impl Follower {
             files: Vec::new(),
             known,
             ignored: HashSet::new(),
-            unreadable: HashSet::new(),
+            unopened: HashSet::new(),
             discovered_ms: None,
             buffer: vec![0; BUFFER_SIZE_BYTES],
         })
@@ -93,18 +95,10 @@ impl Follower {
     pub(crate) fn step(&mut self, now_ms: i64) -> Result<Progress, AgentError> {
         self.discover_if_due(now_ms)?;
         let mut has_more = false;
-        let mut failure = None;
         for at in 0..self.files.len() {
-            match self.turn(at, now_ms) {
-                Ok(more) => has_more |= more,
-                // One bad file must not keep the others from being read.
-                Err(error) => failure = failure.or(Some(error)),
-            }
+            has_more |= self.turn(at, now_ms)?;
         }
         self.close_gone(now_ms)?;
-        if let Some(error) = failure {
-            return Err(error);
-        }
         Ok(match has_more {
             _ if !self.follow && self.files.iter().all(|file| file.at_end) => Progress::Ended,
             true if self.spool.wants_more() => Progress::Busy,
@@ -124,13 +118,23 @@ impl Follower {
 
     /// One file's turn. True where it has more.
     fn turn(&mut self, at: usize, now_ms: i64) -> Result<bool, AgentError> {
-        let blocked = self.files[at].after.is_some_and(|before| self.is_being_finished(before));
+        let waits = self.files[at].after.is_some_and(|before| self.is_being_finished(before));
         let file = &mut self.files[at];
+        let blocked = waits || now_ms < file.rest_until_ms;
         let mut taken = 0;
         let mut caught_up = false;
         spool_closed(file, &self.spool)?;
         while !blocked && !caught_up && taken < TURN_SIZE_BYTES && self.spool.wants_more() {
-            match file.read(&mut self.buffer, now_ms)? {
+            let read = match file.read(&mut self.buffer, now_ms) {
+                // One bad file must not hold up the others.
+                Err(error) if self.follow => {
+                    file.rest_until_ms = now_ms.saturating_add(UNREADABLE_REST_MS);
+                    tracing::warn!("{error}; trying again");
+                    return Ok(false);
+                }
+                read => read?,
+            };
+            match read {
                 Read::Bytes(count) => taken += count,
                 Read::Truncated => {
                     self.counters.files_truncated(1);
@@ -197,9 +201,12 @@ impl Follower {
                 None => {}
             }
         }
+        // Forgotten once they are gone: a new file may be given the number of an old one.
+        self.ignored.retain(|file| found.contains(file));
+        self.unopened.retain(|file| found.contains(file));
         let open: HashSet<FileId> = self.files.iter().map(|file| file.id).collect();
         for found in found.iter().filter(|found| !open.contains(&found.id)) {
-            if self.ignored.contains(&found.id) {
+            if self.ignored.contains(found) {
                 continue;
             }
             match self.open(found, first, now_ms) {
@@ -208,11 +215,11 @@ impl Follower {
                     self.files.push(file);
                 }
                 Ok(None) => {
-                    self.ignored.insert(found.id);
+                    self.ignored.insert(found.clone());
                 }
                 // It may be gone again, or become readable.
                 Err(error) if self.follow => {
-                    if self.unreadable.insert(found.id) {
+                    if self.unopened.insert(found.clone()) {
                         tracing::warn!("{error}; trying again");
                     }
                 }
@@ -265,7 +272,9 @@ impl Follower {
                 deleted.push(position.place.file);
                 continue;
             };
-            if !self.patterns.covers(path) || resume(&now_at.path, &position.place)?.is_none() {
+            let size_bytes = fs::metadata(&now_at.path).map_err(AgentError::io("look at", &now_at.path))?.len();
+            let has_more = size_bytes > position.place.offset && resume(&now_at.path, &position.place)?.is_some();
+            if !has_more || !self.patterns.covers(path) {
                 continue;
             }
             let (from, to) = (path.display(), now_at.path.display());
@@ -295,8 +304,9 @@ impl Follower {
         let spool = &self.spool;
         let mut at = 0;
         while let Some(file) = self.files.get_mut(at) {
-            let is_over = self.follow && file.gone_since_ms.is_some() && file.at_end && file.is_silent(wait_ms, now_ms);
-            if !is_over {
+            let is_over =
+                file.at_end && file.gone_since_ms.is_some_and(|since_ms| file.is_silent(since_ms, wait_ms, now_ms));
+            if !(self.follow && is_over) {
                 at += 1;
                 continue;
             }

@@ -27,7 +27,7 @@ struct Wanted {
 }
 
 /// A regular file that is there now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
     pub(crate) id: FileId,

@@ -30,6 +30,8 @@ pub(crate) struct TailedFile {
     pub(crate) gone_since_ms: Option<i64>,
     /// The last read found nothing.
     pub(crate) at_end: bool,
+    /// Not read before this time, for reading failed.
+    pub(crate) rest_until_ms: i64,
     file: File,
     last_bytes_ms: i64,
     /// The first bytes read, up to [`HEAD_SIZE_BYTES`].
@@ -74,6 +76,7 @@ impl TailedFile {
             after: None,
             gone_since_ms: None,
             at_end: false,
+            rest_until_ms: i64::MIN,
             file,
             last_bytes_ms: now_ms,
             head,
@@ -119,9 +122,10 @@ impl TailedFile {
         Origin { path: self.lane.to_string(), file: self.id, head: self.head.clone() }
     }
 
-    /// Whether no bytes have come for so long.
-    pub(crate) fn is_silent(&self, wait_ms: i64, now_ms: i64) -> bool {
-        !(self.last_bytes_ms..self.last_bytes_ms.saturating_add(wait_ms)).contains(&now_ms)
+    /// Whether no bytes have come for so long, counted from `since_ms` at the earliest.
+    pub(crate) fn is_silent(&self, since_ms: i64, wait_ms: i64, now_ms: i64) -> bool {
+        let since_ms = since_ms.max(self.last_bytes_ms);
+        !(since_ms..since_ms.saturating_add(wait_ms)).contains(&now_ms)
     }
 }
 

@@ -75,6 +75,40 @@ fn a_file_renamed_is_finished_before_its_successor() {
 }
 
 #[test]
+fn a_writer_that_notices_late_is_waited_for_however_quiet_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, old) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+    append(&path, "1\n");
+    let mut bench = Bench::open(dir.path(), &["app.log"], StartAt::Beginning);
+    bench.pass(60);
+    let mut writer = File::options().append(true).open(&path).unwrap();
+    fs::rename(&path, &old).unwrap();
+    bench.pass(4);
+    writer.write_all(b"2\n").unwrap();
+    bench.pass(4);
+    writer.write_all(b"3\n").unwrap();
+    bench.pass(10);
+    assert_eq!(bench.take(), ["1", "2", "3"]);
+    writer.write_all(b"too late\n").unwrap();
+    bench.pass(10);
+    assert_eq!(bench.take(), Vec::<String>::new(), "it is closed");
+}
+
+#[test]
+fn a_log_that_gets_the_number_of_a_compressed_file_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("a.log"), dir.path().join("b.log"));
+    fs::write(&old, b"\x1f\x8b\x08 compressed\n").unwrap();
+    let mut bench = Bench::open(dir.path(), &["*.log"], StartAt::Beginning);
+    bench.pass(2);
+    // The same inode, another file to its readers.
+    fs::rename(&old, &new).unwrap();
+    fs::write(&new, "text\n").unwrap();
+    bench.pass(7);
+    assert_eq!(bench.take(), ["text"]);
+}
+
+#[test]
 fn three_rotations_between_two_looks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
