@@ -13,7 +13,7 @@ use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{Field, Int32Type, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
-use super::{Refused, Rows};
+use super::{MAX_REFUSED, Refused, Rows};
 use crate::data::identity::{self, Coordinate};
 use crate::data::tenant::Tenant;
 use crate::data::{columns, ipc, time};
@@ -47,6 +47,10 @@ impl Aligned {
         let mut columns = payload.map(|field| self.column(field, batch)).collect::<Result<Vec<_>, _>>()?;
         let refusals = self.refusals(&columns, batch.num_rows());
         let mut rows = rows;
+        if self.refused.len() + refusals.len() > MAX_REFUSED {
+            let example = refusals.first().map_or("", |(_, reason)| reason.as_str());
+            return Err(format!("more than {MAX_REFUSED} of its rows are refused, for example: {example}"));
+        }
         if !refusals.is_empty() {
             let mut keep = vec![true; batch.num_rows()];
             for (row, reason) in refusals {

@@ -80,8 +80,8 @@ pub struct Decoder {
     schema: SchemaRef,
 }
 
-/// A foreign JSON record with more entries to refuse than this is refused as a whole: each refusal costs far more memory
-/// than the entry may have bytes.
+/// A record with more entries or rows to refuse than this is refused as a whole: each refusal costs far more memory than what is
+/// refused may have bytes.
 const MAX_REFUSED: usize = 10_000;
 
 /// Rows and refused rows, or why there are none.
@@ -154,10 +154,8 @@ impl Decoder {
         let mut sink = RowSink::<S>::new(value);
         read_entries::<S>(value, lines, &Limits::default(), &mut sink).map_err(|error| error.to_string())?;
         if sink.refused_count > MAX_REFUSED {
-            return Err(format!(
-                "{} of its entries are refused, for example: {}",
-                sink.refused_count, sink.refused[0].reason
-            ));
+            let example = sink.refused.first().map_or("", |refused| refused.reason.as_str());
+            return Err(format!("more than {MAX_REFUSED} of its entries are refused, for example: {example}"));
         }
         let RowSink { mut columns, rows, mut refused, .. } = sink;
         let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;

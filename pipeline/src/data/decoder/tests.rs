@@ -400,7 +400,22 @@ fn a_record_with_too_much_to_refuse_is_refused_as_a_whole() {
     let (batch, refused) = decode_rows(RowKind::Logs, None, body(MAX_REFUSED));
     assert_eq!((batch.num_rows(), refused.len()), (1, MAX_REFUSED));
     let reason = undecodable(decode(RowKind::Logs, None, body(MAX_REFUSED + 1)));
-    assert_eq!(reason, "10001 of its entries are refused, for example: an entry must be a JSON object, not a number");
+    assert_eq!(
+        reason,
+        "more than 10000 of its entries are refused, for example: an entry must be a JSON object, not a number"
+    );
+}
+
+#[test]
+fn so_is_one_with_too_many_rows_to_refuse() {
+    let rows = |bad: usize| arrow(vec![("tenant", strings(vec![Some("a/b"); bad]))]);
+    let (batch, refused) = decode_rows(RowKind::Logs, Some(content_type::ARROW), rows(100));
+    assert_eq!((batch.num_rows(), refused.len()), (0, 100));
+    let reason = undecodable(decode(RowKind::Logs, Some(content_type::ARROW), rows(MAX_REFUSED + 1)));
+    assert!(
+        reason.starts_with("more than 10000 of its rows are refused, for example: tenant \"a/b\" is not"),
+        "{reason}"
+    );
 }
 
 #[test]
