@@ -28,11 +28,12 @@ use crate::logging::LogFormat;
 
 /// Streaming processor for logs and metrics on an embedded log broker.
 ///
-/// Logs and metrics come in over HTTP and from files, are appended to a durable log, rolled up in event-time windows,
-/// watched by alert rules, and written to Parquet tables that answer SQL. Nothing needs configuring to begin:
+/// Logs and metrics come in over HTTP and from files, are appended to a durable log,
+/// rolled up in event-time windows, watched by alert rules, and written to Parquet
+/// tables that answer SQL. Nothing needs configuring to begin:
 ///
-///   highwater                                      start the server (data in ./highwater-data)
-///   highwater sql "SELECT count(*) FROM metrics"   ask it something
+///   highwater                          start the server (data in ./highwater-data)
+///   highwater sql "SELECT count(*) FROM metrics"
 ///   highwater agent logs --service web --file '/var/log/web/*.log'
 #[derive(Debug, Parser)]
 #[command(name = "highwater", version, verbatim_doc_comment, max_term_width = 110)]
