@@ -129,3 +129,41 @@ impl TopicStore {
         self.dir.join(topic).join(partition.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Crash, SimFs};
+
+    #[test]
+    fn dying_at_any_step_leaves_a_topic_whole_or_not_at_all() {
+        let id = Uuid::from_u128;
+        let mut steps = 0;
+        loop {
+            let fs = SimFs::new();
+            let store = TopicStore::new(Arc::new(fs.clone()), Path::new("/data"));
+            store.prepare().unwrap();
+            let kept = store.create("kept", id(1), TopicConfig::with_partitions(2)).unwrap();
+            let old = store.create("old", id(2), TopicConfig::default()).unwrap();
+            fs.die_after(steps);
+            let created = store.create("new", id(3), TopicConfig::with_partitions(3));
+            let deleted = store.delete(&old);
+            fs.crash(Crash::Tear(steps));
+            store.prepare().unwrap();
+            let topics = store.load().unwrap();
+            assert!(topics.contains(&kept), "step {steps}");
+            let new = topics.iter().find(|t| t.name.as_ref() == "new");
+            assert!(new.is_some() || created.is_err(), "step {steps}: created, and gone");
+            if let Some(new) = new {
+                assert_eq!((new.id, new.config.partitions), (id(3), 3));
+                assert!((0..3).all(|p| fs.exists(&store.partition_dir("new", p)).unwrap()), "step {steps}");
+            }
+            assert!(!topics.contains(&old) || deleted.is_err(), "step {steps}: deleted, and back");
+            if created.is_ok() && deleted.is_ok() {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 15, "{steps}");
+    }
+}

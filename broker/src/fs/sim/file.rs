@@ -43,6 +43,11 @@ impl SimFile {
         run(&mut state)
     }
 
+    /// [`Self::with`], for what changes the disk.
+    fn change<T>(&self, run: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        self.with(|state| state.spend_change().and_then(|()| run(state)))
+    }
+
     fn check_writable(&self) -> io::Result<()> {
         if self.mode == OpenMode::Read { Err(ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
@@ -76,7 +81,7 @@ impl FsFile for SimFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.with(|state| {
+        self.change(|state| {
             if let Some(i) = state.failing_writes.iter().position(|(needle, ..)| self.path.contains(needle.as_str())) {
                 let (_, written_bytes, kind) = state.failing_writes.remove(i);
                 self.write(state, &bytes[..written_bytes.min(bytes.len())], offset)?;
@@ -87,7 +92,7 @@ impl FsFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.with(|state| {
+        self.change(|state| {
             state.sync_count += 1;
             let fails = state.sync_fails(&self.path);
             let file = state.file(self.id)?;
@@ -104,14 +109,14 @@ impl FsFile for SimFile {
 
     fn allocate(&self, size_bytes: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.with(|state| {
+        self.change(|state| {
             if state.file(self.id)?.now.len() as u64 >= size_bytes { Ok(()) } else { self.resize(state, size_bytes) }
         })
     }
 
     fn set_len(&self, size_bytes: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.with(|state| self.resize(state, size_bytes))
+        self.change(|state| self.resize(state, size_bytes))
     }
 
     fn size_bytes(&self) -> io::Result<u64> {

@@ -57,6 +57,7 @@ impl SimFs {
             failing_syncs: Vec::new(),
             failing_writes: Vec::new(),
             sync_count: 0,
+            changes_left: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -68,6 +69,7 @@ impl SimFs {
         state.locks.clear();
         state.failing_syncs.clear();
         state.failing_writes.clear();
+        state.changes_left = None;
         if crash == Crash::Kill {
             return;
         }
@@ -107,6 +109,12 @@ impl SimFs {
         self.state.lock().failing_writes.push((needle.to_owned(), written_bytes, kind));
     }
 
+    /// Lets so many more changes happen (writes, syncs, names) and fails all after them, until the next crash: to die at every
+    /// step of something in turn.
+    pub fn die_after(&self, changes: u64) {
+        self.state.lock().changes_left = Some(changes);
+    }
+
     /// How many file syncs there were, to see appends share them.
     pub fn sync_count(&self) -> u64 {
         self.state.lock().sync_count
@@ -131,6 +139,7 @@ impl Fs for SimFs {
         let mut state = self.state.lock();
         let id = match (state.find(path), mode) {
             (Ok(id), OpenMode::Create) => {
+                state.spend_change()?;
                 state.file(id)?.change(Change::Resize(0));
                 id
             }
@@ -139,6 +148,7 @@ impl Fs for SimFs {
                 id
             }
             (Err(_), OpenMode::Create) => {
+                state.spend_change()?;
                 let (parent, name) = state.find_parent(path)?;
                 let id = state.add(Node::File(FileNode::default()));
                 state.dir(parent)?.change(vec![(name.to_owned(), Some(id))]);
@@ -152,6 +162,7 @@ impl Fs for SimFs {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.spend_change()?;
         let mut id = ROOT;
         for name in names(path)? {
             id = match state.dir(id)?.now.get(name).copied() {
@@ -180,6 +191,7 @@ impl Fs for SimFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.spend_change()?;
         let id = state.find(from)?;
         let (old_parent, old_name) = state.find_parent(from)?;
         let (new_parent, new_name) = state.find_parent(to)?;
@@ -196,6 +208,7 @@ impl Fs for SimFs {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.spend_change()?;
         let id = state.find(path)?;
         state.file(id)?;
         let (parent, name) = state.find_parent(path)?;
@@ -205,6 +218,7 @@ impl Fs for SimFs {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.spend_change()?;
         let id = state.find(path)?;
         state.clear_dir(id)?;
         let (parent, name) = state.find_parent(path)?;
@@ -214,6 +228,7 @@ impl Fs for SimFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.spend_change()?;
         let fails = state.sync_fails(&path.to_string_lossy());
         let id = state.find(path)?;
         let dir = state.dir(id)?;

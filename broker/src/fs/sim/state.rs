@@ -18,9 +18,23 @@ pub(super) struct State {
     pub(super) failing_syncs: Vec<String>,
     pub(super) failing_writes: Vec<(String, usize, ErrorKind)>,
     pub(super) sync_count: u64,
+    /// Changes that still happen before the process is as good as dead.
+    pub(super) changes_left: Option<u64>,
 }
 
 impl State {
+    /// Counts a change, and refuses it once there are no more to come.
+    pub(super) fn spend_change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            None => Ok(()),
+            Some(0) => Err(io::Error::other("injected: the process is dead")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn dir(&mut self, id: u64) -> io::Result<&mut DirNode> {
         match self.nodes.get_mut(&id) {
             Some(Node::Dir(dir)) => Ok(dir),

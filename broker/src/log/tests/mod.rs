@@ -15,6 +15,7 @@ use crate::record::Record;
 use crate::topic::{Gap, PartitionOffsets};
 
 mod damage;
+mod dying;
 mod faults;
 mod guards;
 mod reading;
