@@ -23,7 +23,7 @@ pub enum SinkError {
         /// The table.
         table: String,
         /// The library's reason.
-        source: DeltaTableError,
+        source: Box<DeltaTableError>,
     },
     /// Reading or writing a file failed.
     #[error("table {table}, {path}: {source}")]
@@ -139,15 +139,14 @@ impl SinkError {
         match self {
             Self::Log(e) => e.is_retryable(),
             Self::Storage(e) => e.is_retryable(),
-            Self::Delta { source, .. } => {
-                matches!(source, DeltaTableError::ObjectStore { .. } | DeltaTableError::Io { .. })
-                    || !matches!(
-                        source,
-                        DeltaTableError::InvalidJsonLog { .. }
-                            | DeltaTableError::NotATable(_)
-                            | DeltaTableError::InvalidTableLocation(_)
-                    )
-            }
+            // The library names few causes apart; what is surely no passing fault is listed.
+            Self::Delta { source, .. } => !matches!(
+                source.as_ref(),
+                DeltaTableError::InvalidJsonLog { .. }
+                    | DeltaTableError::NotATable(_)
+                    | DeltaTableError::InvalidTableLocation(_)
+                    | DeltaTableError::SerializeLogJson { .. }
+            ),
             Self::Object { source, .. } => {
                 !matches!(source, object_store::Error::NotImplemented { .. } | object_store::Error::InvalidPath { .. })
             }

@@ -380,14 +380,14 @@ impl DeltaLog {
     }
 
     fn delta(&self, source: DeltaTableError) -> SinkError {
-        SinkError::Delta { table: self.table.clone(), source }
+        SinkError::Delta { table: self.table.clone(), source: Box::new(source) }
     }
 }
 
 /// Delta's view of a table's directory on this storage.
 pub(crate) fn log_store(table: &str, storage: &Storage) -> Result<LogStoreRef, SinkError> {
     logstore_with(Arc::clone(storage.origin()), &storage.table_url(table), StorageConfig::default())
-        .map_err(|source| SinkError::Delta { table: table.to_string(), source })
+        .map_err(|source| SinkError::Delta { table: table.to_string(), source: Box::new(source) })
 }
 
 fn commit_info(operation: &str, read_version: u64, now_ms: i64, info: HashMap<String, Value>) -> CommitInfo {
@@ -458,5 +458,5 @@ fn evolve(table: &str, have: &StructType, want: &StructType) -> Result<Option<St
     }
     StructType::try_new(have.fields().cloned().chain(new))
         .map(Some)
-        .map_err(|e| SinkError::Delta { table: table.to_string(), source: e.into() })
+        .map_err(|e| SinkError::Delta { table: table.to_string(), source: Box::new(e.into()) })
 }

@@ -229,7 +229,7 @@ impl Tables {
     ///
     /// # Errors
     /// The first failure.
-    pub async fn join(self) -> Result<(), SinkError> {
+    pub async fn join(&self) -> Result<(), SinkError> {
         let handles = std::mem::take(&mut *self.handles.lock());
         let mut first = Ok(());
         for handle in handles {

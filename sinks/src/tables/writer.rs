@@ -137,12 +137,14 @@ impl Writer {
     /// Opens the table and finds where it stands. `None` where shutdown came first.
     async fn open(
         parts: WriterParts,
-        inbox: mpsc::Receiver<Command>,
+        mut inbox: mpsc::Receiver<Command>,
         status: StatusCell,
     ) -> Result<Option<Self>, SinkError> {
         let WriterParts { spec, log, storage, config, clock, budget, shutdown } = parts;
         let spec = Arc::new(spec);
-        let Some(topics) = wait_for_topics(&spec, log.as_ref(), &shutdown).await? else { return Ok(None) };
+        let Some(topics) = wait_for_topics(&spec, log.as_ref(), &mut inbox, &status, &shutdown).await? else {
+            return Ok(None);
+        };
         let delta = {
             let mut attempt = 0;
             loop {
@@ -424,10 +426,12 @@ async fn open_delta(
     Ok(delta)
 }
 
-/// The table's topics, once all of them exist; `None` where shutdown came first.
+/// The table's topics, once all of them exist; `None` where shutdown came first. Until then there is nothing to flush.
 async fn wait_for_topics(
     spec: &TableSpec,
     log: &dyn Log,
+    inbox: &mut mpsc::Receiver<Command>,
+    status: &StatusCell,
     shutdown: &CancellationToken,
 ) -> Result<Option<Vec<TopicInfo>>, SinkError> {
     let mut topics = Vec::with_capacity(spec.topics.len());
@@ -439,6 +443,7 @@ async fn wait_for_topics(
             }
             tokio::select! {
                 () = tokio::time::sleep(TOPIC_POLL) => {}
+                Some(Command::Flush(reply)) = inbox.recv() => send(reply, Ok(status.get())),
                 () = shutdown.cancelled() => return Ok(None),
             }
         }

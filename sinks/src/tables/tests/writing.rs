@@ -184,9 +184,10 @@ async fn a_writer_waits_for_its_topic() {
     world.log = std::sync::Arc::new(crate::testing::MemoryLog::default());
     let writer = world.start();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(writer.status().state, TableState::Starting);
+    assert_eq!(writer.flush().await.unwrap().state, TableState::Starting, "there is nothing to flush");
     world.log.add_topic("logs", 1);
     world.append(0, 1);
+    eventually("it begins", async || writer.status().state == TableState::Running).await;
     writer.flush().await.unwrap();
     assert_eq!(world.assert_clean().await, 1);
 
