@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use highwater_broker::{Broker, BrokerConfig, Clock, ManualClock, RealFs};
 use highwater_pipeline::data::ipc;
@@ -144,6 +146,54 @@ fn alerts(records: &[StoredRecord]) -> Vec<String> {
 fn rows(records: &[StoredRecord]) -> Vec<String> {
     let batches = records.iter().flat_map(|record| ipc::decode(record.value.as_ref().unwrap()).unwrap());
     batches.map(|batch| arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string()).collect()
+}
+
+/// The numbers of a column of a rollup, over all partitions.
+async fn total(process: &Process, column: &str) -> i64 {
+    let mut total = 0;
+    for partition in 0..PARTITIONS {
+        for record in process.records("rollup.requests", partition).await {
+            for batch in ipc::decode(record.value.as_ref().unwrap()).unwrap() {
+                total += batch.column_by_name(column).unwrap().as_primitive::<Int64Type>().values().iter().sum::<i64>();
+            }
+        }
+    }
+    total
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_is_caught_up_with_as_if_it_were_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(START_MS));
+    let process = Process::start(directory.path(), &clock).await;
+    process.settle().await;
+    process.stop().await;
+    // Two hours while no task runs. Partition 0 has far more to do, so without pacing partition 1 would be through before it has begun.
+    let broker_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+    let broker = Broker::open(BrokerConfig::new(directory.path().join("log")), Arc::new(RealFs), broker_clock).unwrap();
+    let mut expected = 0;
+    for minute in 0..120 {
+        clock.advance_ms(60_000);
+        let at = START_MS + (minute + 1) * 60_000;
+        for (partition, rows) in [(0, 400), (1, 1)] {
+            let row = format!(r#"{{"message":"m","timestamp":{at},"service":"web"}}"#);
+            let value = Bytes::from(format!("[{}]", vec![row; rows].join(",")));
+            let records = vec![Record { value: Some(value), ..Record::default() }];
+            broker.append(Append { topic: "logs".into(), partition, records, guard: Guard::None }).await.unwrap();
+            expected += rows as i64;
+        }
+    }
+    broker.shutdown().await;
+    drop(broker);
+    let process = Process::start(directory.path(), &clock).await;
+    process.settle().await;
+    for _ in 0..7 {
+        clock.advance_ms(10_000);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        process.settle().await;
+    }
+    assert_eq!(total(&process, "n").await, expected, "no row was late");
+    process.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
 //! logs/0 @12:00:01                    one record appended at this time, its rows indented:
 //!   12:00:00 service=web level=ERROR tenant=acme
 //! clock logs/0 @12:00:09 12:00:08     a clock record with this event time; `idle` may follow; `-` for no event time
+//! late <rollup> <rows>                so many rows were late so far
 //! restart                             every task is killed and restored from a snapshot taken here
 //! > requests_1m 12:00:00 service=web n=1
 //! > alert firing HighErrors 12:01:00 service=web value=3 since=12:01:00
@@ -21,10 +22,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use arrow::array::Array;
+use arrow::array::{Array, StringArray};
+use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
-use highwater_pipeline::data::{ipc, time};
+use bytes::Bytes;
+use highwater_pipeline::data::{Decoded, Decoder, RowKind, content_type, identity, ipc, time};
+use highwater_pipeline::log::{Record, StoredRecord};
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::{RuleFile, parse_duration_ms};
 use highwater_processors::{ProcessorsConfig, topology};
@@ -103,6 +108,12 @@ fn run(script: &str) -> Result<(), String> {
         }
         let house = house.as_mut().unwrap();
         match words.as_slice() {
+            ["late", rollup, rows] => {
+                let late = house.late_rows(rollup);
+                if late.to_string() != *rows {
+                    return Err(format!("line {}: {}\n  but there are {late}", step.number, step.line));
+                }
+            }
             ["restart"] => (0..house.task_count()).for_each(|task| {
                 house.snapshot(task);
                 house.restart(task);
@@ -115,8 +126,7 @@ fn run(script: &str) -> Result<(), String> {
             }
             [input, at] if input.contains('/') => {
                 let (topic, partition) = input.split_once('/').unwrap();
-                let rows = step.below.iter().map(|line| row(topic, line)).collect::<Vec<_>>().join(",");
-                house.append_json(topic, partition.parse().unwrap(), append_ms(at), &format!("[{rows}]"));
+                house.append(topic, partition.parse().unwrap(), append_ms(at), record(topic, &step.below));
             }
             _ => return Err(format!("line {}: not a step: {}", step.number, step.line)),
         }
@@ -146,6 +156,27 @@ fn instant_us(text: &str) -> i64 {
 
 fn append_ms(at: &str) -> i64 {
     instant_us(at.strip_prefix('@').expect("@time")) / 1_000
+}
+
+/// The rows as one record: JSON as a foreign client writes it, or Arrow as the doors do, where a row names its tenant.
+fn record(topic: &str, lines: &[&str]) -> Record {
+    let rows = lines.iter().map(|line| row(topic, line)).collect::<Vec<_>>().join(",");
+    let value = Some(Bytes::from(format!("[{rows}]")));
+    if !rows.contains("tenant") {
+        return Record { value, ..Record::default() };
+    }
+    let kind = if topic == "logs" { RowKind::Logs } else { RowKind::Metrics };
+    let json = StoredRecord { offset: 0, timestamp_ms: 0, key: None, value, headers: Vec::new() };
+    let Decoded::Rows { batch, .. } = Decoder::new(kind).decode(0, &json) else { panic!("rows") };
+    let wire = identity::strip(&batch);
+    let tenant_of =
+        |line: &&str| line.split("tenant=").nth(1).map_or("default", |t| t.split(' ').next().unwrap()).to_owned();
+    let tenants = StringArray::from_iter_values(lines.iter().map(tenant_of));
+    let mut columns = wire.columns().to_vec();
+    columns[wire.schema().index_of("tenant").unwrap()] = Arc::new(tenants);
+    let wire = RecordBatch::try_new(wire.schema(), columns).unwrap();
+    let headers = vec![content_type::header(content_type::ARROW)];
+    Record { value: Some(ipc::encode(&wire).unwrap()), headers, ..Record::default() }
 }
 
 /// `12:00:00 service=web level=ERROR` as a JSON object.
@@ -193,7 +224,7 @@ impl Seen {
     }
 }
 
-fn show_row(rollup: &str, batch: &arrow::record_batch::RecordBatch, row: usize) -> String {
+fn show_row(rollup: &str, batch: &RecordBatch, row: usize) -> String {
     let text = |name: &str| array_value_to_string(batch.column_by_name(name).unwrap(), row).unwrap();
     let mut line = format!("{rollup} {}", clock_time(&text("window_start")));
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {

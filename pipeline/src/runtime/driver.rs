@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::alignment::Place;
 use super::append::{Lane, lanes};
 use super::clock_records::ClockSchedule;
 use super::core::TaskCore;
@@ -22,7 +23,7 @@ use super::snapshot::{SnapshotName, SnapshotStore};
 use super::status::{TaskState, TaskStatus};
 use super::tasks::TaskSpec;
 use super::{SNAPSHOTS_GROUP, TASKS_GROUP};
-use crate::log::{Append, CommittedOffset, Fetched, Guard, Log, LogError};
+use crate::log::{Append, CommittedOffset, Fetched, Guard, Log, LogError, StoredRecord};
 
 /// How a driver paces itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub struct TaskDriver {
     config: DriverConfig,
     status: Arc<Mutex<TaskStatus>>,
     stop: CancellationToken,
+    place: Option<Place>,
 }
 
 /// Why a run ended other than by an error.
@@ -92,6 +94,13 @@ struct Run {
     high_watermark: i64,
 }
 
+impl Run {
+    /// True where everything there was at the last read has been stepped through.
+    fn at_end(&self) -> bool {
+        self.core.next_offset() >= self.high_watermark
+    }
+}
+
 impl TaskDriver {
     /// A driver for this task; [`Self::run`] starts it.
     pub fn new(
@@ -104,7 +113,12 @@ impl TaskDriver {
     ) -> Self {
         let status = TaskStatus::starting(&spec.name, &spec.input.topic, spec.input.partition);
         let snapshots = SnapshotStore::new(storage, &spec.name);
-        Self { spec, log, snapshots, clock, config, status: Arc::new(Mutex::new(status)), stop }
+        Self { spec, log, snapshots, clock, config, status: Arc::new(Mutex::new(status)), stop, place: None }
+    }
+
+    /// Keeps it together with the other tasks of its topic while they catch up.
+    pub(super) fn aligned(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// Where the driver writes its status.
@@ -137,18 +151,14 @@ impl TaskDriver {
     async fn attempt(&self) -> Step<Stopped> {
         let mut run = self.start().await?;
         let mut effects = Effects::new();
+        self.reach_end(&mut run);
         while !self.stop.is_cancelled() {
             let fetched = match self.read(&mut run).await {
                 Err(End::Stopped) => break,
                 other => other?,
             };
-            for record in &fetched.records {
-                self.step(&mut run, record, &mut effects)?;
-                tokio::task::consume_budget().await;
-            }
-            run.core.skip_to(fetched.next_offset);
             run.high_watermark = fetched.high_watermark;
-            self.append(run.epoch, run.committed, &mut effects).await?;
+            self.work(&mut run, &fetched, &mut effects).await?;
             self.commit_if_due(&mut run).await?;
             self.snapshot_if_due(&mut run).await?;
             self.write_clock_if_due(&mut run).await?;
@@ -158,6 +168,41 @@ impl TaskDriver {
         self.snapshot(&mut run).await?;
         self.publish(&run);
         Ok(Stopped)
+    }
+
+    /// Steps through what was fetched and makes the effects durable; in pieces where it has to wait for other tasks of the topic.
+    async fn work(&self, run: &mut Run, fetched: &Fetched, effects: &mut Effects) -> Step<()> {
+        let mut rest = fetched.records.as_slice();
+        while let Some(next) = rest.first() {
+            if let Some(place) = &self.place {
+                place.reach(next.timestamp_ms);
+                tokio::select! {
+                    () = self.stop.cancelled() => return Ok(()),
+                    () = place.wait_for(next.timestamp_ms) => {}
+                }
+            }
+            let mut stepped = 0;
+            for record in rest {
+                if self.place.as_ref().is_some_and(|place| place.is_ahead(record.timestamp_ms)) {
+                    break;
+                }
+                self.step(run, record, effects)?;
+                stepped += 1;
+                tokio::task::consume_budget().await;
+            }
+            rest = &rest[stepped..];
+            self.append(run.epoch, run.committed, effects).await?;
+        }
+        run.core.skip_to(fetched.next_offset);
+        self.reach_end(run);
+        Ok(())
+    }
+
+    /// Tells the other tasks of the topic that this one has nothing left to read, where that is so.
+    fn reach_end(&self, run: &mut Run) {
+        if let (Some(place), true) = (&self.place, run.at_end()) {
+            place.reach_end();
+        }
     }
 
     /// Takes the epoch, finds C, restores.
@@ -284,7 +329,7 @@ impl TaskDriver {
         Duration::from_millis(u64::try_from(wait_ms).unwrap_or(1))
     }
 
-    fn step(&self, run: &mut Run, record: &crate::log::StoredRecord, effects: &mut Effects) -> Step<()> {
+    fn step(&self, run: &mut Run, record: &StoredRecord, effects: &mut Effects) -> Step<()> {
         // The core is dropped after a panic, so nobody sees what it left behind.
         let stepped = catch_unwind(AssertUnwindSafe(|| run.core.step(record, effects)));
         match stepped {
@@ -420,7 +465,7 @@ impl TaskDriver {
 
     /// Appends a clock record to the input partition, once it has been read to its end and has been silent.
     async fn write_clock_if_due(&self, run: &mut Run) -> Step<()> {
-        if !self.owns_clock() || run.core.next_offset() < run.high_watermark {
+        if !self.owns_clock() || !run.at_end() {
             return Ok(());
         }
         let now_us = self.clock.now_ms().saturating_mul(1_000);

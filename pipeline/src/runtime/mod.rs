@@ -7,7 +7,7 @@
 //! - [`TaskCore`]: decodes a record, keeps the partition's watermark, steps the processor. Pure as well, so that a
 //!   simulation can drive it record by record.
 //! - [`TaskDriver`]: the only part that waits. Epoch, restore, replay, append, commit, snapshot, stop.
-//! - [`run_tasks`]: many drivers and their status.
+//! - [`run_tasks`]: many drivers and their status; keeps the tasks of one input topic at about the same append time.
 //!
 //! Invariants:
 //! - Outputs are a function of the input records alone, to the byte: fetches are processed record by record, so
@@ -21,6 +21,7 @@
 //!
 //! Formats are drawn in `docs/formats/tasks.md`.
 
+mod alignment;
 mod append;
 mod clock_records;
 mod core;

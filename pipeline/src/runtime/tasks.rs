@@ -1,5 +1,6 @@
 //! Many tasks in one process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_broker::Clock;
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alignment::Alignment;
 use super::driver::{DriverConfig, TaskDriver};
 use super::input::InputKind;
 use super::processor::{Processor, ProcessorError};
@@ -37,7 +39,7 @@ impl TaskSpec {
     }
 }
 
-/// Running tasks.
+/// Running tasks. Dropping it ends them where they stand, as a crash would; cancel the token and [`TasksHandle::join`] to stop them.
 pub struct TasksHandle {
     statuses: Vec<Arc<Mutex<TaskStatus>>>,
     tasks: JoinSet<()>,
@@ -73,7 +75,11 @@ pub fn run_tasks(
     shutdown: &CancellationToken,
 ) -> TasksHandle {
     let mut handle = TasksHandle { statuses: Vec::with_capacity(tasks.len()), tasks: JoinSet::new() };
+    let mut alignments: BTreeMap<Arc<str>, Arc<Alignment>> = BTreeMap::new();
     for spec in tasks {
+        // Stage topics have an order of their own: what their tasks wait for comes in the records.
+        let is_table = matches!(spec.kind, InputKind::Table(_));
+        let place = is_table.then(|| alignments.entry(Arc::clone(&spec.input.topic)).or_default().place());
         let driver = TaskDriver::new(
             spec,
             Arc::clone(log),
@@ -82,6 +88,10 @@ pub fn run_tasks(
             config,
             shutdown.child_token(),
         );
+        let driver = match place {
+            Some(place) => driver.aligned(place),
+            None => driver,
+        };
         handle.statuses.push(driver.status());
         handle.tasks.spawn(async move {
             // The driver has put its result into the status, where everybody looks for it.

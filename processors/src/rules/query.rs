@@ -42,6 +42,8 @@ pub(super) struct Query {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     rows: Arc<Slot>,
+    /// Held while it runs: the slot has the rows of one evaluation.
+    turn: Mutex<()>,
     label_columns: Vec<(usize, String)>,
     value_column: usize,
 }
@@ -129,7 +131,7 @@ impl Query {
         };
         let optimized = session.optimize(&logical)?;
         let plan = drive(session.query_planner().create_physical_plan(&optimized, &session))?;
-        Ok(Self { plan, context: session.task_ctx(), rows, label_columns, value_column })
+        Ok(Self { plan, context: session.task_ctx(), rows, turn: Mutex::new(()), label_columns, value_column })
     }
 
     /// Names of the columns that become labels.
@@ -139,6 +141,7 @@ impl Query {
 
     /// Runs over these rows.
     pub(super) fn run(&self, rows: Vec<RecordBatch>) -> Result<Vec<Instance>> {
+        let _turn = self.turn.lock();
         *self.rows.batches.lock() = rows;
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         let answer = drive(tokio::task::unconstrained(collect(plan, Arc::clone(&self.context))));

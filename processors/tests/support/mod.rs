@@ -175,6 +175,21 @@ impl House {
         }
     }
 
+    /// Rows of a rollup that came for closed windows, as the snapshots of stage 2 count them.
+    pub fn late_rows(&mut self, rollup: &str) -> u64 {
+        let folds =
+            self.tasks.iter_mut().filter(|task| &*task.spec.input.topic == highwater_processors::PARTIALS_TOPIC);
+        let late = folds.map(|task| {
+            let snapshot = StateReader::parse(&task.core.snapshot(1).expect("a snapshot")).expect("a snapshot");
+            let name = format!("rollup/{rollup}");
+            let body = &snapshot.sections().iter().find(|s| s.name == name).expect("a section").body;
+            let size = u32::from_le_bytes(body[..4].try_into().unwrap()) as usize;
+            let manifest: serde_json::Value = serde_json::from_slice(&body[4..4 + size]).expect("a manifest");
+            manifest["late_rows"].as_u64().expect("a count")
+        });
+        late.sum()
+    }
+
     pub fn records(&self, topic: &str, partition: i32) -> &[StoredRecord] {
         self.topics.get(&(topic.to_owned(), partition)).map_or(&[], Vec::as_slice)
     }
