@@ -3,7 +3,7 @@
 //! ```text
 //! stream  = message(schema) message(record batch)* end?
 //! message = ff ff ff ff | metadata length, i32 | metadata, a flatbuffer padded to 8 | body
-//! body    = one region per buffer: uncompressed length, i64 (-1: as it is) | LZ4 frame | padding to 64
+//! body    = one region per buffer: uncompressed length, i64 (-1: as it is) | LZ4 frame | padding to 8
 //! end     = ff ff ff ff 00 00 00 00
 //! ```
 //!
@@ -21,12 +21,15 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow::ipc::{CompressionType, Message, MessageHeader, root_as_message};
+use arrow::ipc::{CompressionType, Message, MessageHeader, MetadataVersion, root_as_message};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
 
 #[cfg(test)]
 mod tests;
+
+/// What buffers are padded to. Readers that need more copy anyway, since buffers are compressed.
+const ALIGNMENT_BYTES: usize = 8;
 
 /// How much one stream may decode to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +92,9 @@ pub fn encode(batch: &RecordBatch) -> Result<Bytes, IpcError> {
         }
     }
     let encode = || {
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        // A record of few rows would be mostly padding at Arrow's default of 64.
+        let options = IpcWriteOptions::try_new(ALIGNMENT_BYTES, false, MetadataVersion::V5)?
+            .try_with_compression(Some(CompressionType::LZ4_FRAME))?;
         let mut writer = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
         writer.write(batch)?;
         writer.finish()?;

@@ -381,3 +381,12 @@ proptest! {
         prop_assert_eq!(&sorted(lines), &expected);
     }
 }
+
+#[test]
+fn a_record_of_one_row_is_not_mostly_padding() {
+    let mut sink = Sink::default();
+    let body = r#"{"message":"hi","service":"web"}"#;
+    read_entries::<Logs>(body.as_bytes(), false, &Limits::default(), &mut sink).unwrap();
+    let bytes = crate::data::ipc::encode(&sink.columns.finish("acme").unwrap()).unwrap();
+    assert!(bytes.len() < 3_000, "{}", bytes.len());
+}
