@@ -19,11 +19,13 @@ use super::error::RuntimeError;
 use super::input::InputKind;
 use super::processor::ProcessorError;
 use super::retry::{Retried, retry};
-use super::snapshot::{SnapshotName, SnapshotStore};
+use super::snapshot::SnapshotStore;
 use super::status::{TaskState, TaskStatus};
 use super::tasks::TaskSpec;
-use super::{SNAPSHOTS_GROUP, TASKS_GROUP};
-use crate::log::{Append, CommittedOffset, Fetched, Guard, Log, LogError, StoredRecord};
+use crate::log::{Append, Fetched, Guard, Log, LogError, StoredRecord};
+
+mod progress;
+mod start;
 
 /// How a driver paces itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,88 +207,6 @@ impl TaskDriver {
         }
     }
 
-    /// Takes the epoch, finds C, restores.
-    async fn start(&self) -> Step<Run> {
-        let name = &*self.spec.name;
-        let epoch = self.call("begin_task", || self.log.begin_task(name)).await?;
-        let input = &self.spec.input;
-        let groups = self.call("committed", || self.log.committed(TASKS_GROUP)).await?;
-        let committed =
-            groups.iter().find(|o| o.topic == input.topic && o.partition == input.partition).map(|o| o.offset);
-        let offsets = self.call("offsets", || self.log.offsets(&input.topic, input.partition)).await?;
-        let now_ms = self.clock.now_ms();
-        let mut run = Run {
-            epoch,
-            core: self.build(offsets.log_start)?,
-            committed: committed.unwrap_or(offsets.log_start),
-            committed_ms: now_ms,
-            snapshot_offset: offsets.log_start,
-            snapshot_ms: now_ms,
-            schedule: ClockSchedule::default(),
-            high_watermark: offsets.high_watermark,
-        };
-        if let Some(snapshot) = self.restore(&mut run, offsets.log_start).await? {
-            run.snapshot_offset = snapshot.offset;
-            let mut status = self.status.lock();
-            status.snapshot_offset = Some(snapshot.offset);
-        } else if committed.is_some_and(|c| c > offsets.log_start) {
-            tracing::warn!(
-                task = name,
-                committed,
-                log_start = offsets.log_start,
-                "no usable snapshot; state is built anew from the start of the log"
-            );
-        }
-        // Until there is a snapshot, retention must leave the records from which state would be rebuilt.
-        self.hold_retention(run.epoch, run.snapshot_offset).await?;
-        tracing::info!(task = name, epoch, from = run.core.next_offset(), committed = run.committed, "task started");
-        self.publish(&run);
-        Ok(run)
-    }
-
-    fn build(&self, next_offset: i64) -> Result<TaskCore, RuntimeError> {
-        let processor = (self.spec.processor)()
-            .map_err(|source| RuntimeError::Build { task: self.spec.name.to_string(), source })?;
-        Ok(TaskCore::new(self.spec.input.clone(), &self.spec.kind, processor, next_offset))
-    }
-
-    /// Restores the newest snapshot at or below C that is whole and whose replay the log still holds.
-    async fn restore(&self, run: &mut Run, log_start: i64) -> Step<Option<SnapshotName>> {
-        for name in self.snapshots.list().await? {
-            if name.offset > run.committed {
-                // Of a run that wrote it and stopped before its commit; the log may not have its outputs.
-                continue;
-            }
-            if name.offset < log_start {
-                let reason = "the log begins behind it; records between are gone";
-                tracing::warn!(task = %self.spec.name, offset = name.offset, log_start, reason, "snapshot passed over");
-                continue;
-            }
-            let loaded = match self.snapshots.load(name).await {
-                Ok(loaded) => loaded,
-                Err(error @ RuntimeError::CorruptSnapshot { .. }) => {
-                    self.pass_over(name, &chain(&error));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let mut core = self.build(log_start)?;
-            match core.restore(&loaded) {
-                Ok(()) => {
-                    run.core = core;
-                    return Ok(Some(name));
-                }
-                Err(error) => self.pass_over(name, &chain(&error)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn pass_over(&self, name: SnapshotName, reason: &str) {
-        metrics::counter!("highwater_task_snapshots_unusable_total", "task" => self.spec.name.to_string()).increment(1);
-        tracing::error!(task = %self.spec.name, offset = name.offset, epoch = name.epoch, reason, "snapshot is unusable; trying an older one");
-    }
-
     async fn read(&self, run: &mut Run) -> Step<Fetched> {
         let (topic, partition) = (&*self.spec.input.topic, self.spec.input.partition);
         loop {
@@ -374,89 +294,6 @@ impl TaskDriver {
                 .increment(appended.suppressed as u64);
         }
         Ok(())
-    }
-
-    async fn commit_if_due(&self, run: &mut Run) -> Step<()> {
-        if self.clock.now_ms().abs_diff(run.committed_ms) >= self.config.commit_interval_ms.unsigned_abs() {
-            self.commit(run).await?;
-        }
-        Ok(())
-    }
-
-    /// Advances C. Everything caused below the next offset is durable when this is called.
-    async fn commit(&self, run: &mut Run) -> Step<()> {
-        run.committed_ms = self.clock.now_ms();
-        let offset = run.core.next_offset();
-        if offset <= run.committed {
-            return Ok(());
-        }
-        self.commit_group(TASKS_GROUP, run.epoch, offset).await?;
-        run.committed = offset;
-        Ok(())
-    }
-
-    async fn hold_retention(&self, epoch: i32, offset: i64) -> Step<()> {
-        self.commit_group(SNAPSHOTS_GROUP, epoch, offset).await
-    }
-
-    async fn commit_group(&self, group: &str, epoch: i32, offset: i64) -> Step<()> {
-        let input = &self.spec.input;
-        let offsets = [CommittedOffset {
-            topic: Arc::clone(&input.topic),
-            partition: input.partition,
-            offset,
-            metadata: String::new(),
-        }];
-        let task = Some((&*self.spec.name, epoch));
-        // A stop must not keep the last commit from being made, so this is not retried against it but to its end.
-        self.finish("commit_offsets", || self.log.commit_offsets(group, &offsets, task)).await
-    }
-
-    async fn snapshot_if_due(&self, run: &mut Run) -> Step<()> {
-        let records = run.core.next_offset() - run.snapshot_offset;
-        let age_ms = self.clock.now_ms().abs_diff(run.snapshot_ms);
-        let due = records >= self.config.snapshot_records
-            || (records > 0 && age_ms >= self.config.snapshot_interval_ms.unsigned_abs());
-        if due && run.core.next_offset() >= run.committed {
-            self.commit(run).await?;
-            self.snapshot(run).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes a snapshot at C, drops the ones no longer needed, and lets retention advance. Storage that is away costs a
-    /// longer replay, not the task.
-    async fn snapshot(&self, run: &mut Run) -> Step<()> {
-        let offset = run.core.next_offset();
-        if offset <= run.snapshot_offset && self.status.lock().snapshot_offset.is_some() || offset < run.committed {
-            return Ok(());
-        }
-        run.snapshot_ms = self.clock.now_ms();
-        let name = SnapshotName { offset, epoch: run.epoch };
-        let file = run.core.snapshot(run.epoch).map_err(|source| self.failed(offset, source))?;
-        let size = file.len();
-        let saved = match self.snapshots.save(name, file).await {
-            Ok(()) => self.snapshots.prune().await,
-            Err(error) => Err(error),
-        };
-        match saved {
-            Ok(oldest) => {
-                run.snapshot_offset = offset;
-                metrics::gauge!("highwater_task_snapshot_size_bytes", "task" => self.spec.name.to_string())
-                    .set(size as f64);
-                {
-                    let mut status = self.status.lock();
-                    (status.snapshot_ms, status.snapshot_offset) = (Some(run.snapshot_ms), Some(offset));
-                }
-                self.hold_retention(run.epoch, oldest.map_or(offset, |o| o.offset)).await
-            }
-            Err(error) => {
-                metrics::counter!("highwater_task_snapshot_failures_total", "task" => self.spec.name.to_string())
-                    .increment(1);
-                tracing::error!(task = %self.spec.name, error = chain(&error), "snapshot not written; the last one stays");
-                Ok(())
-            }
-        }
     }
 
     fn owns_clock(&self) -> bool {

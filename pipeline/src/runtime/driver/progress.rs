@@ -1,0 +1,94 @@
+//! What a run leaves behind for the next: C, and snapshots at C.
+
+use std::sync::Arc;
+
+use crate::log::CommittedOffset;
+use crate::runtime::snapshot::SnapshotName;
+use crate::runtime::{SNAPSHOTS_GROUP, TASKS_GROUP};
+
+use super::{Run, Step, TaskDriver, chain};
+
+impl TaskDriver {
+    pub(super) async fn commit_if_due(&self, run: &mut Run) -> Step<()> {
+        if self.clock.now_ms().abs_diff(run.committed_ms) >= self.config.commit_interval_ms.unsigned_abs() {
+            self.commit(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Advances C. Everything caused below the next offset is durable when this is called.
+    pub(super) async fn commit(&self, run: &mut Run) -> Step<()> {
+        run.committed_ms = self.clock.now_ms();
+        let offset = run.core.next_offset();
+        if offset <= run.committed {
+            return Ok(());
+        }
+        self.commit_group(TASKS_GROUP, run.epoch, offset).await?;
+        run.committed = offset;
+        Ok(())
+    }
+
+    pub(super) async fn hold_retention(&self, epoch: i32, offset: i64) -> Step<()> {
+        self.commit_group(SNAPSHOTS_GROUP, epoch, offset).await
+    }
+
+    async fn commit_group(&self, group: &str, epoch: i32, offset: i64) -> Step<()> {
+        let input = &self.spec.input;
+        let offsets = [CommittedOffset {
+            topic: Arc::clone(&input.topic),
+            partition: input.partition,
+            offset,
+            metadata: String::new(),
+        }];
+        let task = Some((&*self.spec.name, epoch));
+        // A stop must not keep the last commit from being made, so this is not retried against it but to its end.
+        self.finish("commit_offsets", || self.log.commit_offsets(group, &offsets, task)).await
+    }
+
+    pub(super) async fn snapshot_if_due(&self, run: &mut Run) -> Step<()> {
+        let records = run.core.next_offset() - run.snapshot_offset;
+        let age_ms = self.clock.now_ms().abs_diff(run.snapshot_ms);
+        let due = records >= self.config.snapshot_records
+            || (records > 0 && age_ms >= self.config.snapshot_interval_ms.unsigned_abs());
+        if due && run.core.next_offset() >= run.committed {
+            self.commit(run).await?;
+            self.snapshot(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot at C, drops the ones no longer needed, and lets retention advance. Storage that is away costs a
+    /// longer replay, not the task.
+    pub(super) async fn snapshot(&self, run: &mut Run) -> Step<()> {
+        let offset = run.core.next_offset();
+        if offset <= run.snapshot_offset && self.status.lock().snapshot_offset.is_some() || offset < run.committed {
+            return Ok(());
+        }
+        run.snapshot_ms = self.clock.now_ms();
+        let name = SnapshotName { offset, epoch: run.epoch };
+        let file = run.core.snapshot(run.epoch).map_err(|source| self.failed(offset, source))?;
+        let size = file.len();
+        let saved = match self.snapshots.save(name, file).await {
+            Ok(()) => self.snapshots.prune().await,
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(oldest) => {
+                run.snapshot_offset = offset;
+                metrics::gauge!("highwater_task_snapshot_size_bytes", "task" => self.spec.name.to_string())
+                    .set(size as f64);
+                {
+                    let mut status = self.status.lock();
+                    (status.snapshot_ms, status.snapshot_offset) = (Some(run.snapshot_ms), Some(offset));
+                }
+                self.hold_retention(run.epoch, oldest.map_or(offset, |o| o.offset)).await
+            }
+            Err(error) => {
+                metrics::counter!("highwater_task_snapshot_failures_total", "task" => self.spec.name.to_string())
+                    .increment(1);
+                tracing::error!(task = %self.spec.name, error = chain(&error), "snapshot not written; the last one stays");
+                Ok(())
+            }
+        }
+    }
+}
