@@ -25,7 +25,7 @@ use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
 use highwater_pipeline::log::{EmbeddedLog, Log, TopicConfig};
 use highwater_pipeline::sources::Ingest;
 use highwater_pipeline::storage::{self, Storage};
-use highwater_sinks::alerts::StreamConfig;
+use highwater_sinks::stream::StreamConfig;
 use highwater_sql::Engine;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,6 +79,12 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         highwater_pipeline::sources::http::router(Arc::clone(&ingest))
             .merge(highwater_sql::http::router(Arc::new(engine.clone())))
             .merge(highwater_sinks::alerts::router(Arc::clone(&log), StreamConfig::default(), shutdown.child_token()))
+            .merge(highwater_sinks::stream::topics::router(
+                Arc::clone(&log),
+                workers.tables(),
+                StreamConfig::default(),
+                shutdown.child_token(),
+            ))
             .merge(topics::router(Arc::clone(&log)))
             .merge(status::router(health.clone(), workers.view(), Arc::clone(&log)))
             .merge(reload_router(reload)),

@@ -9,6 +9,8 @@ use highwater_broker::{Clock, SystemClock};
 use highwater_pipeline::log::{Log, TopicConfig};
 use highwater_pipeline::runtime::{DriverConfig, TaskStatus, TasksHandle, run_tasks};
 use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::TableSpec;
+use highwater_sinks::stream::topics::TablesSource;
 use highwater_sinks::tables::{TableStatus, Tables, TablesConfig};
 use highwater_sql::Engine;
 use parking_lot::RwLock;
@@ -39,6 +41,7 @@ pub(crate) struct WorkersView(Arc<RwLock<Sources>>);
 struct Sources {
     tasks: Option<Box<dyn Fn() -> Vec<TaskStatus> + Send + Sync>>,
     tables: Option<Arc<Tables>>,
+    specs: Vec<TableSpec>,
 }
 
 impl WorkersView {
@@ -70,6 +73,12 @@ impl Workers {
     /// A look at what runs, now and after every replacement.
     pub(crate) fn view(&self) -> WorkersView {
         self.view.clone()
+    }
+
+    /// Which tables there are, now and after every replacement.
+    pub(crate) fn tables(&self) -> TablesSource {
+        let view = self.view();
+        Arc::new(move || view.0.read().specs.clone())
     }
 
     /// Stops what runs and starts what the new topology names.
@@ -140,11 +149,12 @@ impl Workers {
         for table in topology.tables() {
             tables.start(table.clone());
         }
+        let specs = topology.tables().to_vec();
         let stop_tasks = CancellationToken::new();
         let tasks =
             run_tasks(log, storage.objects(), topology.into_tasks(), &clock, DriverConfig::default(), &stop_tasks);
         *self.view.0.write() =
-            Sources { tasks: Some(Box::new(tasks.status_source())), tables: Some(Arc::clone(&tables)) };
+            Sources { tasks: Some(Box::new(tasks.status_source())), tables: Some(Arc::clone(&tables)), specs };
         self.running = Some(Running { tasks, stop_tasks, tables, stop_tables });
         Ok(())
     }

@@ -10,7 +10,7 @@ pub mod stream;
 mod tests;
 
 pub use current::{AlertRecord, current_alerts};
-pub use stream::{StreamConfig, router};
+pub use stream::router;
 
 /// The topic of alert transitions.
 pub const TOPIC: &str = highwater_pipeline::data::alerts::TOPIC;

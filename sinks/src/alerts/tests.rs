@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::stream::From;
 use super::*;
+use crate::stream::{From, StreamConfig};
 use crate::testing::{MemoryLog, clock_record};
 
 fn alert(fingerprint: &str, state: &str, tenant: &str) -> Record {
