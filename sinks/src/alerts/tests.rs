@@ -129,8 +129,8 @@ async fn filters_by_state_and_tenant() {
 #[tokio::test]
 async fn several_partitions_are_one_stream() {
     let door = Door::new(2);
-    door.log.push(TOPIC, 0, alert("a", "firing", "t"));
-    door.log.push(TOPIC, 1, alert("b", "firing", "t"));
+    door.log.push(TOPIC, 0, alert("a", "firing", "default"));
+    door.log.push(TOPIC, 1, alert("b", "firing", "default"));
     let mut events = door.stream("?from=earliest", &[]).await;
     let mut ids = [events.id().await, events.id().await];
     ids.sort();
@@ -141,7 +141,7 @@ async fn several_partitions_are_one_stream() {
 async fn a_reader_overtaken_by_retention_is_told_and_goes_on() {
     let door = Door::new(1);
     for _ in 0..4 {
-        door.log.push(TOPIC, 0, alert("a", "firing", "t"));
+        door.log.push(TOPIC, 0, alert("a", "firing", "default"));
     }
     door.log.trim(TOPIC, 0, 3);
     let mut events = door.stream("?from=0:0", &[]).await;
@@ -161,7 +161,7 @@ async fn it_ends_at_shutdown_and_begins_before_the_topic() {
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     door.log.add_topic(TOPIC, 1);
-    door.log.push(TOPIC, 0, alert("a", "firing", "t"));
+    door.log.push(TOPIC, 0, alert("a", "firing", "default"));
     let (id, mut events) = waiting.await.unwrap();
     assert_eq!(id, "0:0");
     door.shutdown.cancel();
