@@ -148,3 +148,58 @@ impl PruningStatistics for FileStatistics<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        Arc::new(Schema::new(vec![
+            Field::new("timestamp", utc, true),
+            Field::new("n", DataType::Int64, true),
+            Field::new("v", DataType::Float64, true),
+            Field::new("s", DataType::Utf8, true),
+            Field::new("b", DataType::Binary, true),
+        ]))
+    }
+
+    #[test]
+    fn bounds_are_read_and_a_cut_time_is_rounded_outwards() {
+        let json = r#"{"numRecords":3,"minValues":{"timestamp":"2026-01-02T03:04:05.678Z","n":-5,"v":0.5,"s":"a"},
+                       "maxValues":{"timestamp":"2026-01-02T03:04:05.678Z","n":7,"v":1.5,"s":"z"},
+                       "nullCount":{"timestamp":0,"n":1,"v":0,"s":2}}"#;
+        let statistics = file_statistics(&schema(), 1234, Some(json));
+        assert_eq!(statistics.num_rows, Precision::Exact(3));
+        assert_eq!(statistics.total_byte_size, Precision::Inexact(1234));
+        let [time, n, v, s, b] = statistics.column_statistics.as_slice() else { panic!("five columns") };
+        let at = |us| Precision::Inexact(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
+        assert_eq!(time.min_value, at(1_767_323_045_678_000));
+        assert_eq!(time.max_value, at(1_767_323_045_678_999));
+        assert_eq!(n.min_value, Precision::Exact(ScalarValue::Int64(Some(-5))));
+        assert_eq!(n.null_count, Precision::Exact(1));
+        assert_eq!(v.max_value, Precision::Inexact(ScalarValue::Float64(Some(1.5))));
+        assert_eq!(s.max_value, Precision::Inexact(ScalarValue::Utf8(Some("z".to_string()))));
+        assert_eq!(s.null_count, Precision::Exact(2));
+        assert_eq!(b, &ColumnStatistics::new_unknown());
+    }
+
+    #[test]
+    fn what_is_missing_or_odd_is_unknown() {
+        for json in [None, Some("{}"), Some("not json"), Some(r#"{"minValues":{"n":"x","timestamp":5}}"#)] {
+            let statistics = file_statistics(&schema(), 1, json);
+            assert_eq!(statistics.num_rows, Precision::Absent, "{json:?}");
+            assert!(statistics.column_statistics.iter().all(|c| c.min_value == Precision::Absent), "{json:?}");
+        }
+    }
+
+    #[test]
+    fn partition_values_are_typed() {
+        let values = partition_values(Some("acme"), Some("1970-01-11")).unwrap();
+        assert_eq!(values, [ScalarValue::Utf8(Some("acme".to_string())), ScalarValue::Date32(Some(10))]);
+        assert_eq!(partition_values(None, None).unwrap(), [ScalarValue::Utf8(None), ScalarValue::Date32(None)]);
+        assert!(partition_values(Some("acme"), Some("today")).is_none());
+    }
+}

@@ -147,3 +147,92 @@ impl Drop for TailCache {
         self.budget.give_back(all);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::compute::concat_batches;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn partition(topic_id: u128) -> TailPartition {
+        TailPartition { topic: "logs".into(), topic_id: Uuid::from_u128(topic_id), partition: 0 }
+    }
+
+    /// A segment with one row of 8 bytes per offset.
+    fn segment(offsets: std::ops::Range<i64>) -> Segment {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(offsets.clone()));
+        Segment::new(offsets.start, offsets.end, vec![RecordBatch::try_from_iter([("_offset", column)]).unwrap()])
+    }
+
+    fn join(parts: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ArrowError> {
+        Ok(vec![concat_batches(&parts[0].schema(), &parts)?])
+    }
+
+    fn cache(limit_bytes: usize) -> (TailCache, Arc<Budget>) {
+        let budget = Arc::new(Budget::new(limit_bytes));
+        (TailCache::new(Arc::clone(&budget)), budget)
+    }
+
+    #[test]
+    fn an_offset_is_found_in_the_segment_that_holds_it() {
+        let (cache, budget) = cache(1 << 20);
+        let place = partition(1);
+        cache.insert(&place, segment(10..20), join);
+        cache.insert(&place, segment(30..40), join);
+        let held = |offset| cache.get(&place, offset).map(|s| (s.base_offset, s.next_offset));
+        assert_eq!(held(9), None);
+        assert_eq!(held(10), Some((10, 20)));
+        assert_eq!(held(19), Some((10, 20)));
+        assert_eq!(held(20), None);
+        assert_eq!(held(35), Some((30, 40)));
+        assert_eq!(cache.get(&partition(2), 10).map(|s| s.base_offset), None, "another topic of the same name");
+        assert_eq!(budget.used_bytes(), 160);
+    }
+
+    #[test]
+    fn a_small_segment_joins_the_one_before_it() {
+        let (cache, budget) = cache(1 << 20);
+        let place = partition(1);
+        for at in 0..10 {
+            cache.insert(&place, segment(at..at + 1), join);
+        }
+        let whole = cache.get(&place, 7).unwrap();
+        assert_eq!((whole.base_offset, whole.next_offset, whole.batches.len(), whole.rows), (0, 10, 1, 10));
+        assert_eq!(budget.used_bytes(), 80);
+        // Where they do not join, both stay.
+        cache.insert(&place, segment(10..11), |_| Err(ArrowError::ComputeError("no".to_string())));
+        assert_eq!(cache.get(&place, 10).unwrap().base_offset, 10);
+        assert_eq!(cache.get(&place, 9).unwrap().base_offset, 0);
+    }
+
+    #[test]
+    fn what_the_table_has_passed_is_forgotten() {
+        let (cache, budget) = cache(1 << 20);
+        let place = partition(1);
+        for from in [0, 20, 40] {
+            cache.insert(&place, segment(from..from + 10), join);
+        }
+        cache.evict_below(&place, 25);
+        assert!(cache.get(&place, 5).is_none());
+        assert!(cache.get(&place, 25).is_some(), "half of it is still wanted");
+        assert_eq!(budget.used_bytes(), 160);
+        cache.evict_below(&partition(2), 0);
+        assert!(cache.get(&place, 45).is_none(), "the topic is another one now");
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn beyond_the_budget_nothing_is_kept() {
+        let (cache, budget) = cache(100);
+        let place = partition(1);
+        cache.insert(&place, segment(0..10), join);
+        let given = cache.insert(&place, segment(100..110), join);
+        assert_eq!(given.rows, 10, "the caller has its rows all the same");
+        assert!(cache.get(&place, 100).is_none());
+        assert_eq!(budget.used_bytes(), 80);
+        drop(cache);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}

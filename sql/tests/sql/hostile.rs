@@ -49,6 +49,9 @@ async fn greedy_queries_are_cut_at_the_memory_limit() {
     .await;
     for sql in [
         "SELECT array_agg(value) FROM generate_series(1, 100000000)",
+        "SELECT repeat('x', 2000000000)",
+        "SELECT max(length(repeat('x', 1000000 + value))) FROM generate_series(1, 10000)",
+        "SELECT array_length(range(value, value + 1000000000000)) FROM generate_series(1, 10)",
         "SELECT value, repeat('x', 1000) AS x FROM generate_series(1, 10000000) ORDER BY x, value DESC",
         "SELECT count(DISTINCT value::text || repeat('y', 100)) FROM generate_series(1, 100000000)",
         "SELECT count(*) FROM generate_series(1, 50000000) a JOIN generate_series(1, 50000000) b ON a.value = b.value",

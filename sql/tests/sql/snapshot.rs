@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures::FutureExt;
+use highwater_broker::{Broker, BrokerConfig, ManualClock, SimFs};
+use highwater_pipeline::log::{EmbeddedLog, Log, TopicConfig};
 use highwater_pipeline::tables::{TableSpec, built_in_tables};
 use serde_json::json;
 
-use crate::fixture::{Fixture, other_tenant, small};
+use crate::fixture::{APPENDED_MS, Fixture, other_tenant, small};
 use crate::log::Hook;
 
 fn logs_table() -> TableSpec {
     built_in_tables().into_iter().find(|t| t.name == "logs").unwrap()
 }
 
-async fn append(fixture: &Fixture, partition: i32, n: i64) {
+async fn append<L: Log>(fixture: &Fixture<L>, partition: i32, n: i64) {
     let record = json!({ "timestamp": 1_767_322_800_000_i64 + n, "message": n.to_string(), "service": "s" });
     fixture.append_json("logs", partition, &record).await;
 }
@@ -151,7 +153,6 @@ async fn a_topic_made_anew_starts_at_its_own_beginning() {
     }
     fixture.commit(&logs_table()).await;
     assert_eq!(fixture.one("SELECT count(*) FROM logs").await, "3");
-    use highwater_pipeline::log::{Log, TopicConfig};
     fixture.log.delete_topic("logs").await.unwrap();
     fixture.log.ensure_topic("logs", TopicConfig { partitions: 4, ..TopicConfig::default() }).await.unwrap();
     append(&fixture, 0, 3).await;
@@ -207,6 +208,33 @@ async fn decoded_rows_are_kept_until_the_table_passes_them() {
     assert_eq!(reads(), before + 1);
 }
 
+/// Each commit is a file, and its statistics say which times are in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_hold_a_row_asked_for_are_not_in_the_plan() {
+    let fixture = Fixture::new().await;
+    for n in 0..5 {
+        append(&fixture, 0, n * 1_000_000).await;
+        fixture.commit(&logs_table()).await;
+    }
+    let files = |plan: Vec<String>| plan.join("\n").matches(".parquet").count();
+    for (condition, expected) in [
+        ("true", 5),
+        // Statistics are cut to milliseconds: the bound itself stays in.
+        ("timestamp >= '2026-01-02T03:33:20Z'", 3),
+        ("timestamp > '2026-01-02T03:33:20.001Z'", 2),
+        ("timestamp < '2026-01-02T03:00:00Z'", 0),
+        ("message = '3000000'", 1),
+        ("message = '3000000' AND timestamp < '2026-01-02T03:30:00Z'", 0),
+        ("_offset >= 3", 2),
+        ("date = DATE '2026-01-02'", 5),
+        ("date > DATE '2026-01-02'", 0),
+        ("service IS NULL", 0),
+    ] {
+        let plan = fixture.rows(&format!("EXPLAIN FORMAT INDENT SELECT message FROM logs WHERE {condition}")).await;
+        assert_eq!(files(plan.unwrap()), expected, "{condition}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tail_larger_than_its_cache_is_read_all_the_same() {
     let config = highwater_sql::SqlConfig { tail_cache_bytes: 1000, ..small() };
@@ -219,12 +247,19 @@ async fn a_tail_larger_than_its_cache_is_read_all_the_same() {
     }
 }
 
-/// Writers, a committer and readers at once. What a reader counts is never less than was acknowledged before it asked, never more than was begun when it
-/// had its answer, never less than what it saw before, and no row is there twice.
+/// Over the real broker, with the real sink's parts committing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_concurrent_ingest_and_commits_every_query_is_one_snapshot() {
+    let (fs, clock) = (Arc::new(SimFs::new()), Arc::new(ManualClock::new(APPENDED_MS)));
+    let broker = Broker::open(BrokerConfig::new("/data"), fs, clock).unwrap();
+    let log = Arc::new(EmbeddedLog::new(Arc::new(broker)));
+    one_snapshot(Arc::new(Fixture::over(log, small(), built_in_tables()).await)).await;
+}
+
+/// Writers, a committer and readers at once. What a reader counts is never less than was acknowledged before it asked, never more than was begun when it
+/// had its answer, never less than what it saw before, and no row is there twice.
+async fn one_snapshot<L: Log>(fixture: Arc<Fixture<L>>) {
     const ROWS: i64 = 600;
-    let fixture = Arc::new(Fixture::new().await);
     let begun = Arc::new(AtomicI64::new(0));
     let acknowledged = Arc::new(AtomicI64::new(0));
     let writing = Arc::new(AtomicBool::new(true));
