@@ -24,9 +24,11 @@ impl Ran {
     }
 }
 
-/// The binary under test, cut off from the environment's own settings and from standard input.
+/// The binary under test (`$HIGHWATER_BIN` in place of the one just built), cut off from the environment's own settings and
+/// from standard input.
 pub fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    let binary = std::env::var_os("HIGHWATER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_highwater").into());
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HIGHWATER_") {
             command.env_remove(&name);
