@@ -17,7 +17,7 @@ pub use duckdb::DuckDb;
 pub use load::{Load, Progress};
 pub use server::{Reply, Server};
 pub use site::Site;
-pub use sse::{Event, EventStream};
+pub use sse::EventStream;
 pub use wait::{DEADLINE, eventually, within};
 
 /// Says on stderr, whatever the test runner captures, that something was not tested, and why.
