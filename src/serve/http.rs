@@ -64,8 +64,9 @@ impl Door {
             super::process::observe();
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
         });
-        let inside = Router::new().fallback(enter).with_state(rooms);
-        let router = readiness::router(health).route("/metrics", metrics_page).merge(inside);
+        // GET is the page; POST, to the same path, is a sender of metrics.
+        let inside = Router::new().route("/metrics", metrics_page.post(enter)).fallback(enter).with_state(rooms);
+        let router = readiness::router(health).merge(inside);
         axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
     }
 }

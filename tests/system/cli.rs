@@ -50,7 +50,7 @@ async fn validate_names_file_line_and_key() {
     let cases = [
         ("log:\n  partitons: 4\n", "broken.yaml:2", "partitons"),
         ("tables: { commit_interval: soon }\n", "broken.yaml:1", "soon"),
-        ("http: { listen: nowhere }\n", "broken.yaml:1", "nowhere"),
+        ("http: { listen: nowhere }\n", "broken.yaml:1:17", "socket address"),
         ("log: {\n", "broken.yaml", "broken.yaml"),
         ("http: { listen: \"${HIGHWATER_TEST_UNSET}\" }\n", "broken.yaml:1", "HIGHWATER_TEST_UNSET"),
         ("rollups:\n  - name: r\n    sql: SELECT service FROM nowhere GROUP BY 1\n", "r", "nowhere"),
@@ -119,7 +119,7 @@ async fn sigterm_answers_what_has_begun() {
     sender.send(Ok(r#" and half after"}"#)).await.unwrap();
     drop(sender);
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
-    server.stop().await;
+    server.ended().await;
     site.verify().await;
     assert_eq!(site.offline_number("SELECT count(*) FROM logs WHERE message = 'half before and half after'").await, 1);
 }

@@ -16,10 +16,16 @@ pub fn honest(text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A gigabyte of zeros (256 MiB for snappy, which shrinks no further than 21 times) in each content encoding. Built from
+/// Bombs by name and content encoding: a gigabyte of zeros (256 MiB for snappy, which shrinks no further than 21 times). Built from
 /// repeated blocks, since compressing that much takes an unoptimised build minutes.
-pub fn bombs() -> Vec<(&'static str, Vec<u8>)> {
-    vec![("gzip", gzip()), ("zstd", zstd_frame()), ("lz4", lz4()), ("snappy", snappy()), ("snappy", snappy_claim())]
+pub fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    vec![
+        ("gzip bomb", "gzip", gzip()),
+        ("zstd bomb", "zstd", zstd_frame()),
+        ("lz4 bomb", "lz4", lz4()),
+        ("snappy bomb", "snappy", snappy()),
+        ("snappy claim", "snappy", snappy_claim()),
+    ]
 }
 
 /// One block of a MiB of zeros, flushed so that it stands alone, a thousand times.

@@ -13,7 +13,7 @@ const BATCH_ROWS: u64 = 500;
 const CONNECTIONS: usize = 8;
 
 /// `rows` logs, numbered in `request_id` from 0, over 40 hosts and so over every partition. Their event times are spread
-/// over half an hour from `start_s` (Unix seconds), in no order that matters.
+/// over two minutes from `start_s` (Unix seconds), in no order that matters.
 pub struct Load {
     pub name: String,
     pub rows: u64,
@@ -35,7 +35,7 @@ impl Load {
     fn body(&self, from: u64, to: u64) -> String {
         let mut body = String::with_capacity(256 * (to - from) as usize);
         for row in from..to {
-            let at = self.start_s + (row * 7919 % 1800) as i64;
+            let at = self.start_s + (row * 7919 % 120) as i64;
             let (host, service) = (row % 40, row % 5);
             writeln!(
                 body,

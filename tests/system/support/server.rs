@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -170,20 +170,21 @@ impl Server {
         self.child.kill().await.unwrap();
     }
 
-    /// SIGTERM, and waits for the server to drain.
-    pub async fn terminate(mut self) -> ExitStatus {
+    /// SIGTERM, and asserts that the server drains and ends with success.
+    pub async fn stop(self) {
         signal(self.pid(), "TERM").await;
-        match tokio::time::timeout(DEADLINE, self.child.wait()).await {
-            Ok(status) => status.unwrap(),
-            Err(_) => panic!("the server did not drain after SIGTERM\n{}", self.log_tail()),
-        }
+        self.ended().await;
     }
 
-    /// SIGTERM, and asserts that the server ends with success.
-    pub async fn stop(self) {
-        let log = self.log.clone();
-        let status = self.terminate().await;
-        assert!(status.success(), "after SIGTERM: {status}\n{}", std::fs::read_to_string(log).unwrap());
+    /// Waits until the server has ended, and asserts that it did so with success.
+    pub async fn ended(mut self) {
+        match tokio::time::timeout(DEADLINE, self.child.wait()).await {
+            Ok(status) => {
+                let status = status.unwrap();
+                assert!(status.success(), "{status}\n{}", self.log_tail());
+            }
+            Err(_) => panic!("the server did not end\n{}", self.log_tail()),
+        }
     }
 
     /// Waits until a query gives this number.
