@@ -48,6 +48,14 @@ impl ProcessorsError {
         Self::Rollup { rollup: rollup.to_owned(), reason: reason.into(), source: None }
     }
 
+    /// The same, of a rule in this file.
+    pub(crate) fn in_file(self, file: &str) -> Self {
+        match self {
+            rule @ Self::Rule { .. } => Self::RuleFile { file: file.to_owned(), reason: rule.to_string() },
+            other => other,
+        }
+    }
+
     /// A configuration does not get better by being tried again.
     pub fn is_retryable(&self) -> bool {
         false

@@ -111,17 +111,18 @@ fn plan_rules(config: &ProcessorsConfig, rollups: &[Arc<RollupPlan>]) -> Result<
     for file in &config.rule_files {
         for group in &file.groups {
             for rule in &group.rules {
-                if !names.insert((group.name.as_str(), rule.alert.as_str())) {
-                    return Err(ProcessorsError::Rule {
+                let plan = if names.insert((group.name.as_str(), rule.alert.as_str())) {
+                    RulePlan::new(group, rule, rollups)
+                } else {
+                    Err(ProcessorsError::Rule {
                         group: group.name.clone(),
                         rule: rule.alert.clone(),
-                        reason: format!(
-                            "{}: there is another rule of this name in a group of this name; alerts are told apart by both",
-                            file.file
-                        ),
-                    });
-                }
-                rules.push(Arc::new(RulePlan::new(group, rule, rollups)?));
+                        reason:
+                            "there is another rule of this name in a group of this name; alerts are told apart by both"
+                                .to_owned(),
+                    })
+                };
+                rules.push(Arc::new(plan.map_err(|error| error.in_file(&file.file))?));
             }
         }
     }

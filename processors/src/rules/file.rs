@@ -90,7 +90,7 @@ impl RuleFile {
                 return Err(refused(format!("there are two groups {}", group.name)));
             }
             for rule in &group.rules {
-                rule.check(&group.name)?;
+                rule.check(&group.name).map_err(|error| error.in_file(file))?;
             }
         }
         Ok(Self { file: file.to_owned(), groups: document.groups })

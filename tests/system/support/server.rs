@@ -191,4 +191,28 @@ impl Server {
     pub async fn until(&self, query: &str, expected: i64) {
         eventually(query, expected, async || self.number(query).await).await;
     }
+
+    /// Sends a log of every host at `at_s` (Unix seconds) and waits until every partition's task, and the tasks behind them, have
+    /// seen it. A partition that has been silent is not waited for, so windows are exact only from here on.
+    pub async fn prime(&self, service: &str, at_s: i64) {
+        let logs: Vec<_> = (0..40)
+            .map(|host| json!({"timestamp": at_s, "service": service, "host": format!("host-{host}"), "message": "prime"}))
+            .collect();
+        self.accepted("/logs", json!(logs).to_string()).await;
+        let watermark =
+            chrono::DateTime::from_timestamp(at_s, 0).unwrap().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let seen = async || {
+            let status = self.get("/api/v1/status").await.json();
+            let tasks: Vec<_> = status["tasks"].as_array().unwrap().clone();
+            let of =
+                |topic: &str| tasks.iter().filter(|task| task["task"].as_str().unwrap().starts_with(topic)).cloned();
+            let logs = of("logs/").all(|task| task["watermark"].as_str() >= Some(watermark.as_str()));
+            logs && of("__highwater.").all(|task| task["lag"] == 0)
+        };
+        // Twice: a record may be on its way from the first stage to the second.
+        for _ in 0..2 {
+            eventually("every task has seen the priming rows", true, &seen).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
 }
