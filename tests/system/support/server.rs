@@ -204,10 +204,11 @@ impl Server {
         let seen = async || {
             let status = self.get("/api/v1/status").await.json();
             let tasks: Vec<_> = status["tasks"].as_array().unwrap().clone();
-            let of =
-                |topic: &str| tasks.iter().filter(|task| task["task"].as_str().unwrap().starts_with(topic)).cloned();
-            let logs = of("logs/").all(|task| task["watermark"].as_str() >= Some(watermark.as_str()));
-            logs && of("__highwater.").all(|task| task["lag"] == 0)
+            let all = |topic: &str, has: &dyn Fn(&Value) -> bool| {
+                tasks.iter().filter(|task| task["task"].as_str().unwrap().starts_with(topic)).all(has)
+            };
+            all("logs/", &|task| task["watermark"].as_str() >= Some(watermark.as_str()))
+                && all("__highwater.", &|task| task["lag"] == 0)
         };
         // Twice: a record may be on its way from the first stage to the second.
         for _ in 0..2 {
