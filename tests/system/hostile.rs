@@ -314,7 +314,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
     }
 }
 

@@ -44,7 +44,7 @@ impl Server {
     pub fn spawn(site: &Site, listen: &str) -> Self {
         // Left over from a killed server; the new one says so only once it is ready.
         let announcement = site.data_dir().join("server.json");
-        let _ = std::fs::remove_file(&announcement);
+        drop(std::fs::remove_file(&announcement));
         let log = site.path().join("server.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command(site.path())
