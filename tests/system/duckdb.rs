@@ -21,10 +21,10 @@ async fn duckdb_reads_the_same_tables() {
     let site = Site::with_config(ROLLUP);
     let server = site.start().await;
 
-    // A minute of logs for the rollup, closed by what comes half a minute later.
+    // A minute of logs for the rollup, in order of time, closed by what comes half a minute later.
     server.prime("prime", START_S).await;
     let rolled_up: Vec<_> = (0..400)
-        .map(|i| json!({"timestamp": START_S + i % 60, "service": "rolled-up", "host": format!("host-{}", i % 40), "message": "m"}))
+        .map(|i| json!({"timestamp": START_S + i * 60 / 400, "service": "rolled-up", "host": format!("host-{}", i % 40), "message": "m"}))
         .collect();
     server.accepted("/logs", json!(rolled_up).to_string()).await;
     server.prime("prime", START_S + 90).await;

@@ -281,7 +281,7 @@ async fn a_query_is_bounded_in_time_and_memory() {
     let site = Site::with_config("sql: { timeout: 2s, memory_limit_bytes: 67108864 }\n");
     let server = site.start().await;
     server.accepted("/logs", r#"{"message": "x"}"#).await;
-    let endless = "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_series(1, 1000000000) b WHERE a.value % 7 = b.value % 11";
+    let endless = "SELECT count(*) FROM generate_series(1, 1000) a, generate_series(1, 1000000000000) b WHERE a.value + b.value < 0";
     let reply = server.try_sql(endless).await;
     assert_refused(&reply, 504, "2s", endless);
     goes_on(&server, "an endless query").await;
