@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p highwater-benches --bench json_to_arrow`. Throughput is in bytes of NDJSON, on one core. The rivals only parse
 //! (or, arrow-json, fill a fixed schema: no aliases, no attributes, no refusals); ours ends with rows of the logs table.
-//! `docs/decisions/0010-json-reader.md` draws the conclusion.
+//! `docs/decisions/0003-json-reader.md` draws the conclusion.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -17,9 +17,10 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::DFParserBuilder;
 use futures::FutureExt;
 use highwater_pipeline::data::time;
-use highwater_pipeline::functions;
+use highwater_pipeline::functions::{self, HighwaterDialect};
 
 /// Window functions that SQL may name but this version does not run yet.
 const LATER: [&str; 2] = ["hop", "session"];
@@ -48,8 +49,13 @@ pub(crate) fn schema_only(schema: SchemaRef) -> Arc<dyn TableProvider> {
 
 /// Parses, plans and type-checks one query.
 pub(crate) fn plan(session: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    // The dialect of ad-hoc queries, so that a rollup and the same query over its table mean the same.
+    let mut statements = DFParserBuilder::new(sql).with_dialect(&HighwaterDialect).build()?.parse_statements()?;
+    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return plan_err!("there must be exactly one statement");
+    };
     let planned =
-        session.create_logical_plan(sql).now_or_never().unwrap_or_else(|| plan_err!("planning did not finish"));
+        session.statement_to_plan(statement).now_or_never().unwrap_or_else(|| plan_err!("planning did not finish"));
     session.analyzer().execute_and_check(planned?, session.config_options(), |_, _| {})
 }
 

@@ -80,7 +80,7 @@ pub(super) fn recover(
         tracing::warn!(partition = %id, bytes = report.cut_bytes, next_offset, "cut a torn tail that was never acknowledged");
     }
     if !report.clean {
-        tracing::info!(partition = %id, scanned_bytes = report.scanned_bytes, next_offset, "recovered");
+        tracing::debug!(partition = %id, scanned_bytes = report.scanned_bytes, next_offset, "recovered");
     }
     Ok(recovered)
 }

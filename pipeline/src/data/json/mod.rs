@@ -2,7 +2,7 @@
 //!
 //! - [`reader`]: the tokens of one JSON text;
 //! - [`entries`]: the forms a body may have (object, array, wrapper, lines), entry by entry;
-//! - `docs/decisions/0010-json-reader.md` says why there is a reader of our own.
+//! - `docs/decisions/0003-json-reader.md` says why there is a reader of our own.
 
 mod entries;
 mod error;

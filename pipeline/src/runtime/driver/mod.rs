@@ -144,7 +144,7 @@ impl TaskDriver {
                 metrics::counter!("highwater_task_failures_total", "task" => self.spec.name.to_string()).increment(1);
                 tracing::error!(task = %self.spec.name, reason, "task stopped; its outputs stay as they are until a restart");
             }
-            other => tracing::info!(task = %self.spec.name, state = other.name(), "task ended"),
+            other => tracing::debug!(task = %self.spec.name, state = other.name(), "task ended"),
         }
         self.status.lock().state = state;
         result

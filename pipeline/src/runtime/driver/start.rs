@@ -43,7 +43,7 @@ impl TaskDriver {
         }
         // Until there is a snapshot, retention must leave the records from which state would be rebuilt.
         self.hold_retention(run.epoch, run.snapshot_offset).await?;
-        tracing::info!(task = name, epoch, from = run.core.next_offset(), committed = run.committed, "task started");
+        tracing::debug!(task = name, epoch, from = run.core.next_offset(), committed = run.committed, "task started");
         self.publish(&run);
         Ok(run)
     }
