@@ -79,8 +79,8 @@ pub(super) fn recover(
     if report.cut_bytes > 0 {
         tracing::warn!(partition = %id, bytes = report.cut_bytes, next_offset, "cut a torn tail that was never acknowledged");
     }
-    if !report.clean {
-        tracing::debug!(partition = %id, scanned_bytes = report.scanned_bytes, next_offset, "recovered");
+    if !report.clean && report.scanned_bytes > 0 {
+        tracing::info!(partition = %id, scanned_bytes = report.scanned_bytes, next_offset, "recovered");
     }
     Ok(recovered)
 }
