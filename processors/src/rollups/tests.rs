@@ -44,7 +44,10 @@ fn the_window_need_not_be_selected_and_json_operators_work() {
     assert_eq!(plan.source(), Source::Metrics);
     let schema = plan.output_schema();
     assert_eq!((schema.field(0).name().as_str(), schema.field(1).name().as_str()), ("job", "top"));
-    // As in a query, the arrow binds tighter than the comparison.
+}
+
+#[test]
+fn the_arrow_binds_tighter_than_the_comparison_as_in_a_query() {
     plan(&format!("SELECT count(*) AS n FROM metrics WHERE labels->>'job' = 'web' GROUP BY {WINDOW}")).unwrap();
 }
 
