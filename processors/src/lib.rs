@@ -9,7 +9,7 @@
 //!         ▼ dead-letter              ▼ rollup.<name>/q
 //! ```
 //!
-//! [`topology`] makes the tasks out of the configuration; `highwater_pipeline::runtime::run_tasks` runs them. Everything in here is pure:
+//! [`topology`] makes the tasks out of the configuration; `highwater_pipeline::runtime::Tasks` runs them. Everything in here is pure:
 //! a processor sees records and nothing else.
 
 mod config;

@@ -15,14 +15,13 @@ use bytes::Bytes;
 use highwater_broker::{Broker, BrokerConfig, Clock, ManualClock, RealFs};
 use highwater_pipeline::data::ipc;
 use highwater_pipeline::log::{Append, EmbeddedLog, Guard, Log, Record, StoredRecord};
-use highwater_pipeline::runtime::{DriverConfig, TaskState, TasksHandle, run_tasks};
+use highwater_pipeline::runtime::{DriverConfig, TaskState, Tasks};
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{PARTIALS_TOPIC, ProcessorsConfig, RULES_TOPIC, Topology, topology};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use support::House;
-use tokio_util::sync::CancellationToken;
 
 const START_MS: i64 = 1_714_996_800_000;
 const PARTITIONS: i32 = 2;
@@ -65,8 +64,7 @@ fn second(second: i64) -> Vec<(i32, String)> {
 struct Process {
     broker: Arc<Broker>,
     log: Arc<dyn Log>,
-    handle: TasksHandle,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Process {
@@ -82,11 +80,13 @@ impl Process {
         std::fs::create_dir_all(directory.join("storage")).unwrap();
         let storage: Arc<dyn ObjectStore> =
             Arc::new(LocalFileSystem::new_with_prefix(directory.join("storage")).unwrap());
-        let stop = CancellationToken::new();
         let config =
             DriverConfig { max_wait_ms: 20, commit_interval_ms: 0, snapshot_records: 5, ..DriverConfig::default() };
-        let handle = run_tasks(&log, &storage, topology.tasks, &clock, config, &stop);
-        Self { broker, log, handle, stop }
+        let tasks = Tasks::new(Arc::clone(&log), storage, clock, config);
+        for task in topology.tasks {
+            tasks.start(task);
+        }
+        Self { broker, log, tasks }
     }
 
     /// Waits until every task has read, and committed, all there is, and nothing new comes of it.
@@ -94,7 +94,7 @@ impl Process {
         let mut quiet = 0;
         for _ in 0..4_000 {
             let mut behind = false;
-            for status in self.handle.status() {
+            for status in self.tasks.status() {
                 assert!(status.state.is_healthy(), "{status:?}");
                 let end = self.log.offsets(&status.topic, status.partition).await.unwrap().high_watermark;
                 behind |= status.committed_offset < end || status.epoch == 0;
@@ -105,12 +105,11 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("does not settle: {:?}", self.handle.status());
+        panic!("does not settle: {:?}", self.tasks.status());
     }
 
     async fn stop(self) {
-        self.stop.cancel();
-        for status in self.handle.join().await {
+        for status in self.tasks.stop_all().await {
             assert_eq!(status.state, TaskState::Stopped, "{status:?}");
         }
         self.broker.shutdown().await;
@@ -118,7 +117,7 @@ impl Process {
 
     /// As a crash leaves it: no last commit, no last snapshot.
     async fn kill(self) {
-        drop(self.handle);
+        drop(self.tasks);
         self.broker.shutdown().await;
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use highwater_broker::{Clock, SystemClock};
 use highwater_pipeline::log::{Log, TopicConfig};
-use highwater_pipeline::runtime::{DriverConfig, TaskStatus, TasksHandle, run_tasks};
+use highwater_pipeline::runtime::{DriverConfig, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
 use highwater_sinks::stream::topics::TablesSource;
@@ -27,8 +27,7 @@ pub(crate) struct Workers {
 }
 
 struct Running {
-    tasks: TasksHandle,
-    stop_tasks: CancellationToken,
+    tasks: Arc<Tasks>,
     tables: Arc<Tables>,
     stop_tables: CancellationToken,
 }
@@ -39,7 +38,7 @@ pub(crate) struct WorkersView(Arc<RwLock<Sources>>);
 
 #[derive(Default)]
 struct Sources {
-    tasks: Option<Box<dyn Fn() -> Vec<TaskStatus> + Send + Sync>>,
+    tasks: Option<Arc<Tasks>>,
     tables: Option<Arc<Tables>>,
     specs: Vec<TableSpec>,
 }
@@ -47,7 +46,7 @@ struct Sources {
 impl WorkersView {
     /// Every task.
     pub(crate) fn tasks(&self) -> Vec<TaskStatus> {
-        self.0.read().tasks.as_ref().map_or_else(Vec::new, |tasks| tasks())
+        self.0.read().tasks.as_ref().map_or_else(Vec::new, |tasks| tasks.status())
     }
 
     /// Every table.
@@ -99,8 +98,7 @@ impl Workers {
     /// Stops tasks at a snapshot, then writers at a commit, so that what the last tasks wrote is still committed.
     pub(crate) async fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
-        running.stop_tasks.cancel();
-        for task in running.tasks.join().await {
+        for task in running.tasks.stop_all().await {
             if !task.state.is_healthy() {
                 tracing::warn!(task = %task.task, state = task.state.name(), "task had not been running to the end");
             }
@@ -150,12 +148,13 @@ impl Workers {
             tables.start(table.clone());
         }
         let specs = topology.tables().to_vec();
-        let stop_tasks = CancellationToken::new();
-        let tasks =
-            run_tasks(log, storage.objects(), topology.into_tasks(), &clock, DriverConfig::default(), &stop_tasks);
-        *self.view.0.write() =
-            Sources { tasks: Some(Box::new(tasks.status_source())), tables: Some(Arc::clone(&tables)), specs };
-        self.running = Some(Running { tasks, stop_tasks, tables, stop_tables });
+        let tasks = Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), clock, DriverConfig::default());
+        for task in topology.into_tasks() {
+            tasks.start(task);
+        }
+        let tasks = Arc::new(tasks);
+        *self.view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)), specs };
+        self.running = Some(Running { tasks, tables, stop_tables });
         Ok(())
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_broker::{Broker, GroupOffset};
 
-use super::{Append, Appended, CommittedOffset, Fetched, Log, LogError, PartitionOffsets, TopicConfig, TopicInfo};
+use super::{
+    Append, Appended, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, SoleMember, TopicConfig,
+    TopicInfo,
+};
 
 /// [`Log`] over a [`Broker`] of this process.
 #[derive(Clone)]
@@ -69,6 +72,11 @@ impl Log for EmbeddedLog {
 
     async fn begin_task(&self, task: &str) -> Result<i32, LogError> {
         Ok(self.broker.begin_task(task).await?)
+    }
+
+    async fn join(self: Arc<Self>, topics: Vec<String>) -> Result<Box<dyn Membership>, LogError> {
+        // One process at a time opens a data directory.
+        Ok(Box::new(SoleMember::join(self, topics).await?))
     }
 
     async fn commit_offsets(

@@ -16,9 +16,18 @@ pub use highwater_broker::{
 
 mod embedded;
 mod error;
+mod membership;
+mod sole;
+mod task;
 
 pub use embedded::EmbeddedLog;
 pub use error::LogError;
+pub use membership::{Change, Done, Membership};
+pub use sole::SoleMember;
+pub use task::{TaskCommit, TaskCommitted};
+
+/// Consumer group that holds C, the committed input offset of every task.
+pub const TASKS_GROUP: &str = "__highwater.tasks";
 
 /// A topic and one of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +80,14 @@ pub trait Log: Send + Sync + 'static {
     async fn offset_for_time(&self, topic: &str, partition: i32, timestamp_ms: i64) -> Result<Option<i64>, LogError>;
     /// Starts a run of a task: a higher epoch than any before, durable before it returns. Earlier runs are fenced from here on.
     async fn begin_task(&self, task: &str) -> Result<i32, LogError>;
+    /// Makes what a run of a task caused durable, with its progress. `Ok`: all of it is; `Err`: any part of it may be, none of it twice
+    /// once the same commit is tried again or a later run replays. With nothing to append and no progress due, nothing happens. A log with transactions
+    /// overrides it: outputs and progress become visible together.
+    async fn commit_task(&self, commit: TaskCommit) -> Result<TaskCommitted, LogError> {
+        task::outputs_then_progress(self, commit).await
+    }
+    /// Joins the group of workers that share these topics, which must exist.
+    async fn join(self: Arc<Self>, topics: Vec<String>) -> Result<Box<dyn Membership>, LogError>;
     /// Commits a group's progress. With `task`, refused as `Fenced` where that epoch is no longer the task's current one.
     async fn commit_offsets(
         &self,

@@ -12,11 +12,8 @@ const MAX_RECORDS: usize = 1_000;
 /// Most bytes of values in one append; a single larger record goes alone.
 const MAX_SIZE_BYTES: usize = 4 << 20;
 
-/// The appends of one output partition, to be made one after the other.
-pub(super) type Lane = Vec<Append>;
-
 /// Groups effects by output partition, each in effect order, cut into appends of bounded size.
-pub(super) fn lanes(task: &Arc<str>, epoch: i32, effects: Vec<Effect>) -> Vec<Lane> {
+pub(super) fn appends(task: &Arc<str>, epoch: i32, effects: Vec<Effect>) -> Vec<Append> {
     let mut lanes: BTreeMap<(Arc<str>, i32), LaneBuilder> = BTreeMap::new();
     for effect in effects {
         let lane = lanes.entry((Arc::clone(&effect.topic), effect.partition)).or_default();
@@ -34,7 +31,7 @@ pub(super) fn lanes(task: &Arc<str>, epoch: i32, effects: Vec<Effect>) -> Vec<La
             lane.size_bytes += size;
         }
     }
-    lanes.into_values().map(|lane| lane.done).collect()
+    lanes.into_values().flat_map(|lane| lane.done).collect()
 }
 
 #[derive(Default)]
@@ -71,18 +68,18 @@ mod tests {
     fn each_output_partition_gets_its_effects_in_order() {
         let effects =
             vec![effect(1, 0, "b", 0, 1), effect(1, 1, "a", 1, 1), effect(1, 2, "b", 0, 1), effect(2, 0, "a", 1, 1)];
-        let lanes = lanes(&"logs/0".into(), 3, effects);
-        assert_eq!(lanes.len(), 2);
-        assert_eq!((&*lanes[0][0].topic, marks(&lanes[0][0])), ("a", vec![(1, 1), (2, 0)]));
-        assert_eq!((&*lanes[1][0].topic, marks(&lanes[1][0])), ("b", vec![(1, 0), (1, 2)]));
+        let appends = appends(&"logs/0".into(), 3, effects);
+        assert_eq!(appends.len(), 2);
+        assert_eq!((&*appends[0].topic, marks(&appends[0])), ("a", vec![(1, 1), (2, 0)]));
+        assert_eq!((&*appends[1].topic, marks(&appends[1])), ("b", vec![(1, 0), (1, 2)]));
     }
 
     #[test]
     fn appends_are_bounded_and_a_large_record_goes_alone() {
         let effects =
             vec![effect(1, 0, "a", 0, 10), effect(2, 0, "a", 0, MAX_SIZE_BYTES + 1), effect(3, 0, "a", 0, 10)];
-        let lanes = lanes(&"logs/0".into(), 3, effects);
-        let sizes: Vec<_> = lanes[0].iter().map(marks).collect();
+        let appends = appends(&"logs/0".into(), 3, effects);
+        let sizes: Vec<_> = appends.iter().map(marks).collect();
         assert_eq!(sizes, [vec![(1, 0)], vec![(2, 0)], vec![(3, 0)]]);
     }
 }

@@ -7,7 +7,7 @@
 //! - [`TaskCore`]: decodes a record, keeps the partition's watermark, steps the processor. Pure as well, so that a
 //!   simulation can drive it record by record.
 //! - [`TaskDriver`]: the only part that waits. Epoch, restore, replay, append, commit, snapshot, stop.
-//! - [`run_tasks`]: many drivers and their status; keeps the tasks of one input topic at about the same append time.
+//! - [`Tasks`]: many drivers and their status, started and stopped as partitions come and go; keeps those of one input topic at about the same append time.
 //!
 //! Invariants:
 //! - Outputs are a function of the input records alone, to the byte: fetches are processed record by record, so
@@ -46,13 +46,12 @@ pub use input::InputKind;
 pub use processor::{At, Input, Processor, ProcessorError, Rows};
 pub use stage::StageRows;
 pub use status::{TaskState, TaskStatus};
-pub use tasks::{ProcessorFactory, TaskSpec, TasksHandle, run_tasks};
+pub use tasks::{ProcessorFactory, TaskSpec, Tasks};
 
 #[cfg(test)]
 mod tests;
 
-/// Consumer group that holds C, the committed input offset of every task.
-pub const TASKS_GROUP: &str = "__highwater.tasks";
+pub use crate::log::TASKS_GROUP;
 /// Consumer group that holds the offset of the oldest snapshot a task keeps. Retention stays behind it, so that the
 /// replay from that snapshot always finds its records.
 pub const SNAPSHOTS_GROUP: &str = "__highwater.snapshots";

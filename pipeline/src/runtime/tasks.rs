@@ -1,13 +1,15 @@
-//! Many tasks in one process.
+//! Many tasks in one process, which come and go with the partitions it owns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::join_all;
 use highwater_broker::Clock;
 use object_store::ObjectStore;
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::alignment::Alignment;
 use super::driver::{DriverConfig, TaskDriver};
@@ -18,6 +20,9 @@ use crate::log::{Log, TopicPartition};
 
 /// Makes a processor with no state, from the configuration it was given.
 pub type ProcessorFactory = Arc<dyn Fn() -> Result<Box<dyn Processor>, ProcessorError> + Send + Sync>;
+
+/// The first and the longest pause before a task that was fenced, and is still ours, is started again.
+const RESTART_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A task to run.
 #[derive(Clone)]
@@ -39,64 +44,118 @@ impl TaskSpec {
     }
 }
 
-/// Running tasks. Dropping it ends them where they stand, as a crash would; cancel the token and [`TasksHandle::join`] to stop them.
-pub struct TasksHandle {
-    statuses: Vec<Arc<Mutex<TaskStatus>>>,
-    tasks: JoinSet<()>,
-}
-
-impl TasksHandle {
-    /// Every task as it is now, in the order given to [`run_tasks`].
-    pub fn status(&self) -> Vec<TaskStatus> {
-        self.statuses.iter().map(|status| status.lock().clone()).collect()
-    }
-
-    /// Something that gives the same answer as [`Self::status`] and outlives the wait for the end.
-    pub fn status_source(&self) -> impl Fn() -> Vec<TaskStatus> + Clone + Send + Sync + 'static {
-        let statuses = self.statuses.clone();
-        move || statuses.iter().map(|status| status.lock().clone()).collect()
-    }
-
-    /// Waits until every task has ended; returns how each did.
-    pub async fn join(mut self) -> Vec<TaskStatus> {
-        while self.tasks.join_next().await.is_some() {}
-        self.status()
-    }
-}
-
-/// Starts the tasks. Each ends when `shutdown` is cancelled (it commits and writes a snapshot first), or by itself where
-/// it fails or is fenced; the others go on.
-pub fn run_tasks(
-    log: &Arc<dyn Log>,
-    storage: &Arc<dyn ObjectStore>,
-    tasks: Vec<TaskSpec>,
-    clock: &Arc<dyn Clock>,
+/// The tasks of this process. Dropped: they end where they stand, as by a crash.
+pub struct Tasks {
+    log: Arc<dyn Log>,
+    storage: Arc<dyn ObjectStore>,
+    clock: Arc<dyn Clock>,
     config: DriverConfig,
-    shutdown: &CancellationToken,
-) -> TasksHandle {
-    let mut handle = TasksHandle { statuses: Vec::with_capacity(tasks.len()), tasks: JoinSet::new() };
-    let mut alignments: BTreeMap<Arc<str>, Arc<Alignment>> = BTreeMap::new();
-    for spec in tasks {
+    running: Mutex<BTreeMap<Arc<str>, Running>>,
+    alignments: Mutex<BTreeMap<Arc<str>, Arc<Alignment>>>,
+}
+
+struct Running {
+    status: Arc<Mutex<Arc<Mutex<TaskStatus>>>>,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    fn status(&self) -> TaskStatus {
+        self.status.lock().lock().clone()
+    }
+}
+
+impl Tasks {
+    /// None yet.
+    pub fn new(log: Arc<dyn Log>, storage: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, config: DriverConfig) -> Self {
+        Self { log, storage, clock, config, running: Mutex::default(), alignments: Mutex::default() }
+    }
+
+    /// Starts a task. One of the same name that runs already is left alone. It ends when it is stopped, or by itself where it fails; the others
+    /// go on. Where another run takes over although nobody has told us to stop (two owners, for a moment), it is started again after a pause.
+    pub fn start(&self, spec: TaskSpec) {
+        let mut running = self.running.lock();
+        if running.contains_key(&spec.name) {
+            return;
+        }
+        let (name, stop) = (Arc::clone(&spec.name), CancellationToken::new());
+        let run = self.runs(spec, stop.clone());
+        let first = run();
+        let status = Arc::new(Mutex::new(first.status()));
+        let latest = Arc::clone(&status);
+        let asked = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut driver = first;
+            let mut pause = RESTART_AFTER.0;
+            // Any other end is final; it is in the status, where everybody looks for it.
+            while driver.run().await.is_err_and(|error| error.is_fenced()) {
+                if asked.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
+                }
+                pause = (pause * 2).min(RESTART_AFTER.1);
+                driver = run();
+                *latest.lock() = driver.status();
+            }
+        });
+        running.insert(name, Running { status, stop, task: AbortOnDropHandle::new(task) });
+    }
+
+    /// Stops the tasks of these partitions, each at a commit and a snapshot, and waits for them. Returns how each ended.
+    pub async fn stop(&self, partitions: &[TopicPartition]) -> Vec<TaskStatus> {
+        Self::end(self.take(|status| owned(status, partitions))).await
+    }
+
+    /// Stops all tasks, and waits for them. Returns how each ended.
+    pub async fn stop_all(&self) -> Vec<TaskStatus> {
+        Self::end(self.take(|_| true)).await
+    }
+
+    /// Ends the tasks of these partitions where they stand, as a crash would.
+    pub fn abandon(&self, partitions: &[TopicPartition]) {
+        drop(self.take(|status| owned(status, partitions)));
+    }
+
+    /// Every task as it is now, in the order of their names.
+    pub fn status(&self) -> Vec<TaskStatus> {
+        self.running.lock().values().map(Running::status).collect()
+    }
+
+    async fn end(running: Vec<Running>) -> Vec<TaskStatus> {
+        for one in &running {
+            one.stop.cancel();
+        }
+        join_all(running.into_iter().map(|Running { status, task, .. }| async move {
+            // A task that panicked outside its processor says so in the log of the runtime; its status stays as it was.
+            drop(task.await);
+            status.lock().lock().clone()
+        }))
+        .await
+    }
+
+    fn take(&self, chosen: impl Fn(&TaskStatus) -> bool) -> Vec<Running> {
+        self.running.lock().extract_if(.., |_, one| chosen(&one.status())).map(|(_, one)| one).collect()
+    }
+
+    /// Makes drivers for runs of a task.
+    fn runs(&self, spec: TaskSpec, stop: CancellationToken) -> impl Fn() -> TaskDriver + Send + Sync + 'static {
+        let (log, storage, clock) = (Arc::clone(&self.log), Arc::clone(&self.storage), Arc::clone(&self.clock));
+        let config = self.config;
         // Stage topics have an order of their own: what their tasks wait for comes in the records.
         let is_table = matches!(spec.kind, InputKind::Table(_));
-        let place = is_table.then(|| alignments.entry(Arc::clone(&spec.input.topic)).or_default().place());
-        let driver = TaskDriver::new(
-            spec,
-            Arc::clone(log),
-            Arc::clone(storage),
-            Arc::clone(clock),
-            config,
-            shutdown.child_token(),
-        );
-        let driver = match place {
-            Some(place) => driver.aligned(place),
-            None => driver,
-        };
-        handle.statuses.push(driver.status());
-        handle.tasks.spawn(async move {
-            // The driver has put its result into the status, where everybody looks for it.
-            drop(driver.run().await);
-        });
+        let alignment =
+            is_table.then(|| Arc::clone(self.alignments.lock().entry(Arc::clone(&spec.input.topic)).or_default()));
+        move || {
+            let (log, storage, clock) = (Arc::clone(&log), Arc::clone(&storage), Arc::clone(&clock));
+            let driver = TaskDriver::new(spec.clone(), log, storage, clock, config, stop.clone());
+            match &alignment {
+                Some(alignment) => driver.aligned(alignment.place()),
+                None => driver,
+            }
+        }
     }
-    handle
+}
+
+fn owned(status: &TaskStatus, partitions: &[TopicPartition]) -> bool {
+    partitions.iter().any(|p| p.partition == status.partition && p.topic == status.topic)
 }

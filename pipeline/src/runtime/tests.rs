@@ -13,12 +13,11 @@ use highwater_broker::{Broker, BrokerConfig, Clock, ManualClock, RealFs, TopicCo
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio_util::sync::CancellationToken;
 
 use super::snapshot::{SnapshotStore, StateReader};
 use super::{
     At, DriverConfig, Effects, Input, InputKind, Processor, ProcessorError, ProcessorFactory, TASKS_GROUP, TaskSpec,
-    TaskState, TaskStatus, TasksHandle, run_tasks,
+    TaskState, TaskStatus, Tasks,
 };
 use crate::data::{Control, RowKind, content_type};
 use crate::log::{Append, EmbeddedLog, Guard, Log, Record, StoredRecord, TopicPartition};
@@ -73,7 +72,6 @@ struct Bench {
     clock: Arc<dyn Clock>,
     config: DriverConfig,
     fails_at: Arc<AtomicI64>,
-    stop: CancellationToken,
 }
 
 impl Bench {
@@ -96,8 +94,7 @@ impl Bench {
         };
         let fails_at = Arc::new(AtomicI64::new(-1));
         let storage = Arc::new(InMemory::new());
-        let stop = CancellationToken::new();
-        Self { _directory: directory, broker, log, storage, manual, clock, config, fails_at, stop }
+        Self { _directory: directory, broker, log, storage, manual, clock, config, fails_at }
     }
 
     fn spec(&self) -> TaskSpec {
@@ -107,18 +104,19 @@ impl Bench {
         TaskSpec::new(TopicPartition { topic: "logs".into(), partition: 0 }, InputKind::Table(RowKind::Logs), processor)
     }
 
-    fn start(&mut self) -> TasksHandle {
-        self.stop = CancellationToken::new();
-        run_tasks(&self.log, &self.storage, vec![self.spec()], &self.clock, self.config, &self.stop)
+    fn start(&self) -> Tasks {
+        let (log, storage, clock) = (Arc::clone(&self.log), Arc::clone(&self.storage), Arc::clone(&self.clock));
+        let tasks = Tasks::new(log, storage, clock, self.config);
+        tasks.start(self.spec());
+        tasks
     }
 
     /// Runs until the task has read everything there is, and stops it.
-    async fn run_to_end(&mut self) -> TaskStatus {
+    async fn run_to_end(&self) -> TaskStatus {
         let handle = self.start();
         let end = self.log.offsets("logs", 0).await.unwrap().high_watermark;
         wait_for(&handle, |s| s.committed_offset >= end || !s.state.is_healthy()).await;
-        self.stop.cancel();
-        handle.join().await.remove(0)
+        handle.stop_all().await.remove(0)
     }
 
     /// Appends a record of this many rows.
@@ -164,7 +162,7 @@ impl Bench {
     }
 }
 
-async fn wait_for(handle: &TasksHandle, reached: impl Fn(&TaskStatus) -> bool) {
+async fn wait_for(handle: &Tasks, reached: impl Fn(&TaskStatus) -> bool) {
     for _ in 0..3_000 {
         if reached(&handle.status()[0]) {
             return;
@@ -176,7 +174,7 @@ async fn wait_for(handle: &TasksHandle, reached: impl Fn(&TaskStatus) -> bool) {
 
 #[tokio::test]
 async fn rows_are_counted_once_over_any_number_of_restarts() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     let mut total = 0;
     for round in 0..12 {
         for rows in 0..=round {
@@ -257,7 +255,7 @@ async fn a_corrupt_snapshot_costs_a_longer_replay_and_nothing_else() {
 
 #[tokio::test]
 async fn a_snapshot_ahead_of_the_commit_is_not_used() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     bench.append_rows(4).await;
     bench.run_to_end().await;
     // As if a run had written a snapshot whose outputs the log has not got.
@@ -296,7 +294,7 @@ async fn an_error_or_a_panic_stops_the_task_in_front_of_the_record() {
 
 #[tokio::test]
 async fn a_second_run_fences_the_first() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     bench.append_rows(1).await;
     let first = bench.start();
     wait_for(&first, |s| s.committed_offset >= 1).await;
@@ -337,7 +335,7 @@ async fn what_cannot_be_read_is_a_dead_letter_once() {
 
 #[tokio::test]
 async fn the_owner_of_a_silent_partition_writes_clock_records() {
-    let mut bench = Bench::new().await;
+    let bench = Bench::new().await;
     let handle = bench.start();
     wait_for(&handle, |s| s.idle).await;
     let never = Control::Clock { base_offset: -1, event_time_us: None, idle: true };
@@ -355,8 +353,7 @@ async fn the_owner_of_a_silent_partition_writes_clock_records() {
     bench.manual.advance_ms(30_000);
     wait_for(&handle, |s| s.idle).await;
     assert_eq!(handle.status()[0].watermark_us, Some(event_us + 31_500_000), "an hour behind, and it stays so");
-    bench.stop.cancel();
-    handle.join().await;
+    handle.stop_all().await;
 }
 
 #[tokio::test]

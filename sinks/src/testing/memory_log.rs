@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_pipeline::log::{
-    Append, Appended, CommittedOffset, Fetched, Log, LogError, PartitionOffsets, Record, StoredRecord, TopicConfig,
-    TopicInfo,
+    Append, Appended, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, Record, SoleMember,
+    StoredRecord, TopicConfig, TopicInfo,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -144,6 +144,10 @@ impl Log for MemoryLog {
 
     async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, LogError> {
         Ok(self.topics.lock().get(name).map(|t| t.0.clone()))
+    }
+
+    async fn join(self: Arc<Self>, topics: Vec<String>) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(SoleMember::join(self, topics).await?))
     }
 
     async fn append(&self, append: Append) -> Result<Appended, LogError> {

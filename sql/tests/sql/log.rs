@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use highwater_pipeline::log::{
-    Append, Appended, CommittedOffset, Fetched, Log, LogError, PartitionOffsets, StoredRecord, TopicConfig, TopicInfo,
+    Append, Appended, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, SoleMember, StoredRecord,
+    TopicConfig, TopicInfo,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -74,6 +75,10 @@ impl Log for MemoryLog {
 
     async fn topic(&self, name: &str) -> Result<Option<TopicInfo>, LogError> {
         Ok(self.topics.lock().get(name).map(|t| t.info.clone()))
+    }
+
+    async fn join(self: Arc<Self>, topics: Vec<String>) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(SoleMember::join(self, topics).await?))
     }
 
     async fn append(&self, append: Append) -> Result<Appended, LogError> {

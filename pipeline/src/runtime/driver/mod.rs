@@ -4,14 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use highwater_broker::Clock;
 use object_store::ObjectStore;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::alignment::Place;
-use super::append::{Lane, lanes};
+use super::append::appends;
 use super::clock_records::ClockSchedule;
 use super::core::TaskCore;
 use super::effects::Effects;
@@ -22,7 +21,7 @@ use super::retry::{Retried, retry};
 use super::snapshot::SnapshotStore;
 use super::status::{TaskState, TaskStatus};
 use super::tasks::TaskSpec;
-use crate::log::{Append, Fetched, Guard, Log, LogError, StoredRecord};
+use crate::log::{Append, Fetched, Guard, Log, LogError, StoredRecord, TaskCommit};
 
 mod progress;
 mod start;
@@ -193,7 +192,7 @@ impl TaskDriver {
                 tokio::task::consume_budget().await;
             }
             rest = &rest[stepped..];
-            self.append(run.epoch, run.committed, effects).await?;
+            self.append(run, effects).await?;
         }
         run.core.skip_to(fetched.next_offset);
         self.reach_end(run);
@@ -270,29 +269,25 @@ impl TaskDriver {
         RuntimeError::Processor { task, topic, partition: self.spec.input.partition, offset, source }
     }
 
-    /// Makes all effects durable: partitions side by side, appends to one of them one after the other.
-    async fn append(&self, epoch: i32, committed: i64, effects: &mut Effects) -> Step<()> {
+    /// Makes all effects durable, and C with them where it is due or the log does both at once.
+    async fn append(&self, run: &mut Run, effects: &mut Effects) -> Step<()> {
         let mut collected = effects.take();
         // Below C everything is durable; replay is for the state only.
-        collected.retain(|effect| effect.mark.position >= committed);
+        collected.retain(|effect| effect.mark.position >= run.committed);
         if collected.is_empty() {
             return Ok(());
         }
-        let lanes = lanes(&self.spec.name, epoch, collected);
-        let results = join_all(lanes.into_iter().map(|lane| self.append_lane(lane))).await;
-        results.into_iter().collect::<Step<Vec<()>>>()?;
-        Ok(())
-    }
-
-    async fn append_lane(&self, lane: Lane) -> Step<()> {
-        for append in lane {
-            let count = append.records.len();
-            let appended = self.call("append", || self.log.append(append.clone())).await?;
-            metrics::counter!("highwater_task_effects_total", "task" => self.spec.name.to_string())
-                .increment((count - appended.suppressed.min(count)) as u64);
-            metrics::counter!("highwater_task_effects_suppressed_total", "task" => self.spec.name.to_string())
-                .increment(appended.suppressed as u64);
-        }
+        let count = collected.len();
+        let commit = TaskCommit {
+            appends: appends(&self.spec.name, run.epoch, collected),
+            ..self.progress(run, self.is_commit_due(run))
+        };
+        let committed = self.call("commit", || self.log.commit_task(commit.clone())).await?;
+        self.progressed(run, &commit, committed);
+        metrics::counter!("highwater_task_effects_total", "task" => self.spec.name.to_string())
+            .increment((count - committed.suppressed.min(count)) as u64);
+        metrics::counter!("highwater_task_effects_suppressed_total", "task" => self.spec.name.to_string())
+            .increment(committed.suppressed as u64);
         Ok(())
     }
 

@@ -2,47 +2,65 @@
 
 use std::sync::Arc;
 
-use crate::log::CommittedOffset;
+use crate::log::{CommittedOffset, TaskCommit, TaskCommitted};
+use crate::runtime::SNAPSHOTS_GROUP;
 use crate::runtime::snapshot::SnapshotName;
-use crate::runtime::{SNAPSHOTS_GROUP, TASKS_GROUP};
 
 use super::{Run, Step, TaskDriver, chain};
 
 impl TaskDriver {
     pub(super) async fn commit_if_due(&self, run: &mut Run) -> Step<()> {
-        if self.clock.now_ms().abs_diff(run.committed_ms) >= self.config.commit_interval_ms.unsigned_abs() {
+        if self.is_commit_due(run) {
             self.commit(run).await?;
         }
         Ok(())
     }
 
+    pub(super) fn is_commit_due(&self, run: &Run) -> bool {
+        self.clock.now_ms().abs_diff(run.committed_ms) >= self.config.commit_interval_ms.unsigned_abs()
+    }
+
     /// Advances C. Everything caused below the next offset is durable when this is called.
     pub(super) async fn commit(&self, run: &mut Run) -> Step<()> {
-        run.committed_ms = self.clock.now_ms();
-        let offset = run.core.next_offset();
-        if offset <= run.committed {
+        if run.core.next_offset() <= run.committed {
+            run.committed_ms = self.clock.now_ms();
             return Ok(());
         }
-        self.commit_group(TASKS_GROUP, run.epoch, offset).await?;
-        run.committed = offset;
+        let commit = self.progress(run, true);
+        // A stop must not keep the last commit from being made, so this is not retried against it but to its end.
+        let committed = self.finish("commit", || self.log.commit_task(commit.clone())).await?;
+        self.progressed(run, &commit, committed);
         Ok(())
     }
 
-    pub(super) async fn hold_retention(&self, epoch: i32, offset: i64) -> Step<()> {
-        self.commit_group(SNAPSHOTS_GROUP, epoch, offset).await
+    /// How far the run has come, with nothing to append.
+    pub(super) fn progress(&self, run: &Run, due: bool) -> TaskCommit {
+        TaskCommit {
+            task: Arc::clone(&self.spec.name),
+            epoch: run.epoch,
+            appends: Vec::new(),
+            progress: self.input_offset(run.core.next_offset()),
+            progress_due: due,
+        }
     }
 
-    async fn commit_group(&self, group: &str, epoch: i32, offset: i64) -> Step<()> {
-        let input = &self.spec.input;
-        let offsets = [CommittedOffset {
-            topic: Arc::clone(&input.topic),
-            partition: input.partition,
-            offset,
-            metadata: String::new(),
-        }];
+    pub(super) fn progressed(&self, run: &mut Run, commit: &TaskCommit, committed: TaskCommitted) {
+        if committed.progressed {
+            run.committed = commit.progress.offset;
+            run.committed_ms = self.clock.now_ms();
+        }
+    }
+
+    /// Retention leaves everything from `offset` on.
+    pub(super) async fn hold_retention(&self, epoch: i32, offset: i64) -> Step<()> {
+        let offsets = [self.input_offset(offset)];
         let task = Some((&*self.spec.name, epoch));
-        // A stop must not keep the last commit from being made, so this is not retried against it but to its end.
-        self.finish("commit_offsets", || self.log.commit_offsets(group, &offsets, task)).await
+        self.finish("commit_offsets", || self.log.commit_offsets(SNAPSHOTS_GROUP, &offsets, task)).await
+    }
+
+    fn input_offset(&self, offset: i64) -> CommittedOffset {
+        let input = &self.spec.input;
+        CommittedOffset { topic: Arc::clone(&input.topic), partition: input.partition, offset, metadata: String::new() }
     }
 
     pub(super) async fn snapshot_if_due(&self, run: &mut Run) -> Step<()> {
