@@ -16,7 +16,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use highwater_broker::StoredRecord;
 use highwater_pipeline::data::{Decoded, Decoder, RowKind, content_type, identity, ipc};
 use highwater_pipeline::log::TopicPartition;
-use highwater_pipeline::runtime::{At, Effects, Input, InputKind, Processor, Rows, TaskCore};
+use highwater_pipeline::runtime::{
+    At, Effects, Input, InputKind, Processor, ProcessorFactory, Rows, TaskCore, TaskSpec,
+};
 use highwater_processors::rollups::{PartialsProcessor, RollupConfig, RollupPlan};
 
 const ROWS: usize = 8_192;
@@ -117,7 +119,8 @@ fn task(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             let start = || {
                 let input = TopicPartition { topic: "metrics".into(), partition: 0 };
-                TaskCore::new(input, &InputKind::Table(RowKind::Metrics), Box::new(processor(sql)), 0)
+                let factory: ProcessorFactory = Arc::new(move || Ok(Box::new(processor(sql))));
+                TaskCore::new(&TaskSpec::new(input, InputKind::Table(RowKind::Metrics), factory), 0).unwrap()
             };
             let run = |mut core: TaskCore| {
                 let mut effects = Effects::new();

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod data;
+pub mod definitions;
 pub mod functions;
 pub mod log;
 pub mod runtime;

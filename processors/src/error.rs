@@ -40,6 +40,12 @@ pub enum ProcessorsError {
         /// What was asked for.
         partitions: i32,
     },
+    /// Definitions from the log are not what this version can read.
+    #[error("the definitions in the log are unreadable: {reason}")]
+    Definitions {
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 impl ProcessorsError {

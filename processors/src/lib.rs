@@ -9,10 +9,12 @@
 //!         ▼ dead-letter              ▼ rollup.<name>/q
 //! ```
 //!
-//! [`topology`] makes the tasks out of the configuration; `highwater_pipeline::runtime::Tasks` runs them. Everything in here is pure:
+//! [`topology`] makes the tasks out of a configuration, [`tasks`] out of the versions of it in the log ([`definitions`]);
+//! `highwater_pipeline::runtime::Tasks` runs them. Everything in here is pure:
 //! a processor sees records and nothing else.
 
 mod config;
+pub mod definitions;
 mod error;
 mod frames;
 mod planning;
@@ -22,4 +24,4 @@ mod topology;
 
 pub use config::ProcessorsConfig;
 pub use error::ProcessorsError;
-pub use topology::{PARTIALS_TOPIC, RULES_TOPIC, Topology, topology};
+pub use topology::{PARTIALS_TOPIC, RULES_TOPIC, Topology, input_topics, tasks, topology};

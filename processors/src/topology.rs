@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_pipeline::data::RowKind;
 use highwater_pipeline::log::{TopicConfig, TopicPartition};
-use highwater_pipeline::runtime::{InputKind, Processor, ProcessorFactory, TaskSpec};
+use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, ProcessorFactory, TaskSpec, Versions};
 
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
@@ -20,10 +20,12 @@ pub const RULES_TOPIC: &str = "__highwater.rules";
 const STAGE_RETENTION_MS: i64 = 60 * 60 * 1_000;
 const MAX_PARTITIONS: i32 = 1_024;
 
-/// Everything that runs.
+/// Everything that runs under one version of the configuration. Which tasks there are does not depend on it, only what they do: with no rollup over
+/// `logs` its tasks still write dead letters and clock records, and with no rules their task reads and says nothing. So a new version
+/// starts and stops no task.
 #[derive(Clone)]
 pub struct Topology {
-    /// The tasks, stage by stage.
+    /// The tasks, stage by stage, with this version for ever.
     pub tasks: Vec<TaskSpec>,
     /// The topics they read and write, to be made sure of before they start.
     pub topics: Vec<(String, TopicConfig)>,
@@ -31,10 +33,25 @@ pub struct Topology {
     pub rollups: Vec<Arc<RollupPlan>>,
     /// The rules, planned.
     pub rules: Vec<Arc<RulePlan>>,
+    plans: Arc<Plans>,
 }
 
-/// Plans and checks all rollups and rules and lays out the tasks. `logs` and `metrics` have a task for each partition even where no rollup
-/// reads them: it writes their dead letters and clock records.
+impl Topology {
+    /// The processor of the task that owns this input partition, with no state.
+    pub fn processor(&self, input: &TopicPartition) -> Result<Box<dyn Processor>, ProcessorError> {
+        self.plans.processor(input)
+    }
+}
+
+/// What processors are made of.
+struct Plans {
+    partitions: i32,
+    rollups: Vec<Arc<RollupPlan>>,
+    rules: Vec<Arc<RulePlan>>,
+    read_by_rules: BTreeSet<String>,
+}
+
+/// Plans and checks all rollups and rules and lays out the tasks.
 pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> {
     let partitions = config.partitions;
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
@@ -42,55 +59,75 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
     }
     let rollups = plan_rollups(config)?;
     let rules = plan_rules(config, &rollups)?;
-    let read_by_rules: BTreeSet<String> = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
+    let read_by_rules = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
+    let mut topics = input_topics(partitions);
+    topics.push(("alerts".to_owned(), topic(1)));
+    topics.push(("dead-letter".to_owned(), topic(1)));
+    topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
+    let plans = Arc::new(Plans { partitions, rollups: rollups.clone(), rules: rules.clone(), read_by_rules });
+    let made = Arc::clone(&plans);
+    let factory = move |input: &TopicPartition| -> ProcessorFactory {
+        let (plans, input) = (Arc::clone(&made), input.clone());
+        Arc::new(move || plans.processor(&input))
+    };
+    let tasks = inputs(partitions).map(|(input, kind)| {
+        let factory = factory(&input);
+        TaskSpec::new(input, kind, factory)
+    });
+    Ok(Topology { tasks: tasks.collect(), topics, rollups, rules, plans })
+}
 
-    let mut topics = vec![
-        ("logs".to_owned(), topic(partitions)),
-        ("metrics".to_owned(), topic(partitions)),
-        ("alerts".to_owned(), topic(1)),
-        ("dead-letter".to_owned(), topic(1)),
-    ];
-    let mut tasks = Vec::new();
-    for source in Source::ALL {
-        let kind = match source {
-            Source::Logs => RowKind::Logs,
-            Source::Metrics => RowKind::Metrics,
+/// The tasks, stage by stage, each with the versions of its processor ([`crate::definitions::versions`]).
+pub fn tasks(partitions: i32, versions: &Arc<dyn Versions>) -> Vec<TaskSpec> {
+    inputs(partitions).map(|(input, kind)| TaskSpec::versioned(input, kind, Arc::clone(versions))).collect()
+}
+
+/// The topics that tasks read.
+pub fn input_topics(partitions: i32) -> Vec<(String, TopicConfig)> {
+    let stage = |partitions| TopicConfig { retention_ms: Some(STAGE_RETENTION_MS), ..topic(partitions) };
+    let mut topics: Vec<_> =
+        Source::ALL.into_iter().map(|source| (source.topic().to_owned(), topic(partitions))).collect();
+    topics.push((PARTIALS_TOPIC.to_owned(), stage(partitions)));
+    topics.push((RULES_TOPIC.to_owned(), stage(1)));
+    topics
+}
+
+/// What each task reads, and what that holds.
+fn inputs(partitions: i32) -> impl Iterator<Item = (TopicPartition, InputKind)> {
+    input_topics(partitions).into_iter().flat_map(|(name, config)| {
+        let kind = match Source::ALL.into_iter().find(|source| source.topic() == name) {
+            Some(Source::Logs) => InputKind::Table(RowKind::Logs),
+            Some(Source::Metrics) => InputKind::Table(RowKind::Metrics),
+            None => InputKind::Stage,
         };
-        let plans: Arc<[Arc<RollupPlan>]> = rollups.iter().filter(|r| r.source() == source).map(Arc::clone).collect();
-        for partition in 0..partitions {
-            let plans = Arc::clone(&plans);
-            let name = format!("{}/{partition}", source.topic());
-            tasks.push(task(source.topic(), partition, InputKind::Table(kind.clone()), move || {
-                PartialsProcessor::new(&name, PARTIALS_TOPIC, partitions, plans.iter().map(Arc::clone))
-            }));
+        let topic: Arc<str> = name.into();
+        (0..config.partitions)
+            .map(move |partition| (TopicPartition { topic: Arc::clone(&topic), partition }, kind.clone()))
+    })
+}
+
+impl Plans {
+    fn processor(&self, input: &TopicPartition) -> Result<Box<dyn Processor>, ProcessorError> {
+        let (topic, partition, partitions) = (&*input.topic, input.partition, self.partitions);
+        let name = format!("{topic}/{partition}");
+        if !(0..partitions).contains(&partition) {
+            let reason =
+                format!("there is no task {name}: the configuration has {partitions} partitions (log.partitions)");
+            return Err(ProcessorError::new(reason));
         }
+        Ok(match (topic, Source::ALL.into_iter().find(|source| source.topic() == topic)) {
+            (_, Some(source)) => {
+                let plans = self.rollups.iter().filter(|rollup| rollup.source() == source).map(Arc::clone);
+                Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, partitions, plans))
+            }
+            (PARTIALS_TOPIC, None) => {
+                let to_rules = |rollup: &str| self.read_by_rules.contains(rollup);
+                Box::new(FoldProcessor::new(&name, partition, partitions, RULES_TOPIC, &self.rollups, to_rules))
+            }
+            (RULES_TOPIC, None) => Box::new(RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules)),
+            _ => return Err(ProcessorError::new(format!("no task reads topic {topic}"))),
+        })
     }
-    if !rollups.is_empty() {
-        topics.push((
-            PARTIALS_TOPIC.to_owned(),
-            TopicConfig { retention_ms: Some(STAGE_RETENTION_MS), ..topic(partitions) },
-        ));
-        topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
-        let plans: Arc<[Arc<RollupPlan>]> = rollups.iter().map(Arc::clone).collect();
-        let read_by_rules = Arc::new(read_by_rules);
-        for partition in 0..partitions {
-            let (plans, read_by_rules) = (Arc::clone(&plans), Arc::clone(&read_by_rules));
-            tasks.push(task(PARTIALS_TOPIC, partition, InputKind::Stage, move || {
-                let name = format!("{PARTIALS_TOPIC}/{partition}");
-                FoldProcessor::new(&name, partition, partitions, RULES_TOPIC, &plans, |rollup| {
-                    read_by_rules.contains(rollup)
-                })
-            }));
-        }
-    }
-    if !rules.is_empty() {
-        topics.push((RULES_TOPIC.to_owned(), TopicConfig { retention_ms: Some(STAGE_RETENTION_MS), ..topic(1) }));
-        let plans: Arc<[Arc<RulePlan>]> = rules.iter().map(Arc::clone).collect();
-        tasks.push(task(RULES_TOPIC, 0, InputKind::Stage, move || {
-            RulesProcessor::new(RULES_TOPIC, 0, partitions, &plans)
-        }));
-    }
-    Ok(Topology { tasks, topics, rollups, rules })
 }
 
 fn plan_rollups(config: &ProcessorsConfig) -> Result<Vec<Arc<RollupPlan>>, ProcessorsError> {
@@ -131,14 +168,4 @@ fn plan_rules(config: &ProcessorsConfig, rollups: &[Arc<RollupPlan>]) -> Result<
 
 fn topic(partitions: i32) -> TopicConfig {
     TopicConfig { partitions, ..TopicConfig::default() }
-}
-
-fn task<P, F>(topic: &str, partition: i32, kind: InputKind, make: F) -> TaskSpec
-where
-    P: Processor + 'static,
-    F: Fn() -> P + Send + Sync + 'static,
-{
-    let input = TopicPartition { topic: Arc::from(topic), partition };
-    let processor: ProcessorFactory = Arc::new(move || Ok(Box::new(make())));
-    TaskSpec::new(input, kind, processor)
 }

@@ -8,10 +8,12 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::effects::Effects;
-use super::input::{InputKind, Reader};
+use super::input::Reader;
 use super::processor::{At, Input, Processor, ProcessorError, Rows};
 use super::snapshot::{StateReader, StateWriter};
 use super::stage::StageRows;
+use super::tasks::TaskSpec;
+use super::versions::Versions;
 use super::watermark::PartitionWatermark;
 use crate::data::{Control, Decoded, Refused, Tenant, content_type, dead_letter, identity, time};
 use crate::log::{StoredRecord, TopicPartition};
@@ -21,11 +23,18 @@ const SECTION: &str = "runtime";
 /// Bumped when the meaning of that section changes.
 const SECTION_VERSION: u64 = 1;
 
-/// Decodes the records of one input partition, keeps its watermark and steps a [`Processor`]. A pure function of the
-/// records it is given, in order; see [`Processor`] for the contract.
+/// Name of the section that says which version of the processor wrote the others.
+const VERSION_SECTION: &str = "runtime/version";
+/// Bumped when the meaning of that section changes.
+const VERSION_SECTION_VERSION: u64 = 1;
+
+/// Decodes the records of one input partition, keeps its watermark and steps a [`Processor`]: for each record the version that applies at its offset. A
+/// pure function of the records it is given, in order, and of the versions; see [`Processor`] for the contract.
 pub struct TaskCore {
     input: TopicPartition,
     reader: Reader,
+    versions: Arc<dyn Versions>,
+    version: u32,
     processor: Box<dyn Processor>,
     watermark: PartitionWatermark,
     next_offset: i64,
@@ -35,21 +44,29 @@ pub struct TaskCore {
 
 impl TaskCore {
     /// A task that has read nothing yet and begins at `next_offset`.
-    pub fn new(input: TopicPartition, kind: &InputKind, processor: Box<dyn Processor>, next_offset: i64) -> Self {
-        Self {
-            input,
-            reader: Reader::new(kind),
-            processor,
+    pub fn new(spec: &TaskSpec, next_offset: i64) -> Result<Self, ProcessorError> {
+        let version = spec.versions.version_at(&spec.input, next_offset);
+        Ok(Self {
+            input: spec.input.clone(),
+            reader: Reader::new(&spec.kind),
+            versions: Arc::clone(&spec.versions),
+            version,
+            processor: spec.versions.make(version, &spec.input)?,
             watermark: PartitionWatermark::default(),
             next_offset,
             dead_letters: Arc::from(dead_letter::TOPIC),
             running: Vec::new(),
-        }
+        })
     }
 
     /// The next input offset to read.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// The version of the processor that stepped the last record.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The input partition's watermark. Stays empty on stage topics.
@@ -67,11 +84,13 @@ impl TaskCore {
         self.next_offset = self.next_offset.max(offset);
     }
 
-    /// Takes one record. A record below [`Self::next_offset`] has been taken before and is passed over.
+    /// Takes one record, with the version of the processor that applies to it: the caller has seen to it that the versions know
+    /// ([`Versions::catch_up`]). A record below [`Self::next_offset`] has been taken before and is passed over.
     pub fn step(&mut self, record: &StoredRecord, effects: &mut Effects) -> Result<(), ProcessorError> {
         if record.offset < self.next_offset {
             return Ok(());
         }
+        self.switch_at(record.offset)?;
         effects.begin(record.offset);
         match &self.reader {
             Reader::Table(decoder) => match decoder.decode(self.input.partition, record) {
@@ -94,6 +113,29 @@ impl TaskCore {
         let own = serde_json::to_vec(&self.watermark)
             .map_err(|e| ProcessorError::caused("the watermark cannot be written", e))?;
         writer.put(SECTION, SECTION_VERSION, own);
+        writer.put(VERSION_SECTION, VERSION_SECTION_VERSION, self.version.to_le_bytes().to_vec());
+        self.barrier(&mut writer)?;
+        writer.finish(self.next_offset, epoch).map_err(|e| ProcessorError::caused("the snapshot cannot be written", e))
+    }
+
+    /// Where another version applies to the record at this offset than to the one before it, its processor takes the state over. What the
+    /// two define alike goes on; the rest starts here, or ends.
+    fn switch_at(&mut self, offset: i64) -> Result<(), ProcessorError> {
+        let version = self.versions.version_at(&self.input, offset);
+        if version == self.version {
+            return Ok(());
+        }
+        let mut writer = StateWriter::new();
+        self.barrier(&mut writer)?;
+        let mut processor = self.versions.make(version, &self.input)?;
+        processor.restore(&writer.into_reader(offset, 0))?;
+        let (topic, partition) = (&self.input.topic, self.input.partition);
+        tracing::info!(%topic, partition, offset, from = self.version, to = version, "definitions switched");
+        (self.processor, self.version) = (processor, version);
+        Ok(())
+    }
+
+    fn barrier(&mut self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
         let at = At {
             position: self.next_offset,
             append_time_us: 0,
@@ -101,20 +143,28 @@ impl TaskCore {
             idle: self.watermark.is_idle(),
         };
         let mut none = Effects::new();
-        self.processor.process(at, Input::Barrier(&mut writer), &mut none)?;
+        self.processor.process(at, Input::Barrier(writer), &mut none)?;
         if !none.as_slice().is_empty() {
             return Err(ProcessorError::new("the processor had effects at a barrier"));
         }
-        writer.finish(self.next_offset, epoch).map_err(|e| ProcessorError::caused("the snapshot cannot be written", e))
+        Ok(())
     }
 
-    /// Takes over a snapshot. On a core that has read nothing.
+    /// Takes over a snapshot, with the version that wrote it. On a core that has read nothing.
     pub fn restore(&mut self, snapshot: &StateReader) -> Result<(), ProcessorError> {
         let own = snapshot
             .get(SECTION, SECTION_VERSION)
             .ok_or_else(|| ProcessorError::new("the snapshot has no readable section `runtime`"))?;
         self.watermark = serde_json::from_slice(own)
             .map_err(|e| ProcessorError::caused("section `runtime` of the snapshot is unreadable", e))?;
+        let version = match snapshot.get(VERSION_SECTION, VERSION_SECTION_VERSION) {
+            Some(body) => <[u8; 4]>::try_from(&body[..]).map(u32::from_le_bytes).map_err(|_| {
+                ProcessorError::new(format!("section `{VERSION_SECTION}` of the snapshot is not a number of 4 bytes"))
+            })?,
+            None => self.versions.version_at(&self.input, snapshot.offset()),
+        };
+        self.processor = self.versions.make(version, &self.input)?;
+        self.version = version;
         self.processor.restore(snapshot)?;
         self.next_offset = snapshot.offset();
         Ok(())

@@ -1,6 +1,7 @@
 //! Errors of the runtime.
 
 use super::processor::ProcessorError;
+use crate::definitions::DefinitionsError;
 use crate::log::LogError;
 
 /// Why a task stopped or could not start.
@@ -14,6 +15,15 @@ pub enum RuntimeError {
         /// What it said.
         #[source]
         source: LogError,
+    },
+    /// The definitions in the log could not be read.
+    #[error("task {task} does not know which definitions apply")]
+    Definitions {
+        /// The task.
+        task: String,
+        /// Why.
+        #[source]
+        source: DefinitionsError,
     },
     /// A snapshot could not be read or written.
     #[error("storage failed at {path}")]
@@ -77,6 +87,7 @@ impl RuntimeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Log { source, .. } => source.is_retryable(),
+            Self::Definitions { source, .. } => source.is_retryable(),
             Self::Storage { .. } => true,
             Self::CorruptSnapshot { .. } | Self::Build { .. } | Self::Processor { .. } | Self::Panicked { .. } => false,
         }

@@ -17,6 +17,8 @@
 //!   below C are not sent at all.
 //! - A snapshot at S is written only once S <= C. The newest is kept with its predecessor, so that one corrupt file costs
 //!   a longer replay and nothing else. With no usable snapshot the task replays from the log's start.
+//! - Which processor steps a record follows from the log as well ([`Versions`], [`crate::definitions`]): a task switches at exactly the offset that the
+//!   log names, handing its state over in the form of a snapshot. A snapshot says which version wrote it.
 //! - An error or panic in a processor stops that task before anything of the failing fetch is written, and shows in its status.
 //!
 //! Formats are drawn in `docs/formats/tasks.md`.
@@ -35,6 +37,7 @@ pub mod snapshot;
 mod stage;
 mod status;
 mod tasks;
+mod versions;
 pub mod watermark;
 
 pub use self::core::TaskCore;
@@ -47,7 +50,10 @@ pub use processor::{At, Input, Processor, ProcessorError, Rows};
 pub use stage::StageRows;
 pub use status::{TaskState, TaskStatus};
 pub use tasks::{ProcessorFactory, TaskSpec, Tasks};
+pub use versions::{OneVersion, RecordedVersions, VersionedFactory, Versions};
 
+#[cfg(test)]
+mod switch_tests;
 #[cfg(test)]
 mod tests;
 

@@ -6,23 +6,42 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio_util::sync::CancellationToken;
 
+use crate::definitions::DefinitionsError;
 use crate::log::LogError;
 
 /// What came of a call that was retried.
-pub(super) enum Retried<T> {
+pub(super) enum Retried<T, E = LogError> {
     /// It succeeded.
     Done(T),
     /// It failed for good.
-    Failed(LogError),
+    Failed(E),
     /// The task is to stop; the call may or may not have been carried out.
     Stopped,
 }
 
+/// An error that says whether the same call may succeed later.
+pub(super) trait MayPass: std::fmt::Display {
+    fn may_pass(&self) -> bool;
+}
+
+impl MayPass for LogError {
+    fn may_pass(&self) -> bool {
+        self.is_retryable()
+    }
+}
+
+impl MayPass for DefinitionsError {
+    fn may_pass(&self) -> bool {
+        self.is_retryable()
+    }
+}
+
 /// Calls until it succeeds, fails for good, or the task is to stop. Waits 50 ms at first and 5 s at most.
-pub(super) async fn retry<T, F, Fut>(task: &str, what: &str, stop: &CancellationToken, mut call: F) -> Retried<T>
+pub(super) async fn retry<T, E, F, Fut>(task: &str, what: &str, stop: &CancellationToken, mut call: F) -> Retried<T, E>
 where
+    E: MayPass,
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, LogError>>,
+    Fut: Future<Output = Result<T, E>>,
 {
     let mut delays = ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(50))
@@ -33,7 +52,7 @@ where
     loop {
         match call().await {
             Ok(value) => return Retried::Done(value),
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.may_pass() => {
                 let delay = delays.next().unwrap_or(Duration::from_secs(5));
                 metrics::counter!("highwater_task_log_retries_total", "task" => task.to_owned()).increment(1);
                 tracing::warn!(task, what, %error, delay_ms = delay.as_millis(), "the log is not ready; trying again");

@@ -49,6 +49,8 @@ pub struct TaskStatus {
     pub partition: i32,
     /// Epoch of this run; 0 until it has one.
     pub epoch: i32,
+    /// The version of the definitions that it applies; 0 where there is only one.
+    pub version: u32,
     /// Next input offset to read.
     pub offset: i64,
     /// C: outputs caused below this offset are durable.
@@ -74,6 +76,7 @@ impl TaskStatus {
             topic: Arc::clone(topic),
             partition,
             epoch: 0,
+            version: 0,
             offset: 0,
             committed_offset: 0,
             lag: 0,

@@ -16,6 +16,7 @@ use super::driver::{DriverConfig, TaskDriver};
 use super::input::InputKind;
 use super::processor::{Processor, ProcessorError};
 use super::status::TaskStatus;
+use super::versions::{OneVersion, Versions};
 use crate::log::{Log, TopicPartition};
 
 /// Makes a processor with no state, from the configuration it was given.
@@ -33,14 +34,19 @@ pub struct TaskSpec {
     pub input: TopicPartition,
     /// What that partition holds.
     pub kind: InputKind,
-    /// What it does.
-    pub processor: ProcessorFactory,
+    /// What it does, at which offset.
+    pub versions: Arc<dyn Versions>,
 }
 
 impl TaskSpec {
-    /// The task of this input partition.
+    /// The task of this input partition, with one processor for ever.
     pub fn new(input: TopicPartition, kind: InputKind, processor: ProcessorFactory) -> Self {
-        Self { name: format!("{}/{}", input.topic, input.partition).into(), input, kind, processor }
+        Self::versioned(input, kind, Arc::new(OneVersion(processor)))
+    }
+
+    /// The task of this input partition.
+    pub fn versioned(input: TopicPartition, kind: InputKind, versions: Arc<dyn Versions>) -> Self {
+        Self { name: format!("{}/{}", input.topic, input.partition).into(), input, kind, versions }
     }
 }
 

@@ -54,16 +54,16 @@ pub struct AlertRule {
     pub annotations: BTreeMap<String, String>,
     /// PromQL, which this version refuses.
     #[serde(default)]
-    expr: Option<Scalar>,
+    pub(crate) expr: Option<Scalar>,
     /// A recording rule, which this version refuses.
     #[serde(default)]
-    record: Option<String>,
+    pub(crate) record: Option<String>,
 }
 
 /// A YAML scalar of any type; `expr: 1` is valid in Prometheus.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-enum Scalar {
+pub(crate) enum Scalar {
     Text(String),
     Number(i64),
     Flag(bool),

@@ -33,7 +33,7 @@ struct Task {
 }
 
 fn core(spec: &TaskSpec) -> TaskCore {
-    TaskCore::new(spec.input.clone(), &spec.kind, (spec.processor)().expect("a processor"), 0)
+    TaskCore::new(spec, 0).expect("a processor")
 }
 
 impl House {

@@ -159,6 +159,13 @@ impl TaskDriver {
                 other => other?,
             };
             run.high_watermark = fetched.high_watermark;
+            if !fetched.records.is_empty() {
+                // After the read and before the first step: see `definitions`.
+                match self.catch_up().await {
+                    Err(End::Stopped) => break,
+                    other => other?,
+                }
+            }
             self.work(&mut run, &fetched, &mut effects).await?;
             self.commit_if_due(&mut run).await?;
             self.snapshot_if_due(&mut run).await?;
@@ -231,6 +238,22 @@ impl TaskDriver {
                     run.core.skip_to(log_start);
                 }
                 Retried::Failed(source) => return Err(self.refused(source).into()),
+            }
+        }
+    }
+
+    /// Learns of every version of the processor that can apply to a record read before.
+    async fn catch_up(&self) -> Step<()> {
+        let caught_up = retry(&self.spec.name, "read the definitions in", &self.stop, || self.spec.versions.catch_up());
+        let caught_up = tokio::select! {
+            () = self.stop.cancelled() => return Err(End::Stopped),
+            caught_up = caught_up => caught_up,
+        };
+        match caught_up {
+            Retried::Done(()) => Ok(()),
+            Retried::Stopped => Err(End::Stopped),
+            Retried::Failed(source) => {
+                Err(RuntimeError::Definitions { task: self.spec.name.to_string(), source }.into())
             }
         }
     }
@@ -330,8 +353,10 @@ impl TaskDriver {
         if let Some(watermark_us) = core.watermark_us() {
             metrics::gauge!("highwater_task_watermark_seconds", &labels).set(watermark_us as f64 / 1e6);
         }
+        metrics::gauge!("highwater_task_definitions_version", &labels).set(f64::from(core.version()));
         let mut status = self.status.lock();
         status.epoch = run.epoch;
+        status.version = core.version();
         status.offset = core.next_offset();
         status.committed_offset = run.committed;
         status.lag = lag;

@@ -18,6 +18,7 @@ impl TaskDriver {
         let committed =
             groups.iter().find(|o| o.topic == input.topic && o.partition == input.partition).map(|o| o.offset);
         let offsets = self.call("offsets", || self.log.offsets(&input.topic, input.partition)).await?;
+        self.catch_up().await?;
         let now_ms = self.clock.now_ms();
         let mut run = Run {
             epoch,
@@ -49,9 +50,8 @@ impl TaskDriver {
     }
 
     fn build(&self, next_offset: i64) -> Result<TaskCore, RuntimeError> {
-        let processor = (self.spec.processor)()
-            .map_err(|source| RuntimeError::Build { task: self.spec.name.to_string(), source })?;
-        Ok(TaskCore::new(self.spec.input.clone(), &self.spec.kind, processor, next_offset))
+        TaskCore::new(&self.spec, next_offset)
+            .map_err(|source| RuntimeError::Build { task: self.spec.name.to_string(), source })
     }
 
     /// Restores the newest snapshot at or below C that is whole and whose replay the log still holds.

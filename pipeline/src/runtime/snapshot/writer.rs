@@ -37,6 +37,11 @@ impl StateWriter {
         self.sections.push(Section { name: name.into(), definition, body: body.into() });
     }
 
+    /// What a reader of the file would read, without the bytes in between.
+    pub fn into_reader(self, offset: i64, epoch: i32) -> StateReader {
+        StateReader { offset, epoch, sections: self.sections }
+    }
+
     /// The file: see the [module](super) for the bytes.
     pub fn finish(self, offset: i64, epoch: i32) -> Result<Bytes, RuntimeError> {
         let too_big = |what: &str| RuntimeError::CorruptSnapshot { reason: format!("{what} is too long to write") };

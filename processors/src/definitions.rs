@@ -1,0 +1,270 @@
+//! Rollups and rules as they stand in the log: the `definitions` of a record of `__highwater.config`.
+//!
+//! A form of its own, apart from what people write: a record must be read by every later version, whatever becomes of the file's syntax. Fields
+//! that a reader does not know are passed over; one that changes what a task does comes with a higher `format`, which an older reader refuses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_pipeline::definitions::{Definitions, Version};
+use highwater_pipeline::runtime::{ProcessorError, RecordedVersions, VersionedFactory, Versions};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::ProcessorsConfig;
+use crate::error::ProcessorsError;
+use crate::rollups::RollupConfig;
+use crate::rules::{AlertRule, RuleFile, RuleGroup};
+use crate::topology::{Topology, topology};
+
+/// The newest format that is read, and the one that is written.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    partitions: i32,
+    #[serde(default)]
+    rollups: Vec<StoredRollup>,
+    #[serde(default)]
+    rule_files: Vec<StoredRuleFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRollup {
+    name: String,
+    sql: String,
+    lateness_ms: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRuleFile {
+    file: String,
+    #[serde(default)]
+    groups: Vec<StoredGroup>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredGroup {
+    name: String,
+    #[serde(default)]
+    interval_ms: i64,
+    #[serde(default)]
+    rules: Vec<StoredRule>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRule {
+    alert: String,
+    sql: String,
+    #[serde(default)]
+    for_ms: i64,
+    #[serde(default)]
+    keep_firing_for_ms: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// The definitions of a configuration.
+pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsError> {
+    let ProcessorsConfig { rollups, rule_files, partitions } = config;
+    let stored = Stored {
+        format: FORMAT,
+        partitions: *partitions,
+        rollups: rollups.iter().map(StoredRollup::from).collect(),
+        rule_files: rule_files.iter().map(StoredRuleFile::from).collect(),
+    };
+    serde_json::to_value(stored).map_err(|e| ProcessorsError::Definitions { reason: e.to_string() })
+}
+
+/// The configuration behind definitions.
+pub fn from_definitions(definitions: &Value) -> Result<ProcessorsConfig, ProcessorsError> {
+    let bad = |e: serde_json::Error| ProcessorsError::Definitions { reason: e.to_string() };
+    let Format { format } = Format::deserialize(definitions).map_err(bad)?;
+    if format > FORMAT {
+        let reason =
+            format!("they are of format {format}, written by a newer version of Highwater; upgrade this process");
+        return Err(ProcessorsError::Definitions { reason });
+    }
+    let stored = Stored::deserialize(definitions).map_err(bad)?;
+    Ok(ProcessorsConfig {
+        rollups: stored.rollups.into_iter().map(RollupConfig::from).collect(),
+        rule_files: stored.rule_files.into_iter().map(RuleFile::from).collect(),
+        partitions: stored.partitions,
+    })
+}
+
+/// The versions in the log, planned as tasks need them.
+pub fn versions(definitions: Arc<Definitions>) -> Arc<dyn Versions> {
+    // One plan serves all tasks of a version. There are as many as there were edits since the oldest snapshot.
+    let planned: Mutex<HashMap<u32, Arc<Topology>>> = Mutex::default();
+    let make: VersionedFactory = Arc::new(move |version, input| {
+        let mut planned = planned.lock();
+        let topology = match planned.get(&version.number) {
+            Some(topology) => Arc::clone(topology),
+            None => {
+                let topology = Arc::new(plan(version)?);
+                planned.insert(version.number, Arc::clone(&topology));
+                topology
+            }
+        };
+        topology.processor(input)
+    });
+    Arc::new(RecordedVersions::new(definitions, make))
+}
+
+fn plan(version: &Version) -> Result<Topology, ProcessorError> {
+    from_definitions(&version.definitions)
+        .and_then(|config| topology(&config))
+        .map_err(|e| ProcessorError::caused(format!("version {} of the definitions cannot be run", version.number), e))
+}
+
+impl From<&RollupConfig> for StoredRollup {
+    fn from(RollupConfig { name, sql, lateness_ms }: &RollupConfig) -> Self {
+        Self { name: name.clone(), sql: sql.clone(), lateness_ms: *lateness_ms }
+    }
+}
+
+impl From<StoredRollup> for RollupConfig {
+    fn from(StoredRollup { name, sql, lateness_ms }: StoredRollup) -> Self {
+        Self { name, sql, lateness_ms }
+    }
+}
+
+impl From<&RuleFile> for StoredRuleFile {
+    fn from(RuleFile { file, groups }: &RuleFile) -> Self {
+        // Where a worker keeps its files is its own business; the same files elsewhere are the same definitions.
+        let name = Path::new(file).file_name().map_or_else(|| file.clone(), |name| name.to_string_lossy().into_owned());
+        Self { file: name, groups: groups.iter().map(StoredGroup::from).collect() }
+    }
+}
+
+impl From<StoredRuleFile> for RuleFile {
+    fn from(StoredRuleFile { file, groups }: StoredRuleFile) -> Self {
+        Self { file, groups: groups.into_iter().map(RuleGroup::from).collect() }
+    }
+}
+
+impl From<&RuleGroup> for StoredGroup {
+    fn from(RuleGroup { name, interval_ms, rules }: &RuleGroup) -> Self {
+        Self { name: name.clone(), interval_ms: *interval_ms, rules: rules.iter().map(StoredRule::from).collect() }
+    }
+}
+
+impl From<StoredGroup> for RuleGroup {
+    fn from(StoredGroup { name, interval_ms, rules }: StoredGroup) -> Self {
+        Self { name, interval_ms, rules: rules.into_iter().map(AlertRule::from).collect() }
+    }
+}
+
+impl From<&AlertRule> for StoredRule {
+    fn from(rule: &AlertRule) -> Self {
+        // `expr` and `record` are refused when a file is read.
+        let AlertRule { alert, sql, for_ms, keep_firing_for_ms, labels, annotations, expr: _, record: _ } = rule;
+        Self {
+            alert: alert.clone(),
+            sql: sql.clone(),
+            for_ms: *for_ms,
+            keep_firing_for_ms: *keep_firing_for_ms,
+            labels: labels.clone(),
+            annotations: annotations.clone(),
+        }
+    }
+}
+
+impl From<StoredRule> for AlertRule {
+    fn from(rule: StoredRule) -> Self {
+        let StoredRule { alert, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
+        Self { alert, sql, for_ms, keep_firing_for_ms, labels, annotations, expr: None, record: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn config() -> ProcessorsConfig {
+        let rollup = RollupConfig {
+            lateness_ms: 1_500,
+            ..RollupConfig::new(
+                "requests",
+                "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2",
+            )
+        };
+        let rules = r#"
+groups:
+  - name: g
+    interval: 1m
+    rules:
+      - alert: Busy
+        sql: SELECT service, n FROM requests WHERE n > 10
+        for: 2m30s
+        keep_firing_for: 250ms
+        labels: { severity: page, team: 'a"b' }
+        annotations: { summary: "{{ $labels.service }} at {{ $value }}" }
+  - name: empty
+"#;
+        let rule_files = vec![RuleFile::parse("busy.yaml", rules).unwrap()];
+        ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: 3 }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let config = config();
+        let definitions = to_definitions(&config).unwrap();
+        assert_eq!(from_definitions(&definitions).unwrap(), config);
+        let text = definitions.to_string();
+        assert_eq!(from_definitions(&serde_json::from_str(&text).unwrap()).unwrap(), config, "and through text");
+        assert_eq!(definitions["rollups"][0]["lateness_ms"], 1_500);
+        assert_eq!(definitions["rule_files"][0]["groups"][0]["rules"][0]["for_ms"], 150_000);
+    }
+
+    #[test]
+    fn the_same_files_elsewhere_are_the_same_definitions() {
+        let here = config();
+        let mut there = here.clone();
+        there.rule_files[0].file = "/etc/highwater/rules/busy.yaml".to_owned();
+        assert_eq!(to_definitions(&here).unwrap(), to_definitions(&there).unwrap());
+    }
+
+    #[test]
+    fn fields_of_later_versions_are_passed_over_and_their_formats_refused() {
+        let mut definitions = to_definitions(&config()).unwrap();
+        definitions["rollups"][0]["colour"] = json!("green");
+        definitions["owner"] = json!("us");
+        assert_eq!(from_definitions(&definitions).unwrap(), config());
+        definitions["format"] = json!(FORMAT + 1);
+        let error = from_definitions(&definitions).unwrap_err().to_string();
+        assert!(error.contains("upgrade"), "{error}");
+        let error = from_definitions(&json!({"format": 1})).unwrap_err().to_string();
+        assert!(error.contains("partitions"), "{error}");
+    }
+
+    #[test]
+    fn the_first_record_ever_written_is_still_read() {
+        let record = json!({
+            "format": 1, "partitions": 4,
+            "rollups": [{"name": "r", "sql": "SELECT 1", "lateness_ms": 5000}],
+            "rule_files": [{"file": "a.yaml", "groups": [
+                {"name": "g", "interval_ms": 0, "rules": [{"alert": "A", "sql": "SELECT n FROM r", "for_ms": 0, "keep_firing_for_ms": 0}]},
+            ]}],
+        });
+        let read = from_definitions(&record).unwrap();
+        assert_eq!((read.partitions, read.rollups[0].lateness_ms), (4, 5_000));
+        assert_eq!(read.rule_files[0].groups[0].rules[0].alert, "A");
+        assert_eq!(to_definitions(&read).unwrap(), record);
+    }
+}
