@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
-use highwater_pipeline::log::{Append, EmbeddedLog, Guard, Log, Record, TopicConfig};
+use highwater_pipeline::log::{Append, EmbeddedLog, Guard, Log, Record, TopicConfig, TopicPartition};
 use highwater_pipeline::storage::{Storage, open, open_existing};
 use highwater_pipeline::tables::built_in_tables;
 use highwater_sinks::SinkError;
@@ -31,6 +31,8 @@ fn start(log: &Arc<EmbeddedLog>, storage: &Storage, shutdown: &CancellationToken
     let log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
     let tables = Tables::new(log, storage.clone(), config, Arc::new(SystemClock), shutdown.clone());
     tables.start(built_in_tables().remove(0));
+    let of = |partition| TopicPartition { topic: "logs".into(), partition };
+    tables.assign(&(0..PARTITIONS).map(of).collect::<Vec<_>>());
     tables
 }
 

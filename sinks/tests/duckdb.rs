@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
-use highwater_pipeline::log::{Append, EmbeddedLog, Guard, Log, Record, TopicConfig};
+use highwater_pipeline::log::{Append, EmbeddedLog, Guard, Log, Record, TopicConfig, TopicPartition};
 use highwater_pipeline::storage::open;
 use highwater_pipeline::tables::built_in_tables;
 use highwater_sinks::tables::{Tables, TablesConfig};
@@ -38,6 +38,11 @@ fn skip(reason: &str) -> Option<Value> {
     None
 }
 
+fn all_partitions(topic: &str) -> Vec<TopicPartition> {
+    let of = |partition| TopicPartition { topic: topic.into(), partition };
+    (0..TopicConfig::default().partitions).map(of).collect()
+}
+
 async fn append(log: &dyn Log, topic: &str, value: Value) {
     let record = Record { value: Some(value.to_string().into()), ..Record::default() };
     let append = Append { topic: topic.into(), partition: 0, records: vec![record], guard: Guard::None };
@@ -59,6 +64,7 @@ async fn duckdb_reads_what_we_wrote() {
     let tables =
         Tables::new(Arc::clone(&log) as Arc<dyn Log>, storage, config, Arc::new(SystemClock), shutdown.clone());
     for spec in built_in_tables().into_iter().take(2) {
+        tables.assign(&all_partitions(&spec.topics[0]));
         tables.start(spec);
     }
     // Several commits, so that DuckDB goes through a checkpoint and what follows it.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::listing::PartitionedFile;
-use deltalake_core::logstore::{LogStoreRef, commit_uri_from_version};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError, ObjectStoreError};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore};
+use deltalake_core::{DeltaTable, DeltaTableError, ObjectStoreError};
 use highwater_pipeline::storage::Storage;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -65,17 +66,12 @@ struct State {
 
 impl DeltaReader {
     /// A reader of the table of this name. Touches nothing yet.
-    pub(crate) fn new(storage: &Storage, name: &str, file_schema: SchemaRef) -> Result<Self, DeltaTableError> {
-        let url = storage.table_url(name);
-        let log_store = DeltaTableBuilder::from_url(url.clone())?
-            .with_storage_backend(Arc::clone(storage.origin()), url)
-            .build_storage()?;
-        Ok(Self {
-            log_store,
-            directory: highwater_pipeline::tables::table_path(name),
-            file_schema,
-            state: Mutex::default(),
-        })
+    pub(crate) fn new(storage: &Storage, name: &str, file_schema: SchemaRef) -> Self {
+        let directory = highwater_pipeline::tables::table_path(name);
+        let files = PrefixStore::new(Arc::clone(storage.objects()), directory.clone());
+        let (origin, url) = (Arc::clone(storage.origin()), storage.table_url(name));
+        let log_store = default_logstore(Arc::new(files), origin, &url, &StorageConfig::default());
+        Self { log_store, directory, file_schema, state: Mutex::default() }
     }
 
     /// The newest version, with the offsets of these application ids; `None` where there is no table yet.

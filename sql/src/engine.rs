@@ -57,7 +57,7 @@ impl Engine {
     /// killed process left there is for the caller to remove.
     ///
     /// # Errors
-    /// [`SqlError::Start`] where the spill directory cannot be had, [`SqlError::Storage`] where a table's place is unusable.
+    /// [`SqlError::Start`] where the spill directory cannot be had.
     pub fn new(
         config: SqlConfig,
         storage: Storage,
@@ -80,15 +80,12 @@ impl Engine {
         let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
         let shared = Shared { config, storage, log, budget, tables: RwLock::default(), registry, runtime_env, session };
         let engine = Self { shared: Arc::new(shared), permits };
-        engine.set_tables(tables)?;
+        engine.set_tables(tables);
         Ok(engine)
     }
 
     /// Changes which tables there are. Running queries keep those they began with; a table whose description is the same keeps its caches.
-    ///
-    /// # Errors
-    /// [`SqlError::Storage`] where a table's place is unusable; then nothing changes.
-    pub fn set_tables(&self, specs: Vec<TableSpec>) -> Result<(), SqlError> {
+    pub fn set_tables(&self, specs: Vec<TableSpec>) {
         let shared = &self.shared;
         let old = Arc::clone(&shared.tables.read());
         let mut tables = Tables::new();
@@ -101,12 +98,11 @@ impl Engine {
                     &shared.storage,
                     Arc::clone(&shared.log),
                     Arc::clone(&shared.budget),
-                )?),
+                )),
             };
             tables.insert(spec.name, table);
         }
         *shared.tables.write() = Arc::new(tables);
-        Ok(())
     }
 
     /// The limits in force.

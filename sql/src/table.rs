@@ -86,20 +86,14 @@ pub struct PartitionCut {
 }
 
 impl Table {
-    pub(crate) fn new(
-        spec: TableSpec,
-        storage: &Storage,
-        log: Arc<dyn Log>,
-        budget: Arc<Budget>,
-    ) -> Result<Self, SqlError> {
+    pub(crate) fn new(spec: TableSpec, storage: &Storage, log: Arc<dyn Log>, budget: Arc<Budget>) -> Self {
         let schema = spec.table_schema();
         let in_files = |name: &str| name != TENANT_COLUMN && name != DATE_COLUMN;
         let file_fields: Vec<_> = schema.fields().iter().filter(|f| in_files(f.name())).map(Arc::clone).collect();
         let file_schema: SchemaRef = Arc::new(Schema::new(file_fields));
-        let delta =
-            DeltaReader::new(storage, &spec.name, SchemaRef::clone(&file_schema)).map_err(|e| unreadable(&spec, e))?;
+        let delta = DeltaReader::new(storage, &spec.name, SchemaRef::clone(&file_schema));
         let tail = Arc::new(TailReader::new(Arc::clone(&log), spec.clone(), budget));
-        Ok(Self { spec, schema, file_schema, tail, delta, log })
+        Self { spec, schema, file_schema, tail, delta, log }
     }
 
     /// Where a query that starts now sees this table.

@@ -64,6 +64,7 @@ fn task_line(task: TaskStatus, now_ms: i64) -> TaskLine {
 
 fn table_state(state: &TableState) -> (String, Option<&str>) {
     match state {
+        TableState::Idle => ("idle".into(), None),
         TableState::Starting => ("starting".into(), None),
         TableState::Running => ("running".into(), None),
         TableState::Stopped => ("stopped".into(), None),

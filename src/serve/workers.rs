@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use highwater_broker::{Clock, SystemClock};
-use highwater_pipeline::log::{Log, TopicConfig};
+use highwater_pipeline::log::{Log, TopicConfig, TopicPartition};
 use highwater_pipeline::runtime::{DriverConfig, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
@@ -124,9 +124,7 @@ impl Workers {
         engine: &Engine,
     ) -> Result<(), Error> {
         ensure_topics(config, &topology, log).await?;
-        engine
-            .set_tables(topology.tables().to_vec())
-            .map_err(|error| Error::failed("opening the tables to queries", error))?;
+        engine.set_tables(topology.tables().to_vec());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stop_tables = CancellationToken::new();
         let tables_config = TablesConfig {
@@ -147,6 +145,7 @@ impl Workers {
         for table in topology.tables() {
             tables.start(table.clone());
         }
+        tables.assign(&every_partition(&topology));
         let specs = topology.tables().to_vec();
         let tasks = Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), clock, DriverConfig::default());
         for task in topology.into_tasks() {
@@ -176,6 +175,18 @@ async fn ensure_topics(config: &Config, topology: &Topology, log: &Arc<dyn Log>)
         }
     }
     Ok(())
+}
+
+/// Every partition of every topic: what a process that shares its log with nobody owns.
+fn every_partition(topology: &Topology) -> Vec<TopicPartition> {
+    topology
+        .topics()
+        .iter()
+        .flat_map(|(name, config)| {
+            let topic: Arc<str> = name.as_str().into();
+            (0..config.partitions).map(move |partition| TopicPartition { topic: Arc::clone(&topic), partition })
+        })
+        .collect()
 }
 
 /// A topic that does not say how long it is kept is kept as the config says.

@@ -1,13 +1,15 @@
-//! The storage root: where tables and snapshots lie.
+//! The storage root: where tables and snapshots lie. A directory, or `s3://bucket/prefix` on anything that speaks S3.
 //!
 //! Invariants:
 //! - A put that returned `Ok` survives power loss, and so does every directory above it. A put that did not return `Ok` leaves
 //!   either nothing or the whole object under its name, never a part of it.
-//! - [`PutMode::Create`](object_store::PutMode::Create) succeeds for one of several writers, of this process or another.
+//! - [`PutMode::Create`](object_store::PutMode::Create) succeeds for one of several writers, of this process or another. Exactly-once tables rest on
+//!   it, so a root that is opened for writing is tried: a store that lets a second creator through is refused ([`probe`]).
 //!
 //! object_store's own local store syncs nothing, so its log of commits could lose or truncate a commit it had confirmed. [`DurableLocal`]
-//! is the one used here.
+//! is the one used here. On S3 a create is a put with `If-None-Match: *`.
 
+use std::collections::BTreeMap;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -16,46 +18,23 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use url::Url;
 
+mod error;
 mod local;
+pub mod probe;
+pub mod s3;
 #[cfg(test)]
 mod tests;
 
+pub use error::StorageError;
 pub use local::DurableLocal;
 
-/// Why the storage root could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// A URL with a scheme that this build does not know.
-    #[error("storage {url}: scheme {scheme:?} is not supported; use a directory or a file:// URL")]
-    UnknownScheme {
-        /// What was given.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
-    /// Not a usable URL or directory name.
-    #[error("storage {location:?} is not a directory or URL: {reason}")]
-    BadLocation {
-        /// What was given.
-        location: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The directory could not be made, found or synced.
-    #[error("storage directory {}: {source}", path.display())]
-    Io {
-        /// The directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-}
-
-impl StorageError {
-    /// True where trying again may help.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io { .. })
-    }
+/// What an opened root is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only: nothing is made or tried, and a directory must exist.
+    Read,
+    /// Writing: a directory is made where it is missing, an object store has to pass [`probe::check`].
+    Write,
 }
 
 /// An opened storage root. Cheap to clone.
@@ -104,26 +83,54 @@ impl Storage {
     }
 }
 
-/// Opens a storage root: a directory (made if missing, durably) or a `file://` URL.
+/// Opens a storage root by its location: a directory, a `file://` URL or an `s3://bucket/prefix` URL. `options` are those of [`s3`]; a directory has
+/// none.
 ///
 /// # Errors
-/// Where the location is no directory or known URL, or the directory cannot be made.
-pub fn open(location: &str) -> Result<Storage, StorageError> {
-    open_as(location, true)
+/// Where the location or an option is unusable, or the place cannot be reached or does not do what tables need of it.
+pub async fn connect(
+    location: &str,
+    options: &BTreeMap<String, String>,
+    access: Access,
+) -> Result<Storage, StorageError> {
+    if s3::is_location(location) {
+        let bucket = s3::Bucket::parse(location)?;
+        let storage = bucket.open(options, std::env::vars_os())?;
+        if access == Access::Write {
+            probe::check(&storage, &bucket.describe(options, std::env::vars_os())).await?;
+        }
+        return Ok(storage);
+    }
+    if let Some(key) = options.keys().next() {
+        return Err(StorageError::BadOption {
+            location: location.to_string(),
+            key: key.clone(),
+            reason: "a directory has no options; they are for s3:// URLs".to_string(),
+        });
+    }
+    open_as(location, access)
 }
 
-/// Opens a storage root that must exist already, and makes nothing: for tools that only read.
+/// Opens a directory (made if missing, durably) or a `file://` URL as a storage root.
+///
+/// # Errors
+/// Where the location is no directory or `file://` URL, or the directory cannot be made.
+pub fn open(location: &str) -> Result<Storage, StorageError> {
+    open_as(location, Access::Write)
+}
+
+/// Opens a directory that must exist already as a storage root, and makes nothing: for tools that only read.
 ///
 /// # Errors
 /// As [`open`], and where the directory does not exist.
 pub fn open_existing(location: &str) -> Result<Storage, StorageError> {
-    open_as(location, false)
+    open_as(location, Access::Read)
 }
 
-fn open_as(location: &str, create: bool) -> Result<Storage, StorageError> {
+fn open_as(location: &str, access: Access) -> Result<Storage, StorageError> {
     let directory = directory_of(location)?;
     let io = |source| StorageError::Io { path: directory.clone(), source };
-    if create {
+    if access == Access::Write {
         local::create_dir_durably(&directory).map_err(io)?;
     }
     let absolute = directory.canonicalize().map_err(io)?;

@@ -1,6 +1,9 @@
 //! What has been read and not yet handed to a flush.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
+use highwater_pipeline::log::TopicPartition;
 use highwater_pipeline::tables::Cover;
 
 use super::budget::Held;
@@ -16,9 +19,14 @@ pub(super) struct Chunk {
     pub(super) bytes: usize,
 }
 
-/// Rows and covers of one table, from all its partitions.
+/// Rows and covers of one table, by partition: each can be dropped without the others.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
+    parts: BTreeMap<TopicPartition, Part>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
     covers: Vec<Cover>,
     batches: Vec<RecordBatch>,
     rows: u64,
@@ -31,7 +39,7 @@ pub(super) struct Buffer {
 pub(super) struct Batch {
     /// Covers, grouped by partition, each partition's in order.
     pub(super) covers: Vec<Cover>,
-    /// Rows.
+    /// Rows: partition after partition, each in log order.
     pub(super) batches: Vec<RecordBatch>,
     /// Number of rows.
     pub(super) rows: u64,
@@ -40,47 +48,65 @@ pub(super) struct Batch {
 }
 
 impl Buffer {
-    pub(super) fn add(&mut self, chunk: Chunk, held: Held) {
+    pub(super) fn add(&mut self, key: &TopicPartition, chunk: Chunk, held: Held) {
+        let part = self.parts.entry(key.clone()).or_default();
         for cover in chunk.covers {
-            self.rows += cover.rows;
-            let last =
-                self.covers.iter_mut().rev().find(|c| c.topic_id == cover.topic_id && c.partition == cover.partition);
-            match last {
+            part.rows += cover.rows;
+            match part.covers.last_mut() {
                 Some(last) if last.to == cover.from && last.gap == cover.gap => {
                     last.to = cover.to;
                     last.rows += cover.rows;
                 }
-                _ => self.covers.push(cover),
+                _ => part.covers.push(cover),
             }
         }
-        self.batches.extend(chunk.batches);
-        self.bytes += chunk.bytes;
-        self.held.push(held);
+        part.batches.extend(chunk.batches);
+        part.bytes += chunk.bytes;
+        part.held.push(held);
+    }
+
+    /// Forgets what was read of a partition.
+    pub(super) fn drop_partition(&mut self, key: &TopicPartition) {
+        self.parts.remove(key);
+    }
+
+    /// True where there is something of this partition.
+    pub(super) fn has(&self, key: &TopicPartition) -> bool {
+        self.parts.contains_key(key)
+    }
+
+    /// The partitions of which there is something.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.parts.keys()
     }
 
     /// True where there is not even progress to commit.
     pub(super) fn is_empty(&self) -> bool {
-        self.covers.is_empty()
+        self.parts.is_empty()
     }
 
     pub(super) fn rows(&self) -> u64 {
-        self.rows
+        self.parts.values().map(|p| p.rows).sum()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.parts.values().map(|p| p.bytes).sum()
     }
 
     /// True where it names data that the log has lost: to be committed, and so made visible, at once.
     pub(super) fn has_gap(&self) -> bool {
-        self.covers.iter().any(|c| c.gap)
+        self.parts.values().any(|p| p.covers.iter().any(|c| c.gap))
     }
 
     /// Empties it into one commit's worth.
     pub(super) fn take(&mut self) -> Batch {
-        let full = std::mem::take(self);
-        let mut covers = full.covers;
-        covers.sort_by(|a, b| (&a.topic, a.partition, a.from).cmp(&(&b.topic, b.partition, b.from)));
-        Batch { covers, batches: full.batches, rows: full.rows, held: full.held }
+        let mut batch = Batch { covers: Vec::new(), batches: Vec::new(), rows: 0, held: Vec::new() };
+        for part in std::mem::take(&mut self.parts).into_values() {
+            batch.covers.extend(part.covers);
+            batch.batches.extend(part.batches);
+            batch.rows += part.rows;
+            batch.held.extend(part.held);
+        }
+        batch
     }
 }

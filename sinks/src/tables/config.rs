@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+const MAX_CONFLICT_WAIT_MS: u64 = 30;
+
 /// How tables are written. In the config file: `tables:`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +30,9 @@ pub struct TablesConfig {
     pub sweep_age_ms: u64,
     /// Longest wait between two attempts at a failing step, milliseconds.
     pub max_backoff_ms: u64,
+    /// Milliseconds that a partition which is taken away may keep the group waiting while its rows are committed. What is not committed by then
+    /// the next owner reads again.
+    pub revoke_timeout_ms: u64,
 }
 
 impl Default for TablesConfig {
@@ -43,6 +48,7 @@ impl Default for TablesConfig {
             checkpoint_every: 100,
             sweep_age_ms: 60 * 60 * 1000,
             max_backoff_ms: 10_000,
+            revoke_timeout_ms: 20_000,
         }
     }
 }
@@ -59,6 +65,7 @@ impl TablesConfig {
             ("row_group_rows", self.row_group_rows == 0),
             ("checkpoint_every", self.checkpoint_every == 0),
             ("max_backoff_ms", self.max_backoff_ms == 0),
+            ("revoke_timeout_ms", self.revoke_timeout_ms == 0),
         ];
         if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
             return Some(format!("tables.{key} is 0; it must be at least 1"));
@@ -78,6 +85,21 @@ impl TablesConfig {
 
     pub(super) fn empty_commit_interval(&self) -> Duration {
         Duration::from_millis(self.empty_commit_interval_ms)
+    }
+
+    pub(super) fn revoke_timeout(&self) -> Duration {
+        Duration::from_millis(self.revoke_timeout_ms)
+    }
+
+    /// Age at which files that wait for their commit are written again under new names: well before another owner may sweep them.
+    pub(super) fn rewrite_age_ms(&self) -> i64 {
+        i64::try_from(self.sweep_age_ms / 2).unwrap_or(i64::MAX)
+    }
+
+    /// The wait after another writer took the version. Short and without growth: who lost has its files in place already and is ahead
+    /// of whoever won, who has to encode the next ones first. `random` is any number.
+    pub(super) fn conflict_wait(&self, random: u64) -> Duration {
+        Duration::from_millis(random % (MAX_CONFLICT_WAIT_MS.min(self.max_backoff_ms) + 1))
     }
 
     /// The wait before attempt `attempt` (0 is the first repetition): doubling from 50 ms, with jitter of half of it. `random` is any number.

@@ -8,32 +8,41 @@
 //! |---|---|
 //! | at the commit's end, and a commit with our id is there | it was written; done |
 //! | at the commit's start | somebody else's unrelated commit won, or the put failed; try again |
-//! | anywhere else | another writer is at work; stop |
+//! | anywhere else, and a commit with our id is there | it was written, and somebody has gone on from there; done |
+//! | anywhere else | another owner is at work in that partition: nothing of the commit goes in |
+//!
+//! Several writers share one table, each with partitions of its own. What the others committed meanwhile is read commit by commit
+//! ([`DeltaLog::catch_up`]), a few small objects; the whole log is read again only where that is too long a way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::TransactionError;
-use deltalake_core::kernel::{Action, Add, CommitInfo, MetadataExt, Protocol, StructType, Transaction, new_metadata};
-use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, get_actions, logstore_with};
+use deltalake_core::kernel::{Action, Add, CommitInfo, MetadataExt, Protocol, Transaction};
+use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 use highwater_pipeline::log::TopicInfo;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{
-    COMMIT_ID_KEY, COVER_KEY, Cover, PARTITION_COLUMNS, TableSpec, app_id, covers_to_json,
+    COMMIT_ID_KEY, COVER_KEY, Cover, PARTITION_COLUMNS, TableSpec, app_id, covers_to_json, table_path,
 };
+use object_store::prefix::PrefixStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::encode::EncodedFile;
 use crate::SinkError;
 
-/// The Delta protocol of our tables: what every reader can read.
-const READER_VERSION: i32 = 1;
-const WRITER_VERSION: i32 = 2;
+mod schema;
+
+use schema::{READER_VERSION, WRITER_VERSION};
+
+/// The operation of a commit without content, written before files are swept.
+const FENCE: &str = "FENCE";
+/// How many commits of others are read one by one; where there are more, the log is read anew.
+const MAX_STEPS: u64 = 64;
 
 /// A table's Delta log, as its writer sees it.
 pub struct DeltaLog {
@@ -41,8 +50,10 @@ pub struct DeltaLog {
     store: LogStoreRef,
     /// Latest version this writer knows.
     version: u64,
-    /// Where the table stands, by application id, as of `version`. Partitions never committed are absent.
+    /// Where the table stands, by application id, as of `version`. One that is in `asked` but not here was never committed.
     positions: BTreeMap<String, i64>,
+    /// The application ids whose positions are known.
+    asked: BTreeSet<String>,
 }
 
 /// A commit on its way: the same through all its attempts.
@@ -68,13 +79,21 @@ impl Commit {
     pub fn files(&self) -> &[EncodedFile] {
         &self.files
     }
+
+    /// Gives its files new names, under which they have to be put again before the next attempt.
+    pub(super) fn rename_files(&mut self) {
+        for file in &mut self.files {
+            file.rename();
+        }
+    }
 }
 
 /// Where a table stands in relation to a commit.
 enum Stands {
+    /// Where the commit begins, in all its partitions.
     AtStart,
-    AtEnd,
-    Elsewhere,
+    /// Not there, in one of them at least: by this commit or by another.
+    Moved,
 }
 
 /// What came of a commit.
@@ -121,12 +140,13 @@ impl DeltaLog {
     /// # Errors
     /// Where storage fails (retryable), or the table there cannot take these rows: another protocol, another type of column.
     pub async fn open(spec: &TableSpec, storage: &Storage, now_ms: i64) -> Result<Self, SinkError> {
-        let store = log_store(&spec.name, storage)?;
-        let mut log = Self { table: spec.name.clone(), store, version: 0, positions: BTreeMap::new() };
-        let wanted = delta_schema(spec)?;
+        let store = log_store(&spec.name, storage);
+        let (positions, asked) = (BTreeMap::new(), BTreeSet::new());
+        let mut log = Self { table: spec.name.clone(), store, version: 0, positions, asked };
+        let wanted = schema::of(spec)?;
         loop {
             if !log.store.is_delta_table_location().await.map_err(|e| log.delta(e))? {
-                match log.put(0, log.create(&wanted, now_ms)?).await {
+                match log.put(0, log.to_json(&schema::create(&log.table, &wanted, now_ms)?)?).await {
                     // Made by us or by another writer a moment ago: read it, whosever it is.
                     Ok(()) | Err(TransactionError::VersionAlreadyExists(_)) => {}
                     Err(e) => return Err(log.delta(e.into())),
@@ -136,7 +156,9 @@ impl DeltaLog {
             let snapshot = state.snapshot().map_err(|e| log.delta(e))?;
             log.check_protocol(snapshot.protocol())?;
             log.version = snapshot.version();
-            let Some(evolved) = evolve(&log.table, snapshot.schema().as_ref(), &wanted)? else { return Ok(log) };
+            let Some(evolved) = schema::evolve(&log.table, snapshot.schema().as_ref(), &wanted)? else {
+                return Ok(log);
+            };
             tracing::info!(table = %log.table, version = log.version + 1, "adding columns to the table");
             let metadata = snapshot.metadata().clone().with_schema(&evolved).map_err(|e| log.delta(e.into()))?;
             let info = commit_info("ADD COLUMNS", log.version, now_ms, HashMap::new());
@@ -169,8 +191,20 @@ impl DeltaLog {
     /// # Errors
     /// Where the Delta log cannot be read.
     pub async fn load_positions(&mut self, topics: &[TopicInfo]) -> Result<(), SinkError> {
-        let ids: Vec<String> = topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p))).collect();
-        self.reload(&ids).await
+        self.look(topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p)))).await
+    }
+
+    /// Reads where the table stands now in these application ids, and in those asked for before.
+    ///
+    /// # Errors
+    /// Where the Delta log cannot be read.
+    pub(super) async fn look(&mut self, apps: impl IntoIterator<Item = String>) -> Result<(), SinkError> {
+        let mut asked = self.asked.clone();
+        asked.extend(apps);
+        if asked == self.asked {
+            return self.catch_up().await.map(|_| ());
+        }
+        self.reload(asked).await
     }
 
     /// Prepares a commit of these covers and files on top of where the table stands now.
@@ -189,7 +223,7 @@ impl DeltaLog {
         let commit = Commit { id: Uuid::new_v4(), base_version: self.version, covers, files, from, to };
         match self.stands(&commit) {
             Stands::AtStart => Ok(commit),
-            Stands::AtEnd | Stands::Elsewhere => Err(self.another_owner(&commit)),
+            Stands::Moved => Err(self.another_owner(&commit)),
         }
     }
 
@@ -220,32 +254,30 @@ impl DeltaLog {
             }
             Err(e) => e,
         };
-        let apps: Vec<String> = commit.to.keys().cloned().collect();
-        self.reload(&apps).await?;
-        self.resolve(commit, matches!(error, TransactionError::VersionAlreadyExists(_)), error.to_string()).await
+        let conflict = matches!(error, TransactionError::VersionAlreadyExists(_));
+        self.catch_up().await?;
+        if conflict && self.version < next {
+            // Taken, and yet not to be found: the store refused two at once, or the commits in between were cleaned away.
+            self.reload(self.asked.clone()).await?;
+        }
+        self.resolve(commit, conflict, error.to_string()).await
     }
 
     /// After anything but success: what the table, as just read, says became of the commit.
     async fn resolve(&self, commit: &Commit, conflict: bool, reason: String) -> Result<Attempt, SinkError> {
         match self.stands(commit) {
             Stands::AtStart => Ok(Attempt::Again { conflict, reason }),
-            Stands::AtEnd => match self.find_commit(commit).await? {
+            // Beyond its end as well: the next owner of a partition may have gone on from what was written.
+            Stands::Moved => match self.find_commit(commit).await? {
                 Some(version) => Ok(Attempt::Done(Committed::Found(version))),
                 None => Err(self.another_owner(commit)),
             },
-            Stands::Elsewhere => Err(self.another_owner(commit)),
         }
     }
 
     fn stands(&self, commit: &Commit) -> Stands {
         let at = |app: &String| self.positions.get(app).copied();
-        if commit.from.iter().all(|(app, from)| at(app) == *from) {
-            Stands::AtStart
-        } else if commit.to.iter().all(|(app, to)| at(app) == Some(*to)) {
-            Stands::AtEnd
-        } else {
-            Stands::Elsewhere
-        }
+        if commit.from.iter().all(|(app, from)| at(app) == *from) { Stands::AtStart } else { Stands::Moved }
     }
 
     fn another_owner(&self, commit: &Commit) -> SinkError {
@@ -264,15 +296,24 @@ impl DeltaLog {
     }
 
     /// Writes a commit without content, so that any other writer's commit on an older version fails. Before files are swept.
+    /// False where another commit took the version.
     ///
     /// # Errors
-    /// Where the put fails or another writer was faster.
-    pub(super) async fn fence(&mut self, now_ms: i64) -> Result<(), SinkError> {
-        let info = commit_info("FENCE", self.version, now_ms, HashMap::new());
+    /// Where the put fails, or what took the version cannot be read.
+    pub(super) async fn try_fence(&mut self, now_ms: i64) -> Result<bool, SinkError> {
+        let info = commit_info(FENCE, self.version, now_ms, HashMap::new());
         let bytes = self.to_json(&[Action::CommitInfo(info)])?;
-        self.put(self.version + 1, bytes).await.map_err(|e| self.delta(e.into()))?;
-        self.version += 1;
-        Ok(())
+        match self.put(self.version + 1, bytes).await {
+            Ok(()) => {
+                self.version += 1;
+                Ok(true)
+            }
+            Err(TransactionError::VersionAlreadyExists(_)) => {
+                self.catch_up().await?;
+                Ok(false)
+            }
+            Err(e) => Err(self.delta(e.into())),
+        }
     }
 
     /// Every data file that the table refers to, or did until it was replaced and not yet vacuumed: paths relative to the table.
@@ -301,6 +342,7 @@ impl DeltaLog {
             store: Arc::clone(&self.store),
             version: self.version,
             positions: BTreeMap::new(),
+            asked: BTreeSet::new(),
         }
     }
 
@@ -310,20 +352,41 @@ impl DeltaLog {
         Ok(table)
     }
 
-    async fn reload(&mut self, apps: &[String]) -> Result<(), SinkError> {
+    /// Reads the commits that others have written since.
+    async fn catch_up(&mut self) -> Result<(), SinkError> {
+        let (mut version, mut positions) = (self.version, self.positions.clone());
+        for _ in 0..MAX_STEPS {
+            let Some(bytes) = self.store.read_commit_entry(version + 1).await.map_err(|e| self.delta(e))? else {
+                (self.version, self.positions) = (version, positions);
+                return Ok(());
+            };
+            version += 1;
+            for action in get_actions(version, &bytes).map_err(|e| self.delta(e))? {
+                match action {
+                    Action::Txn(txn) => {
+                        positions.insert(txn.app_id, txn.version);
+                    }
+                    Action::Protocol(protocol) => self.check_protocol(&protocol)?,
+                    _ => {}
+                }
+            }
+        }
+        self.reload(self.asked.clone()).await
+    }
+
+    /// Reads the whole log, and where the table stands in all of `asked`.
+    async fn reload(&mut self, asked: BTreeSet<String>) -> Result<(), SinkError> {
         let table = self.load().await.map_err(|e| self.delta(e))?;
         let state = table.snapshot().map_err(|e| self.delta(e))?;
         self.check_protocol(state.protocol())?;
-        let mut positions = self.positions.clone();
-        for app in apps {
+        let mut positions = BTreeMap::new();
+        for app in &asked {
             let position = state.transaction_version(self.store.as_ref(), app).await;
-            match position.map_err(|e| self.delta(e))? {
-                Some(offset) => positions.insert(app.clone(), offset),
-                None => positions.remove(app),
-            };
+            if let Some(offset) = position.map_err(|e| self.delta(e))? {
+                positions.insert(app.clone(), offset);
+            }
         }
-        self.positions = positions;
-        self.version = state.version();
+        (self.version, self.positions, self.asked) = (state.version(), positions, asked);
         Ok(())
     }
 
@@ -342,19 +405,6 @@ impl DeltaLog {
             }
         }
         Ok(None)
-    }
-
-    fn create(&self, schema: &StructType, now_ms: i64) -> Result<Bytes, SinkError> {
-        let protocol: Protocol = serde_json::from_value(json!({
-            "minReaderVersion": READER_VERSION, "minWriterVersion": WRITER_VERSION,
-        }))
-        .map_err(|e| self.delta(e.into()))?;
-        let metadata = new_metadata(schema, PARTITION_COLUMNS, std::iter::empty::<(&str, &str)>())
-            .map_err(|e| self.delta(e.into()))?
-            .with_name(self.table.clone())
-            .map_err(|e| self.delta(e.into()))?;
-        let info = CommitInfo { read_version: None, ..commit_info("CREATE TABLE", 0, now_ms, HashMap::new()) };
-        self.to_json(&[Action::CommitInfo(info), Action::Protocol(protocol), Action::Metadata(metadata)])
     }
 
     fn check_protocol(&self, protocol: &Protocol) -> Result<(), SinkError> {
@@ -385,9 +435,11 @@ impl DeltaLog {
 }
 
 /// Delta's view of a table's directory on this storage.
-pub(crate) fn log_store(table: &str, storage: &Storage) -> Result<LogStoreRef, SinkError> {
-    logstore_with(Arc::clone(storage.origin()), &storage.table_url(table), StorageConfig::default())
-        .map_err(|source| SinkError::Delta { table: table.to_string(), source: Box::new(source) })
+pub(crate) fn log_store(table: &str, storage: &Storage) -> LogStoreRef {
+    let directory = PrefixStore::new(Arc::clone(storage.objects()), table_path(table));
+    let url = storage.table_url(table);
+    // The store conditions every commit on its name being free: all that Delta needs, whatever the URL's scheme.
+    default_logstore(Arc::new(directory), Arc::clone(storage.origin()), &url, &StorageConfig::default())
 }
 
 fn commit_info(operation: &str, read_version: u64, now_ms: i64, info: HashMap<String, Value>) -> CommitInfo {
@@ -416,47 +468,4 @@ fn add(file: &EncodedFile, now_ms: i64) -> Add {
         stats: Some(file.stats.clone()),
         ..Add::default()
     }
-}
-
-fn delta_schema(spec: &TableSpec) -> Result<StructType, SinkError> {
-    let schema: StructType = spec
-        .table_schema()
-        .as_ref()
-        .try_into_kernel()
-        .map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })?;
-    Ok(schema)
-}
-
-/// The table's schema with the columns it lacks, or `None` where it lacks none.
-fn evolve(table: &str, have: &StructType, want: &StructType) -> Result<Option<StructType>, SinkError> {
-    let conflict = |column: &str, in_table: String, wanted: String| SinkError::SchemaConflict {
-        table: table.to_string(),
-        column: column.to_string(),
-        in_table,
-        wanted,
-    };
-    let describe = |field: &deltalake_core::kernel::StructField| {
-        format!("{}{}", field.data_type(), if field.is_nullable() { "" } else { " not null" })
-    };
-    let mut new = Vec::new();
-    for field in want.fields() {
-        match have.field(field.name()) {
-            Some(there) if there.data_type() != field.data_type() || (field.is_nullable() && !there.is_nullable()) => {
-                return Err(conflict(field.name(), describe(there), describe(field)));
-            }
-            Some(_) => {}
-            None if field.is_nullable() => new.push(field.clone()),
-            None => return Err(conflict(field.name(), "missing".to_string(), describe(field))),
-        }
-    }
-    // A column that is no longer written reads as NULL, so it has to be nullable.
-    if let Some(orphan) = have.fields().find(|f| !f.is_nullable() && want.field(f.name()).is_none()) {
-        return Err(conflict(orphan.name(), describe(orphan), "missing".to_string()));
-    }
-    if new.is_empty() {
-        return Ok(None);
-    }
-    StructType::try_new(have.fields().cloned().chain(new))
-        .map(Some)
-        .map_err(|e| SinkError::Delta { table: table.to_string(), source: Box::new(e.into()) })
 }

@@ -43,6 +43,13 @@ pub struct EncodedFile {
     pub stats: String,
 }
 
+impl EncodedFile {
+    /// Gives it a new name in its directory.
+    pub(super) fn rename(&mut self) {
+        self.path = data_file_path(self.tenant.as_deref(), self.date.as_deref(), Uuid::new_v4());
+    }
+}
+
 /// Sorts, splits and encodes rows that have the table's columns ([`TableSpec::table_schema`]). CPU work: call it off the async threads.
 ///
 /// # Errors

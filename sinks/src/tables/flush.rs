@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use highwater_pipeline::log::{Clock, CommittedOffset, Log};
-use highwater_pipeline::tables::TableSpec;
+use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::{Cover, TableSpec};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio_util::sync::CancellationToken;
@@ -23,30 +24,48 @@ const PARALLEL_PUTS: usize = 4;
 /// Attempts at a failing step once shutdown has begun.
 const ATTEMPTS_AT_SHUTDOWN: u32 = 3;
 
-/// What a flush works with. It goes into the flush and comes back out of it.
+/// What brings rows into the table. It is away while it works: one flush or look at a time.
 pub(super) struct Flusher {
     pub(super) spec: Arc<TableSpec>,
     pub(super) config: Arc<TablesConfig>,
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) storage: Storage,
     /// The store, paths relative to the table's directory.
     pub(super) files: Arc<dyn ObjectStore>,
-    pub(super) delta: DeltaLog,
+    /// The table's Delta log, once it was opened.
+    pub(super) delta: Option<DeltaLog>,
     pub(super) status: StatusCell,
     pub(super) shutdown: CancellationToken,
 }
 
+/// What a flush has brought into the table.
+#[derive(Debug)]
+pub(super) struct Flushed {
+    pub(super) version: u64,
+    pub(super) covers: Vec<Cover>,
+}
+
 impl Flusher {
+    /// The table's Delta log; opens it, and makes the table where it is missing, the first time.
+    pub(super) async fn delta(&mut self) -> Result<&mut DeltaLog, SinkError> {
+        let opened = match self.delta.take() {
+            Some(opened) => opened,
+            None => DeltaLog::open(&self.spec, &self.storage, self.clock.now_ms()).await?,
+        };
+        Ok(self.delta.insert(opened))
+    }
+
     /// Brings a batch into the table. Storage faults are retried until they end (or a few times, during shutdown).
-    pub(super) async fn flush(&mut self, batch: Batch) -> Result<(), SinkError> {
+    pub(super) async fn flush(&mut self, batch: Batch) -> Result<Flushed, SinkError> {
         let started_ms = self.clock.now_ms();
         let Batch { covers, batches, rows, held, .. } = batch;
         let files = if batches.is_empty() { Vec::new() } else { self.encode(batches).await? };
         // The rows are gone; what remains are the encoded files, a fraction of their size.
         drop(held);
-        let commit = self.delta.begin(covers, files)?;
-        self.put_files(&commit).await?;
-        let committed = self.commit(&commit).await?;
+        let mut commit = self.delta().await?.begin(covers, files)?;
+        let put_ms = self.put_files(&commit).await?;
+        let committed = self.commit(&mut commit, put_ms).await?;
 
         let bytes: usize = commit.files().iter().map(|f| f.bytes.len()).sum();
         let now_ms = self.clock.now_ms();
@@ -56,7 +75,6 @@ impl Flusher {
             table = %self.spec.name, version = committed.version(), rows, bytes, files = commit.files().len(),
             took_ms = took.as_millis(), "committed"
         );
-        self.status.committed(committed.version(), commit.covers());
         match committed {
             Committed::Written(_) => {
                 self.commit_group(commit.covers().iter().map(|c| (c.topic.as_str(), c.partition, c.to))).await
@@ -67,7 +85,7 @@ impl Flusher {
             }
         }
         self.maybe_checkpoint(committed.version());
-        Ok(())
+        Ok(Flushed { version: committed.version(), covers: commit.covers().to_vec() })
     }
 
     /// Tells the log how far the table has come, so that it may forget. A failure costs only disk space, until the next commit.
@@ -98,11 +116,13 @@ impl Flusher {
         encoded.unwrap_or_else(|e| Err(SinkError::Broken { table: self.spec.name.clone(), reason: e.to_string() }))
     }
 
-    async fn put_files(&self, commit: &Commit) -> Result<(), SinkError> {
+    /// Writes the commit's files, all of them after the time it gives back.
+    async fn put_files(&self, commit: &Commit) -> Result<i64, SinkError> {
         let mut attempt = 0;
         loop {
+            let put_ms = self.clock.now_ms();
             match self.put_once(commit.files()).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(put_ms),
                 Err(e) => self.wait_after(e, "put", &mut attempt).await?,
             }
         }
@@ -125,21 +145,25 @@ impl Flusher {
         self.files.put(&path, PutPayload::from_bytes(file.bytes.clone())).await.map(|_| ()).map_err(object)
     }
 
-    async fn commit(&mut self, commit: &Commit) -> Result<Committed, SinkError> {
+    async fn commit(&mut self, commit: &mut Commit, mut put_ms: i64) -> Result<Committed, SinkError> {
         let mut attempt = 0;
         loop {
-            match self.delta.try_commit(commit, self.clock.now_ms()).await {
+            let now_ms = self.clock.now_ms();
+            // Another owner's sweep may be about to take files as old as these: nobody knows the new names.
+            if now_ms.saturating_sub(put_ms) > self.config.rewrite_age_ms() {
+                commit.rename_files();
+                put_ms = self.put_files(commit).await?;
+            }
+            match self.delta().await?.try_commit(commit, now_ms).await {
                 Ok(Attempt::Done(committed)) => return Ok(committed),
                 Ok(Attempt::Again { conflict: true, .. }) => {
                     metrics::conflict(&self.spec.name);
-                    // Whoever took the version may have swept files that no commit named yet.
-                    self.put_missing(commit).await?;
-                    tokio::time::sleep(self.config.backoff(0, random())).await;
+                    tokio::time::sleep(self.config.conflict_wait(random())).await;
                 }
                 Ok(Attempt::Again { conflict: false, reason }) => {
                     let error = SinkError::Object {
                         table: self.spec.name.clone(),
-                        path: format!("_delta_log, version {}", self.delta.version() + 1),
+                        path: "_delta_log".to_string(),
                         source: object_store::Error::Generic { store: "commit", source: reason.into() },
                     };
                     self.wait_after(error, "commit", &mut attempt).await?;
@@ -147,27 +171,6 @@ impl Flusher {
                 Err(e) => self.wait_after(e, "commit", &mut attempt).await?,
             }
         }
-    }
-
-    async fn put_missing(&self, commit: &Commit) -> Result<(), SinkError> {
-        let mut attempt = 0;
-        for file in commit.files() {
-            loop {
-                let object =
-                    |source| SinkError::Object { table: self.spec.name.clone(), path: file.path.clone(), source };
-                let path = Path::parse(&file.path).map_err(|e| object(e.into()))?;
-                let there = match self.files.head(&path).await {
-                    Ok(_) => Ok(()),
-                    Err(object_store::Error::NotFound { .. }) => self.put_file(file).await,
-                    Err(e) => Err(object(e)),
-                };
-                match there {
-                    Ok(()) => break,
-                    Err(e) => self.wait_after(e, "put", &mut attempt).await?,
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Waits before the next attempt, or gives the error back where there should be none.
@@ -198,7 +201,8 @@ impl Flusher {
         if !version.is_multiple_of(self.config.checkpoint_every) {
             return;
         }
-        let (reader, table) = (self.delta.reader(), self.spec.name.clone());
+        let Some(reader) = self.delta.as_ref().map(DeltaLog::reader) else { return };
+        let table = self.spec.name.clone();
         tokio::spawn(async move {
             if let Err(error) = reader.checkpoint().await {
                 metrics::failed(&table, "checkpoint");
@@ -209,6 +213,6 @@ impl Flusher {
 }
 
 /// Jitter needs no better source than a fresh UUID's bits.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     Uuid::new_v4().as_u64_pair().1
 }

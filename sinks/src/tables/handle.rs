@@ -1,8 +1,9 @@
-//! Table writers from outside: their state, and what can be asked of them.
+//! Table writers from outside: their state, which partitions they have, and what can be asked of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater_pipeline::log::{Clock, Log};
+use highwater_pipeline::log::{Clock, Log, TopicPartition};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{Cover, TableSpec};
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ use crate::SinkError;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state", content = "reason")]
 pub enum TableState {
+    /// None of the table's partitions is this process's: others write it, or nobody does.
+    Idle,
     /// Opening the table, or waiting for its topics to exist.
     Starting,
     /// Reading and committing.
@@ -41,33 +44,52 @@ pub struct TableStatus {
     pub state: TableState,
     /// Latest Delta version this writer wrote or found.
     pub version: Option<u64>,
-    /// Where the table stands: (topic, partition, next offset it needs), sorted.
+    /// Where the table stands in the partitions this process has: (topic, partition, next offset it needs), sorted.
     pub positions: Vec<(String, i32, i64)>,
-    /// Records in the log that the table does not hold yet, control records included.
+    /// Records in those partitions that the table does not hold yet, control records included.
     pub lag_records: i64,
+}
+
+impl TableStatus {
+    /// Where the table stands in a partition, as far as this process has it and the table ever had it.
+    pub fn position(&self, key: &TopicPartition) -> Option<i64> {
+        self.positions.iter().find(|p| is_of(p, key)).map(|(_, _, at)| *at)
+    }
+}
+
+fn is_of((topic, partition, _): &(String, i32, i64), key: &TopicPartition) -> bool {
+    **topic == *key.topic && *partition == key.partition
 }
 
 /// The status, shared between a writer and its handle.
 #[derive(Debug, Clone)]
-pub(super) struct StatusCell(Arc<Mutex<TableStatus>>);
+pub(super) struct StatusCell(Arc<Mutex<Cell>>);
+
+#[derive(Debug)]
+struct Cell {
+    status: TableStatus,
+    /// The partitions whose positions are shown.
+    shown: BTreeSet<TopicPartition>,
+}
 
 impl StatusCell {
     pub(super) fn new(table: &str) -> Self {
-        Self(Arc::new(Mutex::new(TableStatus {
+        let status = TableStatus {
             table: table.to_string(),
-            state: TableState::Starting,
+            state: TableState::Idle,
             version: None,
             positions: Vec::new(),
             lag_records: 0,
-        })))
+        };
+        Self(Arc::new(Mutex::new(Cell { status, shown: BTreeSet::new() })))
     }
 
     pub(super) fn get(&self) -> TableStatus {
-        self.0.lock().clone()
+        self.0.lock().status.clone()
     }
 
     pub(super) fn set_state(&self, state: TableState) {
-        self.0.lock().state = state;
+        self.0.lock().status.state = state;
     }
 
     pub(super) fn retrying(&self, error: &SinkError) {
@@ -75,41 +97,80 @@ impl StatusCell {
     }
 
     pub(super) fn set_lag(&self, records: i64) {
-        self.0.lock().lag_records = records;
+        self.0.lock().status.lag_records = records;
     }
 
-    pub(super) fn opened(&self, version: u64, positions: Vec<(String, i32, i64)>) {
-        let mut status = self.0.lock();
-        status.state = TableState::Running;
+    /// There are partitions, or there are none.
+    pub(super) fn owned(&self, some: bool) {
+        let status = &mut self.0.lock().status;
+        match (&status.state, some) {
+            (TableState::Idle, true) => status.state = TableState::Starting,
+            (_, false) => {
+                status.state = TableState::Idle;
+                status.lag_records = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// A partition is ours, and the table stands here in it.
+    pub(super) fn found(&self, key: &TopicPartition, stands_at: Option<i64>) {
+        let mut cell = self.0.lock();
+        cell.shown.insert(key.clone());
+        cell.status.positions.retain(|p| !is_of(p, key));
+        cell.status.positions.extend(stands_at.map(|at| (key.topic.to_string(), key.partition, at)));
+        cell.status.positions.sort();
+    }
+
+    /// A partition is no longer ours.
+    pub(super) fn let_go(&self, key: &TopicPartition) {
+        let mut cell = self.0.lock();
+        cell.shown.remove(key);
+        cell.status.positions.retain(|p| !is_of(p, key));
+    }
+
+    pub(super) fn running(&self, version: u64) {
+        let status = &mut self.0.lock().status;
         status.version = Some(version);
-        status.positions = positions;
+        if status.state != TableState::Idle {
+            status.state = TableState::Running;
+        }
     }
 
     pub(super) fn committed(&self, version: u64, covers: &[Cover]) {
-        let mut status = self.0.lock();
-        status.state = TableState::Running;
-        status.version = Some(version);
+        self.running(version);
+        let mut cell = self.0.lock();
         for cover in covers {
-            let known = status.positions.iter_mut().find(|(t, p, _)| *t == cover.topic && *p == cover.partition);
-            match known {
+            let key = TopicPartition { topic: cover.topic.as_str().into(), partition: cover.partition };
+            if !cell.shown.contains(&key) {
+                continue;
+            }
+            match cell.status.positions.iter_mut().find(|p| is_of(p, &key)) {
                 Some((_, _, offset)) => *offset = cover.to,
-                None => status.positions.push((cover.topic.clone(), cover.partition, cover.to)),
+                None => cell.status.positions.push((cover.topic.clone(), cover.partition, cover.to)),
             }
         }
-        status.positions.sort();
+        cell.status.positions.sort();
     }
 }
 
 pub(super) enum Command {
     /// Commit everything that is in the log now.
     Flush(oneshot::Sender<Result<TableStatus, SinkError>>),
+    /// Write these partitions too.
+    Assign(Vec<TopicPartition>),
+    /// Commit what was read of these, then let them go and answer.
+    Revoke(Vec<TopicPartition>, oneshot::Sender<()>),
+    /// Let these go as they are.
+    Lose(Vec<TopicPartition>),
 }
 
 /// A running table writer.
 #[derive(Debug)]
 pub struct TableHandle {
     pub(super) table: String,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) topics: Vec<String>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) status: StatusCell,
     pub(super) task: JoinHandle<Result<(), SinkError>>,
 }
@@ -125,13 +186,43 @@ impl TableHandle {
         self.status.get()
     }
 
-    /// Commits everything that is in the log at the time of the call, and answers once it is durable.
+    /// Gives the writer these partitions, as far as they are of the table's topics. One it has already stays as it is.
+    pub fn assign(&self, partitions: &[TopicPartition]) {
+        self.send(Command::Assign(self.of_table(partitions)));
+    }
+
+    /// Takes these partitions from the writer: commits what it has read of them, and returns once it has let them go. For ever,
+    /// if need be: see [`Tables::revoke`] for an end.
+    pub async fn revoke(&self, partitions: &[TopicPartition]) {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Revoke(self.of_table(partitions), reply));
+        if answer.await.is_err() {
+            tracing::debug!(table = %self.table, "partitions were revoked from a writer that has stopped");
+        }
+    }
+
+    /// Takes these partitions from the writer at once. What it had read and not committed is for the next owner to read.
+    pub fn lose(&self, partitions: &[TopicPartition]) {
+        self.send(Command::Lose(self.of_table(partitions)));
+    }
+
+    fn of_table(&self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+        partitions.iter().filter(|p| self.topics.iter().any(|topic| **topic == *p.topic)).cloned().collect()
+    }
+
+    fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!(table = %self.table, "the writer has stopped and has no partitions any more");
+        }
+    }
+
+    /// Commits everything that is in the log at the time of the call, in the writer's partitions, and answers once it is durable.
     ///
     /// # Errors
     /// [`SinkError::Stopped`] where the writer stops first.
     pub async fn flush(&self) -> Result<TableStatus, SinkError> {
         let (reply, answer) = oneshot::channel();
-        if self.commands.send(Command::Flush(reply)).await.is_err() {
+        if self.commands.send(Command::Flush(reply)).is_err() {
             return Err(self.stopped_error());
         }
         answer.await.unwrap_or_else(|_| Err(self.stopped_error()))
@@ -162,7 +253,7 @@ impl TableHandle {
     }
 }
 
-/// All table writers of a worker.
+/// All table writers of a worker, and the partitions it has.
 pub struct Tables {
     log: Arc<dyn Log>,
     storage: Storage,
@@ -170,11 +261,17 @@ pub struct Tables {
     clock: Arc<dyn Clock>,
     budget: MemoryBudget,
     shutdown: CancellationToken,
-    handles: Mutex<Vec<Arc<TableHandle>>>,
+    writers: Mutex<Writers>,
+}
+
+#[derive(Default)]
+struct Writers {
+    handles: Vec<Arc<TableHandle>>,
+    owned: BTreeSet<TopicPartition>,
 }
 
 impl Tables {
-    /// No tables yet. They stop, flushed, when `shutdown` is cancelled: stop whatever writes to the log first.
+    /// No tables and no partitions yet. Writers stop, flushed, when `shutdown` is cancelled: stop whatever writes to the log first.
     pub fn new(
         log: Arc<dyn Log>,
         storage: Storage,
@@ -183,16 +280,17 @@ impl Tables {
         shutdown: CancellationToken,
     ) -> Self {
         let budget = MemoryBudget::new(config.memory_limit_bytes);
-        Self { log, storage, config: Arc::new(config), clock, budget, shutdown, handles: Mutex::default() }
+        Self { log, storage, config: Arc::new(config), clock, budget, shutdown, writers: Mutex::default() }
     }
 
-    /// Starts a table's writer. It waits for the table's topics to exist. A table already started is left as it is.
+    /// Starts a table's writer, with those of the assigned partitions that are of its topics. It waits for one that does not exist yet.
+    /// A table already started is left as it is.
     pub fn start(&self, spec: TableSpec) {
-        let mut handles = self.handles.lock();
-        if handles.iter().any(|h| h.table == spec.name) {
+        let mut writers = self.writers.lock();
+        if writers.handles.iter().any(|h| h.table == spec.name) {
             return;
         }
-        handles.push(Arc::new(TableWriter::start(WriterParts {
+        let handle = TableWriter::start(WriterParts {
             spec,
             log: Arc::clone(&self.log),
             storage: self.storage.clone(),
@@ -200,12 +298,57 @@ impl Tables {
             clock: Arc::clone(&self.clock),
             budget: self.budget.clone(),
             shutdown: self.shutdown.child_token(),
-        })));
+        });
+        handle.assign(&writers.owned.iter().cloned().collect::<Vec<_>>());
+        writers.handles.push(Arc::new(handle));
+    }
+
+    /// These partitions are this process's from now on: each table that consumes them reads them from where it stands. Giving one again changes
+    /// nothing. A process that is alone gives itself all of them, once.
+    pub fn assign(&self, partitions: &[TopicPartition]) {
+        let mut writers = self.writers.lock();
+        writers.owned.extend(partitions.iter().cloned());
+        for handle in &writers.handles {
+            handle.assign(partitions);
+        }
+    }
+
+    /// These partitions go to another process: commits what was read of them, in all tables, and returns once they are let go. Where that takes longer
+    /// than `revoke_timeout_ms` they are let go as they are: what was not committed the next owner reads again. Dropped before its
+    /// end it has the same effect, but for the timeout.
+    pub async fn revoke(&self, partitions: &[TopicPartition]) {
+        let handles = self.take_away(partitions);
+        let committed = futures::future::join_all(handles.iter().map(|h| h.revoke(partitions)));
+        if tokio::time::timeout(self.config.revoke_timeout(), committed).await.is_err() {
+            tracing::warn!(
+                partitions = partitions.len(),
+                waited_ms = self.config.revoke_timeout_ms,
+                "partitions were taken away before all that was read of them could be committed; their next owner reads it again"
+            );
+            for handle in &handles {
+                handle.lose(partitions);
+            }
+        }
+    }
+
+    /// These partitions are another process's already: lets them go without a commit.
+    pub fn lose(&self, partitions: &[TopicPartition]) {
+        for handle in self.take_away(partitions) {
+            handle.lose(partitions);
+        }
+    }
+
+    fn take_away(&self, partitions: &[TopicPartition]) -> Vec<Arc<TableHandle>> {
+        let mut writers = self.writers.lock();
+        for partition in partitions {
+            writers.owned.remove(partition);
+        }
+        writers.handles.clone()
     }
 
     /// How all tables stand, in the order they were started.
     pub fn statuses(&self) -> Vec<TableStatus> {
-        self.handles.lock().iter().map(|h| h.status()).collect()
+        self.writers.lock().handles.iter().map(|h| h.status()).collect()
     }
 
     /// Commits everything that is in the log now, in all tables.
@@ -213,14 +356,14 @@ impl Tables {
     /// # Errors
     /// The first table's that has stopped; the others are flushed all the same.
     pub async fn flush(&self) -> Result<Vec<TableStatus>, SinkError> {
-        let handles = self.handles.lock().clone();
+        let handles = self.writers.lock().handles.clone();
         let flushed = futures::future::join_all(handles.iter().map(|h| h.flush())).await;
         flushed.into_iter().collect()
     }
 
     /// Ends all writers where they are, as a crash would: nothing is flushed.
     pub fn abort(&self) {
-        for handle in self.handles.lock().iter() {
+        for handle in &self.writers.lock().handles {
             handle.abort();
         }
     }
@@ -230,10 +373,10 @@ impl Tables {
     /// # Errors
     /// The first failure.
     pub async fn join(&self) -> Result<(), SinkError> {
-        let handles = std::mem::take(&mut *self.handles.lock());
+        let handles = std::mem::take(&mut self.writers.lock().handles);
         let mut first = Ok(());
         for handle in handles {
-            // Only a flush still under way keeps another reference, and it ends with the writer.
+            // Only a flush or a revocation still under way keeps another reference, and it ends with the writer.
             while Arc::strong_count(&handle) > 1 && !handle.task.is_finished() {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }

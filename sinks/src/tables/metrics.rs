@@ -33,6 +33,14 @@ pub(super) fn conflict(table: &str) {
     metrics::counter!("highwater_table_conflicts_total", "table" => table.to_string()).increment(1);
 }
 
+pub(super) fn displaced(table: &str) {
+    metrics::counter!("highwater_table_displaced_total", "table" => table.to_string()).increment(1);
+}
+
+pub(super) fn partitions(table: &str, owned: usize) {
+    metrics::gauge!("highwater_table_partitions", "table" => table.to_string()).set(owned as f64);
+}
+
 pub(super) fn lost(table: &str, from: i64, to: i64) {
     metrics::counter!("highwater_table_lost_records_total", "table" => table.to_string())
         .increment(u64::try_from(to.saturating_sub(from)).unwrap_or(0));

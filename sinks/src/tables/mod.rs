@@ -7,7 +7,10 @@
 //! ```
 //!
 //! Invariants:
-//! - A commit of `[a, b)` of a partition goes in only where the table stands at exactly `a` ([`delta::DeltaLog::commit`]).
+//! - A writer reads and commits only the partitions it was given ([`Tables::assign`]); which those are changes while it runs. Other
+//!   processes write the same table, each its own partitions.
+//! - A commit of `[a, b)` of a partition goes in only where the table stands at exactly `a` ([`delta::DeltaLog::try_commit`]). Where it stands
+//!   elsewhere another owner was at work: what was read of it is dropped, and read again from where the table stands.
 //! - Files are durable before the commit that names them, the commit before the group offset that lets the log forget.
 //! - The offsets a commit covers include control records and records that gave no row; what the log has lost is covered
 //!   too, marked as a gap, loudly.
@@ -22,7 +25,9 @@ pub mod encode;
 mod fetch;
 mod flush;
 mod handle;
+mod look;
 mod metrics;
+mod partitions;
 mod sort;
 mod stats;
 mod sweep;

@@ -1,4 +1,4 @@
-//! The loop of one table: read, buffer, flush.
+//! The loop of one table: look where it stands, read, buffer, flush.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use highwater_pipeline::data::Decoder;
-use highwater_pipeline::log::{Clock, Log, TopicInfo};
+use highwater_pipeline::log::{Clock, Log, LogError, TopicPartition};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{TableSpec, table_path};
 use object_store::prefix::PrefixStore;
@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::{Buffer, Chunk};
-use super::delta::DeltaLog;
 use super::fetch::Fetcher;
-use super::flush::Flusher;
+use super::flush::{Flushed, Flusher, random};
 use super::handle::{Command, StatusCell};
+use super::look::Looked;
+use super::partitions::{Holding, Partitions};
 use super::{MemoryBudget, TableHandle, TableState, TableStatus, TablesConfig, metrics};
 use crate::SinkError;
 
@@ -52,24 +53,20 @@ pub struct WriterParts {
 pub struct TableWriter;
 
 impl TableWriter {
-    /// Starts the writer of a table as a task of the current runtime.
+    /// Starts the writer of a table as a task of the current runtime. It has no partitions yet: see [`TableHandle::assign`].
     pub fn start(parts: WriterParts) -> TableHandle {
-        let table = parts.spec.name.clone();
+        let (table, topics) = (parts.spec.name.clone(), parts.spec.topics.clone());
         let status = StatusCell::new(&table);
-        let (commands, inbox) = mpsc::channel(16);
+        let (commands, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(parts, inbox, status.clone()));
-        TableHandle { table, commands, status, task }
+        TableHandle { table, topics, commands, status, task }
     }
 }
 
-async fn run(parts: WriterParts, inbox: mpsc::Receiver<Command>, status: StatusCell) -> Result<(), SinkError> {
+async fn run(parts: WriterParts, inbox: mpsc::UnboundedReceiver<Command>, status: StatusCell) -> Result<(), SinkError> {
     let table = parts.spec.name.clone();
     metrics::up(&table, true);
-    let result = match Writer::open(parts, inbox, status.clone()).await {
-        Ok(Some(writer)) => writer.run().await,
-        Ok(None) => Ok(()),
-        Err(e) => Err(e),
-    };
+    let result = Writer::new(parts, inbox, status.clone()).run().await;
     metrics::up(&table, false);
     match &result {
         Ok(()) => status.set_state(TableState::Stopped),
@@ -81,25 +78,39 @@ async fn run(parts: WriterParts, inbox: mpsc::Receiver<Command>, status: StatusC
     result
 }
 
-/// A partition of one of the table's topics.
-struct Partition {
-    topic: TopicInfo,
-    number: i32,
-    /// Next offset to read.
-    next: i64,
-    reading: bool,
-    failures: u32,
-}
-
 /// A `flush()` waiting for its answer.
 struct Pending {
-    /// Per partition, what has to be committed.
-    targets: Vec<i64>,
+    /// What has to be committed.
+    targets: Vec<(TopicPartition, i64)>,
     reply: oneshot::Sender<Result<TableStatus, SinkError>>,
 }
 
-type ReadResult = (usize, Result<Option<Chunk>, SinkError>);
-type FlushResult = (Flusher, Result<(), SinkError>);
+/// A `revoke()` waiting for its answer.
+struct Leaving {
+    holdings: Vec<Holding>,
+    reply: oneshot::Sender<()>,
+}
+
+/// The flusher at work.
+struct Job {
+    /// For which partitions.
+    holdings: Vec<Holding>,
+    task: AbortOnDropHandle<(Box<Flusher>, Outcome)>,
+}
+
+/// What the flusher comes back with.
+enum Outcome {
+    Looked(Result<Looked, SinkError>),
+    Flushed(Result<Flushed, SinkError>),
+}
+
+type JobEnd = Result<(Box<Flusher>, Outcome), tokio::task::JoinError>;
+
+/// What a partition waits for beside the flusher.
+enum Step {
+    Read(Result<Option<Chunk>, SinkError>),
+    Rested,
+}
 
 struct Writer {
     config: Arc<TablesConfig>,
@@ -108,92 +119,51 @@ struct Writer {
     budget: MemoryBudget,
     shutdown: CancellationToken,
     status: StatusCell,
-    inbox: mpsc::Receiver<Command>,
-    partitions: Vec<Partition>,
-    reads: FuturesUnordered<BoxFuture<'static, ReadResult>>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    partitions: Partitions,
+    steps: FuturesUnordered<BoxFuture<'static, (Holding, Step)>>,
     buffer: Buffer,
     /// Runs since the first row in the buffer.
     row_timer: Option<Pin<Box<Sleep>>>,
     /// Runs since the buffer's first progress.
     empty_timer: Option<Pin<Box<Sleep>>>,
     due: bool,
-    /// At rest, or away in `flushing`.
-    flusher: Option<Flusher>,
-    flushing: Option<AbortOnDropHandle<FlushResult>>,
+    /// At rest, or away in `job`.
+    flusher: Option<Box<Flusher>>,
+    job: Option<Job>,
+    sweep: Option<AbortOnDropHandle<()>>,
     pending: Vec<Pending>,
+    leaving: Vec<Leaving>,
     stopping: bool,
 }
 
 enum Event {
     Shutdown,
-    Read(ReadResult),
-    Flushed(Result<FlushResult, tokio::task::JoinError>),
+    Step(Holding, Step),
+    JobDone(Vec<Holding>, JobEnd),
     Due,
     MeasureLag,
     Command(Option<Command>),
 }
 
 impl Writer {
-    /// Opens the table and finds where it stands. `None` where shutdown came first.
-    async fn open(
-        parts: WriterParts,
-        mut inbox: mpsc::Receiver<Command>,
-        status: StatusCell,
-    ) -> Result<Option<Self>, SinkError> {
+    fn new(parts: WriterParts, inbox: mpsc::UnboundedReceiver<Command>, status: StatusCell) -> Self {
         let WriterParts { spec, log, storage, config, clock, budget, shutdown } = parts;
         let spec = Arc::new(spec);
-        let Some(topics) = wait_for_topics(&spec, log.as_ref(), &mut inbox, &status, &shutdown).await? else {
-            return Ok(None);
-        };
-        let delta = {
-            let mut attempt = 0;
-            loop {
-                let opened = open_delta(&spec, &storage, clock.now_ms(), &topics).await;
-                match opened {
-                    Ok(delta) => break delta,
-                    Err(e) if e.is_retryable() && !shutdown.is_cancelled() => {
-                        metrics::failed(&spec.name, "open");
-                        tracing::warn!(table = %spec.name, attempt, error = %e, "the table cannot be opened; will try again");
-                        status.retrying(&e);
-                        let wait = config.backoff(attempt, u64::from(attempt));
-                        attempt += 1;
-                        tokio::select! {
-                            () = tokio::time::sleep(wait) => {}
-                            () = shutdown.cancelled() => return Ok(None),
-                        }
-                    }
-                    Err(e) => return Err(e),
-                }
-            }
-        };
-        let partitions = stand(&spec, log.as_ref(), &delta, &topics).await?;
-        let mut flusher = Flusher {
+        let decoder = Arc::new(Decoder::new(spec.kind.clone()));
+        let flusher = Flusher {
             spec: Arc::clone(&spec),
             config: Arc::clone(&config),
             log: Arc::clone(&log),
             clock,
             files: Arc::new(PrefixStore::new(Arc::clone(storage.objects()), table_path(&spec.name))),
-            delta,
+            storage,
+            delta: None,
             status: status.clone(),
             shutdown: shutdown.clone(),
         };
-        if let Err(error) = flusher.sweep().await {
-            metrics::failed(&spec.name, "sweep");
-            tracing::warn!(table = %spec.name, %error, "files that no commit names were not removed; the next start tries again");
-        }
-        let known: Vec<(String, i32, i64)> = partitions
-            .iter()
-            .filter_map(|p| {
-                let at = flusher.delta.position(p.topic.id, p.number)?;
-                Some((p.topic.name.to_string(), p.number, at))
-            })
-            .collect();
-        // A crash between the commit and the group's offset leaves the log behind.
-        flusher.commit_group(known.iter().map(|(t, p, at)| (t.as_str(), *p, *at))).await;
-        status.opened(flusher.delta.version(), known);
-        let decoder = Arc::new(Decoder::new(spec.kind.clone()));
         let fetcher = Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
-        Ok(Some(Self {
+        Self {
             config,
             log,
             fetcher,
@@ -201,42 +171,50 @@ impl Writer {
             shutdown,
             status,
             inbox,
-            partitions,
-            reads: FuturesUnordered::new(),
+            partitions: Partitions::default(),
+            steps: FuturesUnordered::new(),
             buffer: Buffer::default(),
             row_timer: None,
             empty_timer: None,
             due: false,
-            flusher: Some(flusher),
-            flushing: None,
+            flusher: Some(Box::new(flusher)),
+            job: None,
+            sweep: None,
             pending: Vec::new(),
+            leaving: Vec::new(),
             stopping: false,
-        }))
+        }
     }
 
     async fn run(mut self) -> Result<(), SinkError> {
         let mut lag = tokio::time::interval(LAG_INTERVAL);
         lag.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            self.let_go();
             self.start_reads();
-            self.start_flush();
+            self.start_job();
             self.answer();
-            if self.stopping && self.flushing.is_none() && self.buffer.is_empty() {
+            if self.stopping && self.job.is_none() && self.buffer.is_empty() {
                 return Ok(());
             }
             match self.next_event(&mut lag).await {
                 Event::Shutdown => {
                     self.stopping = true;
                     // What is being read is not lost: the log has it.
-                    self.reads.clear();
+                    self.steps.clear();
+                    self.sweep = None;
                 }
-                Event::Read((i, result)) => self.take_chunk(i, result)?,
-                Event::Flushed(Ok((flusher, result))) => {
-                    self.flushing = None;
+                Event::Step(holding, Step::Read(result)) => self.take_chunk(&holding, result)?,
+                Event::Step(holding, Step::Rested) => self.partitions.rested(&holding),
+                Event::JobDone(holdings, Ok((flusher, outcome))) => {
+                    self.job = None;
+                    match outcome {
+                        Outcome::Looked(result) => self.looked(&flusher, holdings, result)?,
+                        Outcome::Flushed(result) => self.flushed(&holdings, result)?,
+                    }
                     self.flusher = Some(flusher);
-                    result?;
                 }
-                Event::Flushed(Err(e)) => {
+                Event::JobDone(_, Err(e)) => {
                     return Err(SinkError::Broken { table: self.fetcher.spec.name.clone(), reason: e.to_string() });
                 }
                 Event::Due => {
@@ -245,7 +223,7 @@ impl Writer {
                     self.empty_timer = None;
                 }
                 Event::MeasureLag => self.measure_lag().await,
-                Event::Command(Some(Command::Flush(reply))) => self.begin_flush(reply).await,
+                Event::Command(Some(command)) => self.obey(command).await,
                 Event::Command(None) => self.inbox.close(),
             }
         }
@@ -256,62 +234,115 @@ impl Writer {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled(), if !self.stopping => Event::Shutdown,
-            done = join(&mut self.flushing), if self.flushing.is_some() => Event::Flushed(done),
+            (holdings, end) = finish(&mut self.job), if self.job.is_some() => Event::JobDone(holdings, end),
             () = expire(&mut self.row_timer), if self.row_timer.is_some() => Event::Due,
             () = expire(&mut self.empty_timer), if self.empty_timer.is_some() => Event::Due,
             command = self.inbox.recv(), if commands_open => Event::Command(command),
             _ = lag.tick() => Event::MeasureLag,
-            Some(read) = self.reads.next(), if !self.reads.is_empty() => Event::Read(read),
+            Some((holding, step)) = self.steps.next(), if !self.steps.is_empty() => Event::Step(holding, step),
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Flush(reply) => self.begin_flush(reply).await,
+            Command::Assign(keys) => {
+                for key in keys {
+                    if self.partitions.assign(&key) {
+                        self.buffer.drop_partition(&key);
+                    }
+                }
+                self.owned_changed();
+            }
+            Command::Revoke(keys, reply) => {
+                let holdings = keys.iter().filter_map(|key| self.partitions.leave(key)).collect();
+                self.leaving.push(Leaving { holdings, reply });
+            }
+            Command::Lose(keys) => {
+                for key in &keys {
+                    self.forget(key);
+                }
+                self.owned_changed();
+            }
+        }
+    }
+
+    /// Lets a partition go with what was read of it.
+    fn forget(&mut self, key: &TopicPartition) {
+        self.buffer.drop_partition(key);
+        self.partitions.let_go(key);
+        self.status.let_go(key);
+    }
+
+    fn owned_changed(&self) {
+        metrics::partitions(&self.fetcher.spec.name, self.partitions.len());
+        metrics::buffered(&self.fetcher.spec.name, self.buffer.bytes());
+        self.status.owned(!self.partitions.is_empty());
+    }
+
+    /// Lets go the partitions that were revoked and are committed, and says so.
+    fn let_go(&mut self) {
+        let committing = |key: &TopicPartition| {
+            self.job.as_ref().is_some_and(|job| job.holdings.iter().any(|holding| holding.key == *key))
+        };
+        let done: Vec<TopicPartition> =
+            self.partitions.leaving().filter(|key| !self.buffer.has(key) && !committing(key)).cloned().collect();
+        for key in &done {
+            self.forget(key);
+        }
+        if !done.is_empty() {
+            self.owned_changed();
+        }
+        let partitions = &self.partitions;
+        for left in self.leaving.extract_if(.., |l| !l.holdings.iter().any(|h| partitions.is_current(h))) {
+            if left.reply.send(()).is_err() {
+                tracing::trace!("nobody waits any more for a partition to be let go");
+            }
         }
     }
 
     fn start_reads(&mut self) {
         // With nothing buffered and nothing on its way out there would be nobody to free memory: one round is read all the same.
-        let nothing_held = self.buffer.bytes() == 0 && self.flushing.is_none();
+        let nothing_held = self.buffer.bytes() == 0 && self.job.is_none();
         if self.stopping || (self.budget.is_exhausted() && !nothing_held) {
             return;
         }
-        for (i, partition) in self.partitions.iter_mut().enumerate() {
-            if partition.reading {
-                continue;
-            }
-            partition.reading = true;
+        for read in self.partitions.take_reads() {
             let fetcher = self.fetcher.clone();
-            let (topic, number, next) = (partition.topic.clone(), partition.number, partition.next);
-            let wait =
-                (partition.failures > 0).then(|| self.config.backoff(partition.failures - 1, next.unsigned_abs()));
-            self.reads.push(Box::pin(async move {
+            let wait = (read.failures > 0).then(|| self.config.backoff(read.failures - 1, random()));
+            self.steps.push(Box::pin(async move {
                 if let Some(wait) = wait {
                     tokio::time::sleep(wait).await;
                 }
-                (i, fetcher.fetch(&topic, number, next).await)
+                let result = fetcher.fetch(&read.topic, read.holding.key.partition, read.next).await;
+                (read.holding, Step::Read(result))
             }));
         }
     }
 
-    fn take_chunk(&mut self, i: usize, result: Result<Option<Chunk>, SinkError>) -> Result<(), SinkError> {
+    fn take_chunk(&mut self, holding: &Holding, result: Result<Option<Chunk>, SinkError>) -> Result<(), SinkError> {
         let table = &self.fetcher.spec.name;
-        let Some(partition) = self.partitions.get_mut(i) else { return Ok(()) };
-        partition.reading = false;
         match result {
-            Ok(None) => partition.failures = 0,
-            Ok(Some(chunk)) => {
-                partition.failures = 0;
-                partition.next = chunk.covers.last().map_or(partition.next, |c| c.to);
+            Ok(chunk) => {
+                let next = chunk.as_ref().and_then(|chunk| chunk.covers.last()).map(|c| c.to);
+                let (true, Some(chunk)) = (self.partitions.read(holding, next), chunk) else { return Ok(()) };
                 if self.empty_timer.is_none() && self.buffer.is_empty() {
                     self.empty_timer = Some(Box::pin(tokio::time::sleep(self.config.empty_commit_interval())));
                 }
                 let held = self.budget.hold(chunk.bytes);
-                self.buffer.add(chunk, held);
+                self.buffer.add(&holding.key, chunk, held);
                 if self.row_timer.is_none() && self.buffer.rows() > 0 {
                     self.row_timer = Some(Box::pin(tokio::time::sleep(self.config.commit_interval())));
                 }
                 metrics::buffered(table, self.buffer.bytes());
             }
+            Err(e) if !self.partitions.read_failed(holding) => {
+                tracing::debug!(%table, error = %e, "a read of a partition that is no longer ours failed");
+            }
             Err(e) if e.is_retryable() => {
-                partition.failures += 1;
+                let TopicPartition { topic, partition } = &holding.key;
                 metrics::failed(table, "read");
-                tracing::warn!(%table, topic = %partition.topic.name, partition = partition.number, error = %e, "reading failed; will try again");
+                tracing::warn!(%table, %topic, partition, error = %e, "reading failed; will try again");
                 self.status.retrying(&e);
             }
             Err(e) => return Err(e),
@@ -319,37 +350,153 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands the buffer to a flush where one is due and none is under way.
-    fn start_flush(&mut self) {
-        if self.buffer.is_empty() || self.flushing.is_some() {
+    /// Gives the flusher something to do, where it is at rest and there is something.
+    fn start_job(&mut self) {
+        if self.flusher.is_none() {
             return;
         }
-        let wanted = self.due
+        let let_go = self.partitions.leaving().any(|key| self.buffer.has(key));
+        let look = if self.stopping || let_go { Vec::new() } else { self.partitions.take_wanted() };
+        if !look.is_empty() {
+            self.start_look(look);
+        } else if !self.buffer.is_empty() && (let_go || self.is_flush_due()) {
+            self.start_flush();
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        self.due
             || self.stopping
             || self.buffer.bytes() >= self.config.commit_size_bytes
             || self.buffer.has_gap()
             || (self.budget.is_exhausted() && self.buffer.rows() > 0)
-            || self.pending.iter().any(|p| reached(&self.partitions, p));
-        if !wanted {
-            return;
-        }
+            || self.pending.iter().any(|p| p.is_reached(&self.partitions))
+    }
+
+    fn start_look(&mut self, holdings: Vec<Holding>) {
         let Some(mut flusher) = self.flusher.take() else { return };
+        let keys: Vec<TopicPartition> = holdings.iter().map(|h| h.key.clone()).collect();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let result = flusher.look(&keys).await;
+            (flusher, Outcome::Looked(result))
+        }));
+        self.job = Some(Job { holdings, task });
+    }
+
+    fn start_flush(&mut self) {
+        let Some(mut flusher) = self.flusher.take() else { return };
+        let holdings = self.buffer.keys().filter_map(|key| self.partitions.holding(key)).collect();
         let batch = self.buffer.take();
         self.due = false;
         self.row_timer = None;
         self.empty_timer = None;
         metrics::buffered(&self.fetcher.spec.name, 0);
-        self.flushing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let result = flusher.flush(batch).await;
-            (flusher, result)
-        })));
+            (flusher, Outcome::Flushed(result))
+        }));
+        self.job = Some(Job { holdings, task });
+    }
+
+    fn looked(
+        &mut self,
+        flusher: &Flusher,
+        holdings: Vec<Holding>,
+        result: Result<Looked, SinkError>,
+    ) -> Result<(), SinkError> {
+        let looked = match result {
+            Ok(looked) => looked,
+            Err(e) if e.is_retryable() => {
+                let table = &self.fetcher.spec.name;
+                metrics::failed(table, "open");
+                tracing::warn!(%table, error = %e, "where the table stands cannot be read; will try again");
+                self.status.retrying(&e);
+                for holding in holdings {
+                    self.rest(holding, None);
+                }
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        let mut given = Vec::with_capacity(holdings.len());
+        for (holding, found) in holdings.into_iter().zip(looked.found) {
+            let Some(found) = found else {
+                self.rest(holding, Some(TOPIC_POLL));
+                continue;
+            };
+            if self.partitions.follow(&holding, found.topic, found.next) {
+                self.status.found(&holding.key, found.stands_at);
+                given.push(holding.key);
+            }
+        }
+        if let Some(version) = looked.version {
+            self.status.running(version);
+        }
+        if self.sweep.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            self.sweep = flusher.start_sweep(given.iter());
+        }
+        Ok(())
+    }
+
+    /// Has a partition looked at again after `wait`, or after one that grows with its failures.
+    fn rest(&mut self, holding: Holding, wait: Option<Duration>) {
+        let Some(failures) = self.partitions.rest(&holding) else { return };
+        let wait = wait.unwrap_or_else(|| self.config.backoff(failures - 1, random()));
+        self.rest_for(holding, wait);
+    }
+
+    fn rest_for(&mut self, holding: Holding, wait: Duration) {
+        self.steps.push(Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            (holding, Step::Rested)
+        }));
+    }
+
+    fn flushed(&mut self, holdings: &[Holding], result: Result<Flushed, SinkError>) -> Result<(), SinkError> {
+        match result {
+            Ok(flushed) => {
+                for holding in holdings {
+                    self.partitions.committed(holding);
+                }
+                self.status.committed(flushed.version, &flushed.covers);
+                Ok(())
+            }
+            Err(error @ SinkError::AnotherOwner { .. }) if !self.stopping => {
+                self.displaced(holdings, &error);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Another owner was at work in a partition of the commit, so nothing of it went in: all its partitions start over from where the table
+    /// stands (their rows shared files), that one after a rest.
+    fn displaced(&mut self, holdings: &[Holding], error: &SinkError) {
+        let SinkError::AnotherOwner { topic, partition, .. } = error else { return };
+        metrics::displaced(&self.fetcher.spec.name);
+        tracing::warn!(%error, "what was read of it is dropped, and read again from where the table stands");
+        for holding in holdings {
+            if !self.partitions.is_current(holding) {
+                continue;
+            }
+            self.buffer.drop_partition(&holding.key);
+            if holding.key.partition != *partition || holding.key.topic.as_ref() != topic {
+                self.partitions.start_over(holding);
+            } else if let Some((times, fresh)) = self.partitions.displaced(holding) {
+                let wait = self.config.backoff(times - 1, random());
+                self.rest_for(fresh, wait);
+            }
+        }
+        metrics::buffered(&self.fetcher.spec.name, self.buffer.bytes());
     }
 
     async fn begin_flush(&mut self, reply: oneshot::Sender<Result<TableStatus, SinkError>>) {
         let mut targets = Vec::with_capacity(self.partitions.len());
-        for partition in &self.partitions {
-            match self.log.offsets(&partition.topic.name, partition.number).await {
-                Ok(offsets) => targets.push(offsets.high_watermark),
+        for key in self.partitions.staying() {
+            match self.log.offsets(&key.topic, key.partition).await {
+                Ok(offsets) => targets.push((key.clone(), offsets.high_watermark)),
+                // Nothing is in a topic that does not exist.
+                Err(LogError::UnknownTopicOrPartition { .. }) => {}
                 Err(e) => {
                     send(reply, Err(e.into()));
                     return;
@@ -361,26 +508,25 @@ impl Writer {
 
     /// Answers the flushes whose targets are committed.
     fn answer(&mut self) {
-        if self.flushing.is_some() || !self.buffer.is_empty() {
+        if self.job.is_some() || !self.buffer.is_empty() {
             return;
         }
         let partitions = &self.partitions;
-        for done in self.pending.extract_if(.., |p| reached(partitions, p)) {
+        for done in self.pending.extract_if(.., |p| p.is_reached(partitions)) {
             send(done.reply, Ok(self.status.get()));
         }
     }
 
     async fn measure_lag(&mut self) {
+        let status = self.status.get();
         let mut lag = 0;
-        for partition in &self.partitions {
-            let Ok(offsets) = self.log.offsets(&partition.topic.name, partition.number).await else { return };
-            let committed = self
-                .status
-                .get()
-                .positions
-                .iter()
-                .find(|(t, p, _)| *t == *partition.topic.name && *p == partition.number)
-                .map_or(offsets.log_start, |(_, _, at)| *at);
+        for key in self.partitions.staying() {
+            let offsets = match self.log.offsets(&key.topic, key.partition).await {
+                Ok(offsets) => offsets,
+                Err(LogError::UnknownTopicOrPartition { .. }) => continue,
+                Err(_) => return,
+            };
+            let committed = status.position(key).unwrap_or(offsets.log_start);
             lag += (offsets.high_watermark - committed).max(0);
         }
         metrics::lag(&self.fetcher.spec.name, lag);
@@ -388,10 +534,19 @@ impl Writer {
     }
 }
 
-/// The flush under way; never ends where there is none.
-async fn join(flushing: &mut Option<AbortOnDropHandle<FlushResult>>) -> Result<FlushResult, tokio::task::JoinError> {
-    match flushing {
-        Some(task) => task.await,
+impl Pending {
+    fn is_reached(&self, partitions: &Partitions) -> bool {
+        self.targets.iter().all(|(key, target)| partitions.has_reached(key, *target))
+    }
+}
+
+/// The end of the job under way; never comes where there is none.
+async fn finish(job: &mut Option<Job>) -> (Vec<Holding>, JobEnd) {
+    match job {
+        Some(job) => {
+            let end = (&mut job.task).await;
+            (std::mem::take(&mut job.holdings), end)
+        }
         None => std::future::pending().await,
     }
 }
@@ -404,87 +559,9 @@ async fn expire(timer: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-fn reached(partitions: &[Partition], pending: &Pending) -> bool {
-    partitions.iter().zip(&pending.targets).all(|(partition, target)| partition.next >= *target)
-}
-
 /// A caller that no longer waits for its answer is no error.
 fn send(reply: oneshot::Sender<Result<TableStatus, SinkError>>, answer: Result<TableStatus, SinkError>) {
     if reply.send(answer).is_err() {
         tracing::trace!("the caller of a flush is gone");
     }
-}
-
-async fn open_delta(
-    spec: &TableSpec,
-    storage: &Storage,
-    now_ms: i64,
-    topics: &[TopicInfo],
-) -> Result<DeltaLog, SinkError> {
-    let mut delta = DeltaLog::open(spec, storage, now_ms).await?;
-    delta.load_positions(topics).await?;
-    Ok(delta)
-}
-
-/// The table's topics, once all of them exist; `None` where shutdown came first. Until then there is nothing to flush.
-async fn wait_for_topics(
-    spec: &TableSpec,
-    log: &dyn Log,
-    inbox: &mut mpsc::Receiver<Command>,
-    status: &StatusCell,
-    shutdown: &CancellationToken,
-) -> Result<Option<Vec<TopicInfo>>, SinkError> {
-    let mut topics = Vec::with_capacity(spec.topics.len());
-    for name in &spec.topics {
-        loop {
-            if let Some(topic) = log.topic(name).await? {
-                topics.push(topic);
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(TOPIC_POLL) => {}
-                Some(Command::Flush(reply)) = inbox.recv() => send(reply, Ok(status.get())),
-                () = shutdown.cancelled() => return Ok(None),
-            }
-        }
-    }
-    Ok(Some(topics))
-}
-
-/// Where reading starts: where the table stands, or at the start of the log in partitions it never read.
-async fn stand(
-    spec: &TableSpec,
-    log: &dyn Log,
-    delta: &DeltaLog,
-    topics: &[TopicInfo],
-) -> Result<Vec<Partition>, SinkError> {
-    let mut partitions = Vec::new();
-    for topic in topics {
-        for number in 0..topic.config.partitions {
-            let offsets = log.offsets(&topic.name, number).await?;
-            let next = match delta.position(topic.id, number) {
-                Some(stands_at) if stands_at > offsets.high_watermark => {
-                    return Err(SinkError::AheadOfLog {
-                        table: spec.name.clone(),
-                        topic: topic.name.to_string(),
-                        partition: number,
-                        stands_at,
-                        high_watermark: offsets.high_watermark,
-                    });
-                }
-                Some(stands_at) => stands_at,
-                None => {
-                    if offsets.log_start > 0 {
-                        tracing::warn!(
-                            table = %spec.name, topic = %topic.name, partition = number, log_start = offsets.log_start,
-                            "the table is new to a partition whose oldest records are gone; it begins where the log does"
-                        );
-                    }
-                    offsets.log_start
-                }
-            };
-            partitions.push(Partition { topic: topic.clone(), number, next, reading: false, failures: 0 });
-        }
-    }
-    Ok(partitions)
 }

@@ -13,6 +13,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::sync::Semaphore;
 
 /// What happens to a put.
@@ -22,6 +24,8 @@ pub(crate) enum Fault {
     DiskFull,
     /// It is written, but the reply is an error.
     LostReply,
+    /// It is written; once there is a permit, the reply is an error.
+    LateLostReply(Arc<Semaphore>),
     /// It waits for a permit, then goes on.
     Hold(Arc<Semaphore>),
 }
@@ -37,11 +41,18 @@ pub(crate) struct FaultStore {
     rules: Mutex<Vec<Rule>>,
     /// Paths of all puts that were asked for.
     puts: Mutex<Vec<String>>,
+    /// Of the puts that no rule is about, this share fails, by turns before and after it is written.
+    chaos: Mutex<Option<(SmallRng, f64)>>,
 }
 
 impl FaultStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, rules: Mutex::default(), puts: Mutex::default() }
+        Self { inner, rules: Mutex::default(), puts: Mutex::default(), chaos: Mutex::default() }
+    }
+
+    /// From now on each put fails with this probability: half of them before it is written, half after.
+    pub(crate) fn chaos(&self, seed: u64, probability: f64) {
+        *self.chaos.lock() = Some((SmallRng::seed_from_u64(seed), probability));
     }
 
     /// The next `times` puts whose path contains `part` suffer this.
@@ -51,6 +62,7 @@ impl FaultStore {
 
     pub(crate) fn heal(&self) {
         self.rules.lock().clear();
+        *self.chaos.lock() = None;
     }
 
     pub(crate) fn puts(&self, part: &str) -> usize {
@@ -59,9 +71,16 @@ impl FaultStore {
 
     fn fault(&self, path: &str) -> Option<Fault> {
         let mut rules = self.rules.lock();
-        let rule = rules.iter_mut().find(|r| r.times > 0 && path.contains(&r.part))?;
-        rule.times -= 1;
-        Some(rule.fault.clone())
+        if let Some(rule) = rules.iter_mut().find(|r| r.times > 0 && path.contains(&r.part)) {
+            rule.times -= 1;
+            return Some(rule.fault.clone());
+        }
+        let mut chaos = self.chaos.lock();
+        let (random, probability) = chaos.as_mut()?;
+        if !random.random_bool(*probability) {
+            return None;
+        }
+        Some(if random.random_bool(0.5) { Fault::DiskFull } else { Fault::LostReply })
     }
 }
 
@@ -90,6 +109,11 @@ impl ObjectStore for FaultStore {
             Some(Fault::DiskFull) => Err(error(std::io::ErrorKind::StorageFull)),
             Some(Fault::LostReply) => {
                 self.inner.put_opts(location, payload, opts).await?;
+                Err(error(std::io::ErrorKind::ConnectionReset))
+            }
+            Some(Fault::LateLostReply(gate)) => {
+                self.inner.put_opts(location, payload, opts).await?;
+                gate.acquire().await.unwrap().forget();
                 Err(error(std::io::ErrorKind::ConnectionReset))
             }
             Some(Fault::Hold(gate)) => {

@@ -12,3 +12,13 @@ mod rows;
 pub(crate) use fault_store::{Fault, FaultStore};
 pub(crate) use memory_log::MemoryLog;
 pub(crate) use rows::{Log as LogRow, clock_record, json_record, log_record};
+
+/// Partitions of a topic.
+pub(crate) fn partitions(
+    topic: &str,
+    numbers: impl IntoIterator<Item = i32>,
+) -> Vec<highwater_pipeline::log::TopicPartition> {
+    let topic: std::sync::Arc<str> = topic.into();
+    let of = |partition| highwater_pipeline::log::TopicPartition { topic: std::sync::Arc::clone(&topic), partition };
+    numbers.into_iter().map(of).collect()
+}

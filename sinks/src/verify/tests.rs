@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::tables::{MemoryBudget, TableWriter, TablesConfig, WriterParts};
-use crate::testing::{LogRow, MemoryLog, log_record};
+use crate::testing::{LogRow, MemoryLog, log_record, partitions};
 
 /// A table of two commits over two partitions: offsets 0..2 and 2..3 of each, two rows per record.
 async fn written() -> (tempfile::TempDir, Arc<MemoryLog>, Storage) {
@@ -35,6 +35,7 @@ async fn written() -> (tempfile::TempDir, Arc<MemoryLog>, Storage) {
         budget: MemoryBudget::new(usize::MAX),
         shutdown: CancellationToken::new(),
     });
+    writer.assign(&partitions("logs", 0..2));
     for n in 0..2 {
         push(0, n);
         push(1, n);

@@ -3,6 +3,7 @@
 mod crash;
 mod encoding;
 mod equality;
+mod owners;
 mod schema;
 mod writing;
 
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::*;
-use crate::testing::{FaultStore, LogRow, MemoryLog, log_record};
+use crate::testing::{FaultStore, LogRow, MemoryLog, log_record, partitions};
 use crate::verify::{VerifyReport, verify};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -35,8 +36,10 @@ struct World {
     faults: Arc<FaultStore>,
     storage: Storage,
     config: TablesConfig,
+    clock: Arc<ManualClock>,
     budget: MemoryBudget,
     shutdown: CancellationToken,
+    partitions: i32,
 }
 
 impl World {
@@ -57,22 +60,35 @@ impl World {
             faults,
             storage,
             config,
+            clock: Arc::new(ManualClock::new(now_ms())),
             budget: MemoryBudget::new(usize::MAX),
             shutdown: CancellationToken::new(),
+            partitions,
         }
     }
 
+    /// A writer of the table `logs` that has all its partitions.
     fn start(&self) -> TableHandle {
         self.start_with(logs_table())
     }
 
     fn start_with(&self, spec: TableSpec) -> TableHandle {
+        let topics = spec.topics.clone();
+        let writer = self.start_idle(spec);
+        for topic in topics {
+            writer.assign(&partitions(&topic, 0..self.partitions));
+        }
+        writer
+    }
+
+    /// A writer that has no partition.
+    fn start_idle(&self, spec: TableSpec) -> TableHandle {
         TableWriter::start(WriterParts {
             spec,
             log: Arc::clone(&self.log) as Arc<dyn highwater_pipeline::log::Log>,
             storage: self.storage.clone(),
             config: Arc::new(self.config.clone()),
-            clock: Arc::new(ManualClock::new(now_ms())),
+            clock: Arc::clone(&self.clock) as Arc<dyn highwater_pipeline::log::Clock>,
             budget: self.budget.clone(),
             shutdown: self.shutdown.clone(),
         })
@@ -125,7 +141,7 @@ impl World {
     }
 
     async fn delta(&self, table: &str) -> DeltaTable {
-        let mut delta = DeltaTable::new(delta::log_store(table, &self.storage).unwrap());
+        let mut delta = DeltaTable::new(delta::log_store(table, &self.storage));
         delta.load().await.unwrap();
         delta
     }

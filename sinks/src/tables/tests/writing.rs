@@ -285,6 +285,7 @@ async fn many_tables_run_flush_and_stop_together() {
         world.shutdown.clone(),
     );
     for spec in built_in_tables().into_iter().filter(|t| ["logs", "metrics"].contains(&t.name.as_str())) {
+        tables.assign(&partitions(&spec.topics[0], 0..1));
         tables.start(spec.clone());
         tables.start(spec);
     }
