@@ -16,7 +16,7 @@ mod validate;
 mod verify;
 
 pub(crate) use serve::ServeArgs;
-pub(crate) use status::{Status, TableLine, TaskLine};
+pub(crate) use status::{MemberLine, Status, TableLine, TaskLine};
 pub(crate) use topic::{PartitionDescription, TopicDescription};
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::OutputArgs;
-use crate::config::Config;
+use crate::config::{Config, Roles};
 use crate::error::Error;
 
 /// Flags of the server; each wins over the config file.
@@ -22,6 +22,9 @@ pub(crate) struct ServeArgs {
     /// Address of the HTTP port [default: 127.0.0.1:8080]; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_HTTP_LISTEN")]
     pub(crate) http_listen: Option<SocketAddr>,
+    /// What this process does, on a Kafka log: any of gateway, worker, query, with commas between [default: all].
+    #[arg(long, value_name = "ROLES", env = "HIGHWATER_ROLES")]
+    pub(crate) roles: Option<Roles>,
     /// Do not ship this process's own logs and this host's metrics into itself.
     #[arg(long, env = "HIGHWATER_NO_SELF_MONITORING")]
     pub(crate) no_self_monitoring: bool,
@@ -37,9 +40,13 @@ impl ServeArgs {
         if let Some(listen) = self.http_listen {
             config.http.listen = listen;
         }
+        if let Some(roles) = &self.roles {
+            config.roles.clone_from(roles);
+        }
         if self.no_self_monitoring {
             config.self_monitoring = false;
         }
+        config.check()?;
         Ok(config)
     }
 }

@@ -27,10 +27,27 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// Seconds since it started.
     pub(crate) uptime_s: f64,
+    /// The processes that work on this log.
+    pub(crate) members: Vec<MemberLine>,
     /// Stateful tasks, one per input partition.
     pub(crate) tasks: Vec<TaskLine>,
     /// Tables and how far they have come.
     pub(crate) tables: Vec<TableLine>,
+}
+
+/// One process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MemberLine {
+    /// Its name: host and address.
+    pub(crate) name: String,
+    /// Its roles, with commas between.
+    pub(crate) roles: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// Seconds since it started.
+    pub(crate) uptime_s: f64,
+    /// Whether it is ready.
+    pub(crate) ready: bool,
 }
 
 /// One stateful task.
@@ -38,6 +55,8 @@ pub(crate) struct Status {
 pub(crate) struct TaskLine {
     /// Task name: `topic/partition`.
     pub(crate) task: String,
+    /// The process that runs it.
+    pub(crate) owner: String,
     /// `running`, `restoring`, `failed: ...`.
     pub(crate) state: String,
     /// Its epoch.
@@ -59,6 +78,8 @@ pub(crate) struct TaskLine {
 pub(crate) struct TableLine {
     /// Table.
     pub(crate) table: String,
+    /// The process that writes it.
+    pub(crate) owner: String,
     /// Topic it reads.
     pub(crate) topic: String,
     /// Partition.
@@ -80,10 +101,24 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     println!("highwater {} up {:.0} s\n", status.version, status.uptime_s);
-    let mut table = TextTable::new(&["task", "state", "epoch", "offset", "lag", "watermark", "idle", "snapshot age"]);
+    // Alone, there is no need to say who does what.
+    let several = status.members.len() > 1;
+    if several {
+        let mut table = TextTable::new(&["process", "roles", "version", "up s", "ready"]);
+        for m in status.members {
+            let ready = if m.ready { "yes" } else { "no" };
+            table.row([m.name, m.roles, m.version, format!("{:.0}", m.uptime_s), ready.into()]);
+        }
+        table.print();
+        println!();
+    }
+    let owner = |name: String| if several { name } else { "this process".to_owned() };
+    let mut table =
+        TextTable::new(&["task", "owner", "state", "epoch", "offset", "lag", "watermark", "idle", "snapshot age"]);
     for t in status.tasks {
         table.row([
             t.task,
+            owner(t.owner),
             t.state,
             t.epoch.to_string(),
             t.offset.to_string(),
@@ -95,9 +130,17 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
     }
     table.print();
     println!();
-    let mut table = TextTable::new(&["table", "topic", "partition", "committed", "lag", "state"]);
+    let mut table = TextTable::new(&["table", "owner", "topic", "partition", "committed", "lag", "state"]);
     for t in status.tables {
-        table.row([t.table, t.topic, t.partition.to_string(), t.committed.to_string(), t.lag.to_string(), t.state]);
+        table.row([
+            t.table,
+            owner(t.owner),
+            t.topic,
+            t.partition.to_string(),
+            t.committed.to_string(),
+            t.lag.to_string(),
+            t.state,
+        ]);
     }
     table.print();
     Ok(ExitCode::SUCCESS)

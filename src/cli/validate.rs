@@ -18,6 +18,7 @@ pub(crate) struct ValidateArgs {
 
 pub(super) async fn run(args: &ValidateArgs) -> Result<ExitCode, Error> {
     let config = Config::load(args.config.as_deref())?;
+    config.check()?;
     let topology = crate::serve::topology::build(&config)?;
     let file = args.config.as_ref().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
     println!("{file}: ok, {} rollups, {} rules", config.rollups.len(), topology.rule_count());

@@ -5,7 +5,9 @@
 mod duration;
 mod env;
 mod error;
+mod roles;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use serde::Deserialize;
 
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use error::ConfigError;
+pub(crate) use roles::{Role, Roles};
 
 /// Where the server listens when nothing is said.
 pub(crate) const DEFAULT_HTTP_LISTEN: SocketAddr =
@@ -30,6 +33,8 @@ pub(crate) const DEFAULT_DATA_DIR: &str = "./highwater-data";
 pub(crate) struct Config {
     /// Segments; tables and snapshots too unless `storage` says otherwise.
     pub(crate) data_dir: PathBuf,
+    /// What this process does: all of it unless it is one of several on a Kafka log.
+    pub(crate) roles: Roles,
     /// The one HTTP port: ingest, query, health, metrics.
     pub(crate) http: HttpConfig,
     /// The durable log.
@@ -56,6 +61,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from(DEFAULT_DATA_DIR),
+            roles: Roles::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
             storage: StorageConfig::default(),
@@ -88,7 +94,7 @@ impl Default for HttpConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogConfig {
-    /// The broker in this process is the only kind so far.
+    /// Where the log is: in this process, or on a Kafka cluster that several processes share.
     pub(crate) kind: LogKind,
     /// Partitions of `logs`, `metrics` and rollup topics, fixed when a topic is created.
     pub(crate) partitions: i32,
@@ -128,8 +134,10 @@ pub(crate) enum LogKind {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StorageConfig {
-    /// `file:///path`; the data directory when absent.
+    /// `file:///path` or `s3://bucket/prefix`; the data directory when absent.
     pub(crate) url: Option<String>,
+    /// Settings of the object store: `endpoint`, `region`, `access_key_id`, ... What is not here comes from `AWS_*` in the environment.
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 /// What an acknowledgement promises.
@@ -181,13 +189,26 @@ impl Config {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        let config: Self = serde_saphyr::from_str(&text).map_err(|error| ConfigError::yaml(file, &error))?;
-        config.check()?;
-        Ok(config)
+        serde_saphyr::from_str(&text).map_err(|error| ConfigError::yaml(file, &error))
     }
 
-    /// What the types cannot say.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// What the types cannot say. Called once flags have had their say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.roles.is_empty() {
+            return Err(ConfigError::in_key("roles", "is empty; name some of gateway, worker and query"));
+        }
+        match self.log.kind {
+            LogKind::Embedded if !self.roles.are_all() => {
+                return Err(ConfigError::in_key(
+                    "roles",
+                    format!(
+                        "{} alone cannot work on the embedded log, which is in one process; leave roles out, or set log.kind: kafka",
+                        self.roles
+                    ),
+                ));
+            }
+            LogKind::Embedded => {}
+        }
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
                 "log.partitions",
@@ -210,7 +231,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, "hw.yaml", |_| None).map_err(|e| e.to_string())
+        let config = Config::parse(text, "hw.yaml", |_| None).map_err(|e| e.to_string())?;
+        config.check().map_err(|e| e.to_string())?;
+        Ok(config)
     }
 
     #[test]
@@ -246,6 +269,8 @@ mod tests {
     fn a_wrong_value_is_named() {
         assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
+        assert!(parse("roles: []").unwrap_err().contains("name some of"));
+        assert!(parse("roles: [worker]").unwrap_err().contains("log.kind: kafka"));
         assert!(parse("durability: maybe").unwrap_err().contains("maybe"));
     }
 }

@@ -5,6 +5,8 @@
 //! cut short costs time at the next start and nothing else.
 
 mod http;
+mod log;
+mod members;
 pub(crate) mod offline;
 mod process;
 mod readiness;
@@ -15,33 +17,40 @@ mod topics;
 pub(crate) mod topology;
 mod workers;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
-use highwater_pipeline::log::{EmbeddedLog, Log, TopicConfig};
+use highwater_pipeline::log::{Log, TopicConfig};
 use highwater_pipeline::sources::Ingest;
-use highwater_pipeline::storage::{self, Storage};
+use highwater_pipeline::storage::{self, Access, Storage};
+use highwater_pipeline::tables::TableSpec;
 use highwater_sinks::stream::StreamConfig;
 use highwater_sql::Engine;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::RwLock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::log::OpenLog;
 use crate::cli::ServeArgs;
-use crate::config::{Config, Durability};
+use crate::config::{Config, Role};
 use crate::error::Error;
 use http::{Door, Rooms};
+use members::Members;
 use readiness::{Health, Phase};
 pub(crate) use self_monitoring::OwnLogs;
-use workers::Workers;
+use topology::Topology;
+use workers::{Workers, WorkersView};
 
 /// Longest that requests under way may take after a stop was asked for.
 const DRAIN_REQUESTS: Duration = Duration::from_secs(10);
+/// How often it is looked whether tasks have their state back.
+const RESTORE_POLL: Duration = Duration::from_millis(20);
 /// How often the metrics recorder tidies its histograms.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -62,39 +71,59 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let serving = tokio::spawn(door.serve(health.clone(), prometheus.clone(), rooms.clone(), closing.clone()));
     tokio::spawn(upkeep(prometheus, shutdown.clone()));
 
-    let broker = open_broker(&config).await?;
-    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::new(Arc::clone(&broker)));
-    let storage = open_storage(&config)?;
-    let topic = workers::with_retention(&config, &TopicConfig::with_partitions(config.log.partitions));
-    let ingest = Ingest::open(Arc::clone(&log), config.ingest.clone(), topic).await;
-    let ingest = Arc::new(ingest.map_err(|error| Error::failed("opening the doors", error))?);
-    let spill_dir = clear_spill_dir(&config.data_dir)?;
-    let engine =
-        Engine::new(config.sql.clone(), storage.clone(), Arc::clone(&log), topology.tables().to_vec(), &spill_dir)
-            .map_err(|error| Error::failed("starting the query engine", error))?;
-    let mut workers = Workers::start(&config, topology, &log, &storage, &engine).await?;
+    let log = OpenLog::open(&config).await?;
+    // A gateway alone needs none: it may not be allowed to reach it.
+    let access = if config.roles.has(Role::Worker) { Access::Write } else { Access::Read };
+    let storage = match config.roles.has(Role::Worker) || config.roles.has(Role::Query) {
+        true => Some(open_storage(&config, access).await?),
+        false => None,
+    };
+    workers::ensure_topics(&config, &topology, log.log()).await?;
+    let gateway = open_gateway(&config, log.log()).await?;
+    let engine = match storage.as_ref().filter(|_| config.roles.has(Role::Query)) {
+        Some(storage) => Some(open_engine(&config, &topology, storage, log.log())?),
+        None => None,
+    };
+    let view = WorkersView::default();
+    let specs = Arc::new(RwLock::new(topology.tables().to_vec()));
+    let workers = match storage.as_ref().filter(|_| config.roles.has(Role::Worker)) {
+        Some(storage) => Some(Workers::start(&config, topology, log.log(), storage, view.clone()).await?),
+        None => None,
+    };
+    let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
-    rooms.open(
-        highwater_pipeline::sources::http::router(Arc::clone(&ingest))
+    let mut routes = topics::router(Arc::clone(log.log()))
+        .merge(status::router(health.clone(), view.clone(), members.clone(), Arc::clone(log.log())))
+        .merge(reload_router(reload));
+    if config.roles.has(Role::Gateway)
+        && let Some(ingest) = &gateway
+    {
+        routes = routes.merge(highwater_pipeline::sources::http::router(Arc::clone(ingest)));
+    }
+    if let Some(engine) = &engine {
+        let specs = Arc::clone(&specs);
+        routes = routes
             .merge(highwater_sql::http::router(Arc::new(engine.clone())))
-            .merge(highwater_sinks::alerts::router(Arc::clone(&log), StreamConfig::default(), shutdown.child_token()))
-            .merge(highwater_sinks::stream::topics::router(
-                Arc::clone(&log),
-                workers.tables(),
+            .merge(highwater_sinks::alerts::router(
+                Arc::clone(log.log()),
                 StreamConfig::default(),
                 shutdown.child_token(),
             ))
-            .merge(topics::router(Arc::clone(&log)))
-            .merge(status::router(health.clone(), workers.view(), Arc::clone(&log)))
-            .merge(reload_router(reload)),
-    );
+            .merge(highwater_sinks::stream::topics::router(
+                Arc::clone(log.log()),
+                Arc::new(move || specs.read().clone()),
+                StreamConfig::default(),
+                shutdown.child_token(),
+            ));
+    }
+    rooms.open(routes);
     announce(&config.data_dir, address)?;
-    health.set_phase(Phase::Serving);
-    tracing::info!(http = %address, data_dir = %config.data_dir.display(), "ready");
+    tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
-    tokio::spawn(status::observe(workers.view(), health.clone(), shutdown.clone()));
-    let monitors = start_self_monitoring(&config, own_logs, &ingest, &shutdown);
+    tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
+    let mut monitors = start_self_monitoring(&config, own_logs, gateway.as_ref(), &shutdown);
+    monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
     loop {
         let answer = tokio::select! {
@@ -102,7 +131,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
             _ = hangup.recv() => None,
             Some(answer) = reload_requests.recv() => Some(answer),
         };
-        let outcome = reload_workers(&args, &config, &mut workers, &log, &storage, &engine).await;
+        let outcome = reload_all(&args, &config, workers.as_ref(), engine.as_ref(), &specs).await;
         match &outcome {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => tracing::error!(%error, "reload refused; the old configuration stays"),
@@ -120,56 +149,81 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if tokio::time::timeout(DRAIN_REQUESTS, serving).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_REQUESTS:?} and were cut");
     }
-    workers.stop().await;
-    broker.shutdown().await;
+    if let Some(workers) = workers {
+        workers.stop().await;
+    }
+    log.close().await;
     drop(std::fs::remove_file(config.data_dir.join("server.json")));
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Applies what may change while running: rollups, rules, table timing. Anything wrong changes nothing.
-async fn reload_workers(
+/// Applies what may change while running: rollups, rules. Anything wrong changes nothing.
+async fn reload_all(
     args: &ServeArgs,
     running: &Config,
-    workers: &mut Workers,
-    log: &Arc<dyn Log>,
-    storage: &Storage,
-    engine: &Engine,
+    workers: Option<&Workers>,
+    engine: Option<&Engine>,
+    specs: &RwLock<Vec<TableSpec>>,
 ) -> Result<(), Error> {
     let config = args.config()?;
     let topology = topology::build(&config)?;
     for (key, changed) in [
+        ("roles", config.roles != running.roles),
         ("data_dir", config.data_dir != running.data_dir),
         ("http.listen", config.http.listen != running.http.listen),
+        ("log.kind", config.log.kind != running.log.kind),
         ("log.partitions", config.log.partitions != running.log.partitions),
-        ("storage.url", config.storage.url != running.storage.url),
+        ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
     ] {
         if changed {
             tracing::warn!(key, "changed in the file; takes effect at the next start");
         }
     }
-    workers.replace(&config, topology, log, storage, engine).await
+    let tables = topology.tables().to_vec();
+    if let Some(workers) = workers {
+        workers.replace(topology).await?;
+    }
+    if let Some(engine) = engine {
+        engine.set_tables(tables.clone());
+    }
+    *specs.write() = tables;
+    Ok(())
 }
 
-/// Opens the log with what the config says of it; recovery happens here.
-async fn open_broker(config: &Config) -> Result<Arc<Broker>, Error> {
-    let mut broker = BrokerConfig::new(config.data_dir.join("log"));
-    broker.durability = match config.durability {
-        Durability::Sync => highwater_broker::Durability::Sync,
-        Durability::Relaxed => highwater_broker::Durability::Relaxed,
-    };
-    broker.segment_size_bytes = config.log.segment_size_bytes;
-    broker.disk_limit_bytes = config.log.disk_limit_bytes;
-    let opened = tokio::task::spawn_blocking(move || Broker::open(broker, Arc::new(RealFs), Arc::new(SystemClock)))
-        .await
-        .map_err(|error| Error::failed("opening the log", error))?;
-    opened.map(Arc::new).map_err(|error| Error::failed("opening the log", error))
+/// Ready once tasks have their state back. What they are assigned later, from other workers, is restored beside the work.
+async fn become_ready(health: Health, view: WorkersView, address: SocketAddr, shutdown: CancellationToken) {
+    while view.restoring() {
+        if shutdown.run_until_cancelled(tokio::time::sleep(RESTORE_POLL)).await.is_none() {
+            return;
+        }
+    }
+    health.serving();
+    tracing::info!(http = %address, "ready");
+}
+
+/// The way into the log: for senders, and for what this process says of itself. `None` where it takes nothing in.
+async fn open_gateway(config: &Config, log: &Arc<dyn Log>) -> Result<Option<Arc<Ingest>>, Error> {
+    if !config.roles.has(Role::Gateway) && !config.self_monitoring {
+        return Ok(None);
+    }
+    let topic = workers::with_retention(config, &TopicConfig::with_partitions(config.log.partitions));
+    let ingest = Ingest::open(Arc::clone(log), config.ingest.clone(), topic).await;
+    Ok(Some(Arc::new(ingest.map_err(|error| Error::failed("opening the doors", error))?)))
+}
+
+fn open_engine(config: &Config, topology: &Topology, storage: &Storage, log: &Arc<dyn Log>) -> Result<Engine, Error> {
+    let spill_dir = clear_spill_dir(&config.data_dir)?;
+    Engine::new(config.sql.clone(), storage.clone(), Arc::clone(log), topology.tables().to_vec(), &spill_dir)
+        .map_err(|error| Error::failed("starting the query engine", error))
 }
 
 /// Where the config says tables and snapshots are: the data directory unless `storage.url` names another place.
-pub(crate) fn open_storage(config: &Config) -> Result<Storage, Error> {
+pub(crate) async fn open_storage(config: &Config, access: Access) -> Result<Storage, Error> {
     let data_dir = config.data_dir.display().to_string();
-    storage::open(config.storage.url.as_deref().unwrap_or(&data_dir))
+    let location = config.storage.url.as_deref().unwrap_or(&data_dir);
+    storage::connect(location, &config.storage.options, access)
+        .await
         .map_err(|error| Error::failed("opening storage", error))
 }
 
@@ -201,10 +255,11 @@ async fn upkeep(prometheus: PrometheusHandle, shutdown: CancellationToken) {
 }
 
 /// Says where this server listens, for scripts and tests that let it choose a port.
-fn announce(data_dir: &Path, address: std::net::SocketAddr) -> Result<(), Error> {
+fn announce(data_dir: &Path, address: SocketAddr) -> Result<(), Error> {
     let text = serde_json::json!({"http": address.to_string(), "pid": std::process::id()}).to_string();
     let (written, wanted) = (data_dir.join("server.json.new"), data_dir.join("server.json"));
-    std::fs::write(&written, text)
+    std::fs::create_dir_all(data_dir)
+        .and_then(|()| std::fs::write(&written, text))
         .and_then(|()| std::fs::rename(&written, &wanted))
         .map_err(|error| Error::failed(&format!("writing {}", wanted.display()), error))
 }
@@ -212,12 +267,10 @@ fn announce(data_dir: &Path, address: std::net::SocketAddr) -> Result<(), Error>
 fn start_self_monitoring(
     config: &Config,
     own_logs: Option<OwnLogs>,
-    ingest: &Arc<Ingest>,
+    ingest: Option<&Arc<Ingest>>,
     shutdown: &CancellationToken,
 ) -> Vec<tokio::task::JoinHandle<()>> {
-    if !config.self_monitoring {
-        return Vec::new();
-    }
+    let Some(ingest) = ingest.filter(|_| config.self_monitoring) else { return Vec::new() };
     let host = highwater_pipeline::agents::host_name();
     let collecting = self_monitoring::collect_host_metrics(Arc::clone(ingest), host.clone(), shutdown.clone());
     let mut monitors = vec![tokio::spawn(collecting)];

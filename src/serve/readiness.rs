@@ -55,6 +55,14 @@ impl Health {
         *self.inner.phase.lock() = phase;
     }
 
+    /// At work from now on, unless a stop was faster.
+    pub(crate) fn serving(&self) {
+        let mut phase = self.inner.phase.lock();
+        if *phase == Phase::Starting {
+            *phase = Phase::Serving;
+        }
+    }
+
     /// Replaces the errors of one component; none clears it.
     pub(crate) fn set_error(&self, component: &str, error: Option<String>) {
         let mut errors = self.inner.errors.lock();
@@ -68,7 +76,7 @@ impl Health {
         (SystemClock.now_ms() - self.inner.started_ms) as f64 / 1000.0
     }
 
-    fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         *self.inner.phase.lock() == Phase::Serving
     }
 }

@@ -14,9 +14,10 @@ use highwater_pipeline::runtime::{TaskState, TaskStatus};
 use highwater_sinks::tables::{TableState, TableStatus};
 use tokio_util::sync::CancellationToken;
 
+use super::members::Members;
 use super::readiness::Health;
 use super::workers::WorkersView;
-use crate::cli::{Status, TableLine, TaskLine};
+use crate::cli::{MemberLine, Status, TableLine, TaskLine};
 
 /// How often gauges and health follow the workers.
 const OBSERVE_EVERY: Duration = Duration::from_secs(1);
@@ -25,30 +26,59 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 struct Door {
     health: Health,
     workers: WorkersView,
+    members: Members,
     log: Arc<dyn Log>,
 }
 
-/// The status path.
-pub(crate) fn router(health: Health, workers: WorkersView, log: Arc<dyn Log>) -> Router {
-    Router::new().route("/api/v1/status", get(status)).with_state(Door { health, workers, log })
+/// The status path. What it says is of all processes that work on this log.
+pub(crate) fn router(health: Health, workers: WorkersView, members: Members, log: Arc<dyn Log>) -> Router {
+    Router::new().route("/api/v1/status", get(status)).with_state(Door { health, workers, members, log })
 }
 
 async fn status(State(door): State<Door>) -> Response {
-    let now_ms = SystemClock.now_ms();
-    let tasks = door.workers.tasks().into_iter().map(|task| task_line(task, now_ms)).collect();
-    let mut tables = Vec::new();
-    for table in door.workers.tables() {
-        tables.extend(table_lines(table, door.log.as_ref()).await);
+    let mut all = own(&door.health, &door.workers, &door.members, door.log.as_ref()).await;
+    match door.members.others(door.log.as_ref()).await {
+        Ok(others) => {
+            for other in others {
+                all.members.extend(other.members);
+                all.tasks.extend(other.tasks);
+                all.tables.extend(other.tables);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "what other processes say of themselves cannot be read"),
     }
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    Json(Status { version, uptime_s: door.health.uptime_s(), tasks, tables }).into_response()
+    all.members.sort_by(|a, b| a.name.cmp(&b.name));
+    all.tasks.sort_by(|a, b| a.task.cmp(&b.task));
+    all.tables.sort_by(|a, b| (&a.table, &a.topic, a.partition).cmp(&(&b.table, &b.topic, b.partition)));
+    Json(all).into_response()
 }
 
-fn task_line(task: TaskStatus, now_ms: i64) -> TaskLine {
+/// How this process stands.
+pub(crate) async fn own(health: &Health, workers: &WorkersView, me: &Members, log: &dyn Log) -> Status {
+    let now_ms = SystemClock.now_ms();
+    let tasks = workers.tasks().into_iter().map(|task| task_line(task, me.name(), now_ms)).collect();
+    let mut tables = Vec::new();
+    for table in workers.tables() {
+        tables.extend(table_lines(table, me.name(), log).await);
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let uptime_s = health.uptime_s();
+    let member = MemberLine {
+        name: me.name().to_owned(),
+        roles: me.roles().to_owned(),
+        version: version.clone(),
+        uptime_s,
+        ready: health.ready(),
+    };
+    Status { version, uptime_s, members: vec![member], tasks, tables }
+}
+
+fn task_line(task: TaskStatus, owner: &str, now_ms: i64) -> TaskLine {
     let snapshot_age_s = task.snapshot_age_ms(now_ms).map(|ms| ms as f64 / 1000.0);
     let watermark = task.watermark_us.and_then(DateTime::from_timestamp_micros);
     TaskLine {
         task: task.task.to_string(),
+        owner: owner.to_owned(),
         state: match &task.state {
             TaskState::Failed(reason) => format!("failed: {reason}"),
             other => other.name().to_owned(),
@@ -73,13 +103,21 @@ fn table_state(state: &TableState) -> (String, Option<&str>) {
     }
 }
 
-async fn table_lines(table: TableStatus, log: &dyn Log) -> Vec<TableLine> {
+async fn table_lines(table: TableStatus, owner: &str, log: &dyn Log) -> Vec<TableLine> {
     let (state, _) = table_state(&table.state);
     let mut lines = Vec::new();
     for (topic, partition, committed) in table.positions {
         let end = log.offsets(&topic, partition).await.map_or(committed, |offsets| offsets.high_watermark);
         let lag = (end - committed).max(0);
-        lines.push(TableLine { table: table.table.clone(), topic, partition, committed, lag, state: state.clone() });
+        lines.push(TableLine {
+            table: table.table.clone(),
+            owner: owner.to_owned(),
+            topic,
+            partition,
+            committed,
+            lag,
+            state: state.clone(),
+        });
     }
     lines
 }

@@ -30,9 +30,14 @@ impl Topology {
         &self.inner.topics
     }
 
-    /// The tasks, to run.
-    pub(crate) fn into_tasks(self) -> Vec<TaskSpec> {
-        self.inner.tasks
+    /// Names of the topics that workers share: whoever owns a partition runs its task and writes its rows into tables.
+    pub(crate) fn shared_topics(&self) -> Vec<String> {
+        self.inner.topics.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// All tasks there are, of all partitions.
+    pub(crate) fn tasks(&self) -> &[TaskSpec] {
+        &self.inner.tasks
     }
 }
 

@@ -1,35 +1,30 @@
-//! What works behind the doors: stateful tasks and table writers, started from a topology and replaceable as a whole at reload.
+//! What works behind the doors: stateful tasks and table writers, on the partitions this process owns.
 //!
-//! Replacing stops the old tasks at a snapshot and the old writers at a commit, then starts the new ones from there: what did not
-//! change keeps its state, because state is restored by definition and not by name of the run.
+//! One actor owns them. It hears from the group which partitions come and go, from the server which configuration holds, and keeps
+//! tasks and writers in step with both. A partition that goes is left at a commit and a snapshot, tasks before writers, so that what the last
+//! tasks wrote is still committed; one that is lost is abandoned where it stands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use highwater_broker::{Clock, SystemClock};
-use highwater_pipeline::log::{Log, TopicConfig, TopicPartition};
-use highwater_pipeline::runtime::{DriverConfig, TaskStatus, Tasks};
+use highwater_pipeline::log::{Change, Log, LogError, Membership, TopicConfig, TopicPartition};
+use highwater_pipeline::runtime::{DriverConfig, TaskState, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
-use highwater_pipeline::tables::TableSpec;
-use highwater_sinks::stream::topics::TablesSource;
 use highwater_sinks::tables::{TableStatus, Tables, TablesConfig};
-use highwater_sql::Engine;
 use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::topology::Topology;
 use crate::config::Config;
 use crate::error::Error;
 
-/// Running tasks and table writers.
+/// Running tasks and table writers, from outside.
 pub(crate) struct Workers {
-    running: Option<Running>,
+    orders: mpsc::Sender<Order>,
     view: WorkersView,
-}
-
-struct Running {
-    tasks: Arc<Tasks>,
-    tables: Arc<Tables>,
-    stop_tables: CancellationToken,
 }
 
 /// The state of whatever runs now, for those who only look.
@@ -40,7 +35,6 @@ pub(crate) struct WorkersView(Arc<RwLock<Sources>>);
 struct Sources {
     tasks: Option<Arc<Tasks>>,
     tables: Option<Arc<Tables>>,
-    specs: Vec<TableSpec>,
 }
 
 impl WorkersView {
@@ -53,80 +47,28 @@ impl WorkersView {
     pub(crate) fn tables(&self) -> Vec<TableStatus> {
         self.0.read().tables.as_ref().map_or_else(Vec::new, |tables| tables.statuses())
     }
+
+    /// True while a task takes its epoch, restores its state or replays up to where it was.
+    pub(crate) fn restoring(&self) -> bool {
+        self.tasks().iter().any(|task| matches!(task.state, TaskState::Starting | TaskState::Replaying))
+    }
+}
+
+enum Order {
+    Replace(Box<Topology>, oneshot::Sender<Result<(), Error>>),
+    Stop(oneshot::Sender<()>),
 }
 
 impl Workers {
-    /// Makes the topics that are missing and starts everything the topology names.
+    /// Makes the topics that are missing, joins the group and starts what is assigned. `view` shows what runs.
     pub(crate) async fn start(
         config: &Config,
         topology: Topology,
         log: &Arc<dyn Log>,
         storage: &Storage,
-        engine: &Engine,
+        view: WorkersView,
     ) -> Result<Self, Error> {
-        let mut workers = Self { running: None, view: WorkersView::default() };
-        workers.launch(config, topology, log, storage, engine).await?;
-        Ok(workers)
-    }
-
-    /// A look at what runs, now and after every replacement.
-    pub(crate) fn view(&self) -> WorkersView {
-        self.view.clone()
-    }
-
-    /// Which tables there are, now and after every replacement.
-    pub(crate) fn tables(&self) -> TablesSource {
-        let view = self.view();
-        Arc::new(move || view.0.read().specs.clone())
-    }
-
-    /// Stops what runs and starts what the new topology names.
-    pub(crate) async fn replace(
-        &mut self,
-        config: &Config,
-        topology: Topology,
-        log: &Arc<dyn Log>,
-        storage: &Storage,
-        engine: &Engine,
-    ) -> Result<(), Error> {
-        // Topics first: if they cannot be made, the old workers are still there.
-        ensure_topics(config, &topology, log).await?;
-        self.stop().await;
-        self.launch(config, topology, log, storage, engine).await
-    }
-
-    /// Stops tasks at a snapshot, then writers at a commit, so that what the last tasks wrote is still committed.
-    pub(crate) async fn stop(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        for task in running.tasks.stop_all().await {
-            if !task.state.is_healthy() {
-                tracing::warn!(task = %task.task, state = task.state.name(), "task had not been running to the end");
-            }
-        }
-        running.stop_tables.cancel();
-        *self.view.0.write() = Sources::default();
-        match Arc::try_unwrap(running.tables) {
-            Ok(tables) => {
-                if let Err(error) = tables.join().await {
-                    tracing::error!(%error, "a table did not commit to the end; it will at the next start");
-                }
-            }
-            Err(_) => tracing::error!("table writers are still being looked at and were left to end by themselves"),
-        }
-    }
-
-    async fn launch(
-        &mut self,
-        config: &Config,
-        topology: Topology,
-        log: &Arc<dyn Log>,
-        storage: &Storage,
-        engine: &Engine,
-    ) -> Result<(), Error> {
-        ensure_topics(config, &topology, log).await?;
-        engine.set_tables(topology.tables().to_vec());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let stop_tables = CancellationToken::new();
         let tables_config = TablesConfig {
             commit_interval_ms: u64::try_from(config.tables.commit_interval.as_millis()).unwrap_or(u64::MAX),
             commit_size_bytes: config.tables.commit_size_bytes,
@@ -135,31 +77,190 @@ impl Workers {
         if let Some(problem) = tables_config.problem() {
             return Err(Error::Failed(problem));
         }
-        let tables = Arc::new(Tables::new(
-            Arc::clone(log),
-            storage.clone(),
-            tables_config,
-            Arc::clone(&clock),
-            stop_tables.clone(),
-        ));
-        for table in topology.tables() {
-            tables.start(table.clone());
-        }
-        tables.assign(&every_partition(&topology));
-        let specs = topology.tables().to_vec();
+        let stop_tables = CancellationToken::new();
+        let tables =
+            Tables::new(Arc::clone(log), storage.clone(), tables_config, Arc::clone(&clock), stop_tables.clone());
         let tasks = Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), clock, DriverConfig::default());
-        for task in topology.into_tasks() {
-            tasks.start(task);
+        let (tables, tasks) = (Arc::new(tables), Arc::new(tasks));
+        *view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)) };
+        let member = Arc::clone(log)
+            .join(topology.shared_topics())
+            .await
+            .map_err(|error| Error::failed("joining the group of workers", error))?;
+        let (orders, inbox) = mpsc::channel(4);
+        let mut actor = Actor {
+            config: config.clone(),
+            log: Arc::clone(log),
+            tasks,
+            tables,
+            stop_tables,
+            topology,
+            owned: BTreeSet::new(),
+        };
+        actor.start_tables();
+        let mut member = member;
+        // Alone, all is ours at once: what is started here counts when it is asked whether anything is still restoring.
+        if let Some(Ok(change)) = member.next().now_or_never() {
+            actor.change(change).await;
         }
-        let tasks = Arc::new(tasks);
-        *self.view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)), specs };
-        self.running = Some(Running { tasks, tables, stop_tables });
-        Ok(())
+        tokio::spawn(actor.run(member, inbox));
+        Ok(Self { orders, view })
+    }
+
+    /// Puts another configuration to work. What did not change keeps its state, because state is restored by definition.
+    pub(crate) async fn replace(&self, topology: Topology) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Error::Failed("the workers have stopped".to_owned());
+        self.orders.send(Order::Replace(Box::new(topology), reply)).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Stops tasks at a snapshot, then writers at a commit, then leaves the group.
+    pub(crate) async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(Order::Stop(reply)).await.is_ok() {
+            drop(answer.await);
+        }
+        *self.view.0.write() = Sources::default();
     }
 }
 
+struct Actor {
+    config: Config,
+    log: Arc<dyn Log>,
+    tasks: Arc<Tasks>,
+    tables: Arc<Tables>,
+    stop_tables: CancellationToken,
+    topology: Topology,
+    owned: BTreeSet<TopicPartition>,
+}
+
+impl Actor {
+    async fn run(mut self, mut member: Box<dyn Membership>, mut inbox: mpsc::Receiver<Order>) {
+        loop {
+            let order = tokio::select! {
+                order = inbox.recv() => order,
+                change = member.next() => match change {
+                    Ok(change) => {
+                        self.change(change).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        member = self.rejoin(member, &error).await;
+                        continue;
+                    }
+                },
+            };
+            match order {
+                Some(Order::Replace(topology, reply)) => {
+                    let replaced = self.replace(*topology, member.as_mut()).await;
+                    drop(reply.send(replaced));
+                }
+                Some(Order::Stop(reply)) => {
+                    self.stop().await;
+                    member.leave().await;
+                    // Nobody may be waiting any more.
+                    reply.send(()).unwrap_or_default();
+                    return;
+                }
+                // Nobody can order any more: the process is on its way out.
+                None => return,
+            }
+        }
+    }
+
+    async fn change(&mut self, change: Change) {
+        match change {
+            Change::Assigned(partitions) => {
+                tracing::info!(partitions = listed(&partitions), "partitions assigned");
+                self.owned.extend(partitions.iter().cloned());
+                self.start_tasks(&partitions);
+                self.tables.assign(&partitions);
+            }
+            Change::Revoked { partitions, done } => {
+                tracing::info!(partitions = listed(&partitions), "partitions revoked");
+                self.owned.retain(|owned| !partitions.contains(owned));
+                self.tasks.stop(&partitions).await;
+                self.tables.revoke(&partitions).await;
+                drop(done);
+            }
+            Change::Lost(partitions) => {
+                tracing::warn!(
+                    partitions = listed(&partitions),
+                    "partitions lost; somebody else may have them already"
+                );
+                self.owned.retain(|owned| !partitions.contains(owned));
+                self.tasks.abandon(&partitions);
+                self.tables.lose(&partitions);
+            }
+        }
+    }
+
+    /// After the place in the group is lost for good: everything is abandoned, and a new place asked for until there is one.
+    async fn rejoin(&mut self, old: Box<dyn Membership>, error: &LogError) -> Box<dyn Membership> {
+        tracing::error!(%error, "the place in the group of workers is lost; joining again");
+        drop(old);
+        let all: Vec<_> = std::mem::take(&mut self.owned).into_iter().collect();
+        self.tasks.abandon(&all);
+        self.tables.lose(&all);
+        loop {
+            match Arc::clone(&self.log).join(self.topology.shared_topics()).await {
+                Ok(member) => return member,
+                Err(error) => {
+                    tracing::error!(%error, "cannot join the group of workers; trying again");
+                    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+                }
+            }
+        }
+    }
+
+    async fn replace(&mut self, topology: Topology, member: &mut dyn Membership) -> Result<(), Error> {
+        // Topics first: if they cannot be made, the old workers are still there.
+        ensure_topics(&self.config, &topology, &self.log).await?;
+        self.topology = topology;
+        let all: Vec<_> = self.owned.iter().cloned().collect();
+        self.tasks.stop(&all).await;
+        self.start_tables();
+        self.start_tasks(&all);
+        let topics = self.topology.shared_topics();
+        member.subscribe(topics).await.map_err(|error| Error::failed("sharing in the topics of new rollups", error))
+    }
+
+    /// Stops tasks, then writers, so that what the last tasks wrote is still committed.
+    async fn stop(&self) {
+        for task in self.tasks.stop_all().await {
+            if !task.state.is_healthy() {
+                tracing::warn!(task = %task.task, state = task.state.name(), "task had not been running to the end");
+            }
+        }
+        self.stop_tables.cancel();
+        if let Err(error) = self.tables.join().await {
+            tracing::error!(%error, "a table did not commit to the end; it will at the next start");
+        }
+    }
+
+    fn start_tasks(&self, partitions: &[TopicPartition]) {
+        for task in self.topology.tasks() {
+            if partitions.contains(&task.input) {
+                self.tasks.start(task.clone());
+            }
+        }
+    }
+
+    /// Writers of all tables the configuration knows, on no partition yet; those of tables it no longer knows end.
+    fn start_tables(&self) {
+        for table in self.topology.tables() {
+            self.tables.start(table.clone());
+        }
+    }
+}
+
+fn listed(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(|p| format!("{}/{}", p.topic, p.partition)).collect::<Vec<_>>().join(" ")
+}
+
 /// Creates missing topics; existing ones stay as they are.
-async fn ensure_topics(config: &Config, topology: &Topology, log: &Arc<dyn Log>) -> Result<(), Error> {
+pub(crate) async fn ensure_topics(config: &Config, topology: &Topology, log: &Arc<dyn Log>) -> Result<(), Error> {
     for (name, wanted) in topology.topics() {
         let partitions = wanted.partitions;
         let topic = log
@@ -175,18 +276,6 @@ async fn ensure_topics(config: &Config, topology: &Topology, log: &Arc<dyn Log>)
         }
     }
     Ok(())
-}
-
-/// Every partition of every topic: what a process that shares its log with nobody owns.
-fn every_partition(topology: &Topology) -> Vec<TopicPartition> {
-    topology
-        .topics()
-        .iter()
-        .flat_map(|(name, config)| {
-            let topic: Arc<str> = name.as_str().into();
-            (0..config.partitions).map(move |partition| TopicPartition { topic: Arc::clone(&topic), partition })
-        })
-        .collect()
 }
 
 /// A topic that does not say how long it is kept is kept as the config says.

@@ -1,7 +1,7 @@
 //! Tests of the whole: the real `highwater` binary as a process, spoken to over HTTP, signals, files and its command
 //! line, as its users do. One module per promise; `support` starts, kills and asks.
 //!
-//! A test that needs something this machine lacks (DuckDB, the loghub files, the right to mount) prints `SKIPPED: ...`
+//! A test that needs something this machine lacks (DuckDB, the loghub files, the right to mount, Kafka, an S3 server) prints `SKIPPED: ...`
 //! on stderr, past the test runner's capture, and passes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 

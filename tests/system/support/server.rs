@@ -58,7 +58,14 @@ impl Server {
     }
 
     /// Waits until the server has announced its address and says it is ready.
-    pub async fn ready(mut self) -> Self {
+    pub async fn ready(self) -> Self {
+        let server = self.announced().await;
+        eventually("GET /health/ready", 200, async || server.get("/health/ready").await.status).await;
+        server
+    }
+
+    /// Waits until the server has announced its address; it may not be ready yet.
+    pub async fn announced(mut self) -> Self {
         let pid = self.pid();
         let waiting = async {
             loop {
@@ -78,7 +85,6 @@ impl Server {
             Ok(Err(status)) => panic!("the server stopped while starting ({status})\n{}", self.log_tail()),
             Err(_) => panic!("the server announced no address\n{}", self.log_tail()),
         }
-        eventually("GET /health/ready", 200, async || self.get("/health/ready").await.status).await;
         self
     }
 
@@ -167,6 +173,11 @@ impl Server {
 
     /// `kill -9`, and waits for the corpse.
     pub async fn kill(mut self) {
+        self.kill_in_place().await;
+    }
+
+    /// The same, for a server that is started again in the same place.
+    pub async fn kill_in_place(&mut self) {
         self.child.kill().await.unwrap();
     }
 

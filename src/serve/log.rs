@@ -1,0 +1,54 @@
+//! The log that the config names, opened.
+
+use std::sync::Arc;
+
+use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
+use highwater_pipeline::log::{EmbeddedLog, Log};
+
+use crate::config::{Config, Durability, LogKind};
+use crate::error::Error;
+
+/// An open log, and what has to be closed behind it.
+pub(crate) struct OpenLog {
+    log: Arc<dyn Log>,
+    broker: Option<Arc<Broker>>,
+}
+
+impl OpenLog {
+    /// Opens the log of this config. The embedded one recovers here; the other is a cluster that has to answer.
+    pub(crate) async fn open(config: &Config) -> Result<Self, Error> {
+        match config.log.kind {
+            LogKind::Embedded => {
+                let broker = open_broker(config).await?;
+                Ok(Self { log: Arc::new(EmbeddedLog::new(Arc::clone(&broker))), broker: Some(broker) })
+            }
+        }
+    }
+
+    /// The log.
+    pub(crate) fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    /// Closes it cleanly.
+    pub(crate) async fn close(self) {
+        if let Some(broker) = self.broker {
+            broker.shutdown().await;
+        }
+    }
+}
+
+/// Opens the embedded log with what the config says of it; recovery happens here.
+async fn open_broker(config: &Config) -> Result<Arc<Broker>, Error> {
+    let mut broker = BrokerConfig::new(config.data_dir.join("log"));
+    broker.durability = match config.durability {
+        Durability::Sync => highwater_broker::Durability::Sync,
+        Durability::Relaxed => highwater_broker::Durability::Relaxed,
+    };
+    broker.segment_size_bytes = config.log.segment_size_bytes;
+    broker.disk_limit_bytes = config.log.disk_limit_bytes;
+    let opened = tokio::task::spawn_blocking(move || Broker::open(broker, Arc::new(RealFs), Arc::new(SystemClock)))
+        .await
+        .map_err(|error| Error::failed("opening the log", error))?;
+    opened.map(Arc::new).map_err(|error| Error::failed("opening the log", error))
+}
