@@ -2,8 +2,8 @@
 # Highwater in one small image: `docker build -t highwater .`, then `docker run -p 8080:8080 -v highwater:/data highwater`.
 
 FROM rust:1.95-bookworm AS build
-# cmake: native dependencies that are built from source.
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+# cmake: native dependencies that are built from source. libssl-dev: TLS to Kafka.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake libssl-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The caches outlive this build; the binary is copied out of them.
@@ -12,8 +12,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --bin highwater && cp target/release/highwater /usr/local/bin/highwater
 
 FROM debian:bookworm-slim
-# curl: the health check. ca-certificates: talking to object stores and webhooks over TLS.
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl \
+# curl: the health check. ca-certificates: talking to object stores and webhooks over TLS. libssl3: TLS to Kafka.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates curl libssl3 \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 highwater \
     && useradd --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin highwater \

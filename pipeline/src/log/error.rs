@@ -40,6 +40,9 @@ pub enum LogError {
     /// Anything else the broker says.
     #[error(transparent)]
     Broker(BrokerError),
+    /// Anything else Kafka says, or does not say.
+    #[error(transparent)]
+    Kafka(super::kafka::KafkaError),
 }
 
 impl LogError {
@@ -47,6 +50,7 @@ impl LogError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Broker(error) => error.is_retryable(),
+            Self::Kafka(error) => error.is_retryable(),
             Self::UnknownTopicOrPartition { .. } | Self::OffsetOutOfRange { .. } | Self::Fenced { .. } => false,
         }
     }

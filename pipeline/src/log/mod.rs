@@ -16,6 +16,7 @@ pub use highwater_broker::{
 
 mod embedded;
 mod error;
+pub mod kafka;
 mod membership;
 mod sole;
 mod task;
