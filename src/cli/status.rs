@@ -27,6 +27,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// Seconds since it started.
     pub(crate) uptime_s: f64,
+    /// The newest version of the definitions (rollups and rules) in the log; 0 where there is none.
+    #[serde(default)]
+    pub(crate) definitions_version: u32,
     /// The processes that work on this log.
     pub(crate) members: Vec<MemberLine>,
     /// Stateful tasks, one per input partition.
@@ -61,6 +64,9 @@ pub(crate) struct TaskLine {
     pub(crate) state: String,
     /// Its epoch.
     pub(crate) epoch: i32,
+    /// The version of the definitions it applies: that of the last record it read.
+    #[serde(default)]
+    pub(crate) definitions_version: u32,
     /// Next input offset.
     pub(crate) offset: i64,
     /// Records behind the high watermark.
@@ -100,7 +106,8 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
         println!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("highwater {} up {:.0} s\n", status.version, status.uptime_s);
+    let (version, definitions) = (status.version, status.definitions_version);
+    println!("highwater {version} up {:.0} s, definitions version {definitions}\n", status.uptime_s);
     // Alone, there is no need to say who does what.
     let several = status.members.len() > 1;
     if several {
@@ -113,14 +120,25 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
         println!();
     }
     let owner = |name: String| if several { name } else { "this process".to_owned() };
-    let mut table =
-        TextTable::new(&["task", "owner", "state", "epoch", "offset", "lag", "watermark", "idle", "snapshot age"]);
+    let mut table = TextTable::new(&[
+        "task",
+        "owner",
+        "state",
+        "epoch",
+        "definitions",
+        "offset",
+        "lag",
+        "watermark",
+        "idle",
+        "snapshot age",
+    ]);
     for t in status.tasks {
         table.row([
             t.task,
             owner(t.owner),
             t.state,
             t.epoch.to_string(),
+            t.definitions_version.to_string(),
             t.offset.to_string(),
             t.lag.to_string(),
             t.watermark.unwrap_or_else(|| "-".into()),

@@ -151,7 +151,7 @@ pub(crate) enum Durability {
 }
 
 /// How tables are written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TablesSection {
     /// A table commits at least this often while rows arrive.

@@ -4,6 +4,7 @@
 //! snapshot, tables to a last commit, the log to a clean close. What was acknowledged is synced at every moment, so a stop that is
 //! cut short costs time at the next start and nothing else.
 
+mod definitions;
 mod http;
 mod log;
 mod members;
@@ -28,6 +29,7 @@ use highwater_pipeline::log::{Log, TopicConfig};
 use highwater_pipeline::sources::Ingest;
 use highwater_pipeline::storage::{self, Access, Storage};
 use highwater_pipeline::tables::TableSpec;
+use highwater_processors::ProcessorsConfig;
 use highwater_sinks::stream::StreamConfig;
 use highwater_sql::Engine;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -40,6 +42,7 @@ pub(crate) use self::log::OpenLog;
 use crate::cli::ServeArgs;
 use crate::config::{Config, Role};
 use crate::error::Error;
+use definitions::{LogDefinitions, Writes};
 use http::{Door, Rooms};
 use members::Members;
 use readiness::{Health, Phase};
@@ -57,7 +60,8 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLogs>) -> Result<(), Error> {
     // Before anything touches a disk: a config that cannot work is refused here.
-    let topology = topology::build(&config)?;
+    let file = topology::processors(&config)?;
+    let planned = topology::plan(&file)?;
     let prometheus = install_metrics()?;
     let shutdown = CancellationToken::new();
     tokio::spawn(signals::cancel_on_stop(shutdown.clone()));
@@ -78,6 +82,9 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         true => Some(open_storage(&config, access).await?),
         false => None,
     };
+    workers::ensure_topics(&config, &planned, log.log()).await?;
+    let definitions = LogDefinitions::start(log.log(), &file, Writes::of(&config)).await?;
+    let topology = definitions.topology()?.unwrap_or(planned);
     workers::ensure_topics(&config, &topology, log.log()).await?;
     let gateway = open_gateway(&config, log.log()).await?;
     let engine = match storage.as_ref().filter(|_| config.roles.has(Role::Query)) {
@@ -87,14 +94,25 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let view = WorkersView::default();
     let specs = Arc::new(RwLock::new(topology.tables().to_vec()));
     let workers = match storage.as_ref().filter(|_| config.roles.has(Role::Worker)) {
-        Some(storage) => Some(Workers::start(&config, topology, log.log(), storage, view.clone()).await?),
+        Some(storage) => {
+            Some(Workers::start(&config, topology, definitions.tasks(), log.log(), storage, view.clone()).await?)
+        }
         None => None,
     };
+    let mut changes = definitions.changes();
+    changes.mark_unchanged();
+    tokio::spawn(definitions.clone().follow(shutdown.clone()));
     let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
     let mut routes = topics::router(Arc::clone(log.log()))
-        .merge(status::router(health.clone(), view.clone(), members.clone(), Arc::clone(log.log())))
+        .merge(status::router(
+            health.clone(),
+            view.clone(),
+            members.clone(),
+            definitions.clone(),
+            Arc::clone(log.log()),
+        ))
         .merge(reload_router(reload));
     if config.roles.has(Role::Gateway)
         && let Some(ingest) = &gateway
@@ -125,13 +143,22 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let mut monitors = start_self_monitoring(&config, own_logs, gateway.as_ref(), &shutdown);
     monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
+    let applying = Applying { definitions, workers: workers.as_ref(), engine: engine.as_ref(), specs: &specs };
     loop {
         let answer = tokio::select! {
             () = shutdown.cancelled() => break,
+            Ok(()) = changes.changed() => {
+                let applied = applying.newest().await;
+                if let Err(error) = &applied {
+                    tracing::error!(%error, "the definitions in the log cannot be applied; tables stay as they are");
+                }
+                health.set_error("definitions", applied.err().map(|error| error.to_string()));
+                continue;
+            }
             _ = hangup.recv() => None,
             Some(answer) = reload_requests.recv() => Some(answer),
         };
-        let outcome = reload_all(&args, &config, workers.as_ref(), engine.as_ref(), &specs).await;
+        let outcome = applying.reload(&args, &config).await;
         match &outcome {
             Ok(()) => tracing::info!("configuration reloaded"),
             Err(error) => tracing::error!(%error, "reload refused; the old configuration stays"),
@@ -158,37 +185,62 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     Ok(())
 }
 
-/// Applies what may change while running: rollups, rules. Anything wrong changes nothing.
-async fn reload_all(
-    args: &ServeArgs,
-    running: &Config,
-    workers: Option<&Workers>,
-    engine: Option<&Engine>,
-    specs: &RwLock<Vec<TableSpec>>,
-) -> Result<(), Error> {
-    let config = args.config()?;
-    let topology = topology::build(&config)?;
-    for (key, changed) in [
-        ("roles", config.roles != running.roles),
-        ("data_dir", config.data_dir != running.data_dir),
-        ("http.listen", config.http.listen != running.http.listen),
-        ("log.kind", config.log.kind != running.log.kind),
-        ("log.partitions", config.log.partitions != running.log.partitions),
-        ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
-    ] {
-        if changed {
-            tracing::warn!(key, "changed in the file; takes effect at the next start");
+/// What follows the definitions in the log, besides the tasks.
+struct Applying<'a> {
+    definitions: LogDefinitions,
+    workers: Option<&'a Workers>,
+    engine: Option<&'a Engine>,
+    specs: &'a RwLock<Vec<TableSpec>>,
+}
+
+impl Applying<'_> {
+    /// Makes the file's rollups and rules the newest version in the log. Anything wrong changes nothing.
+    async fn reload(&self, args: &ServeArgs, running: &Config) -> Result<(), Error> {
+        let config = args.config()?;
+        let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
+        let topology = topology::plan(&file)?;
+        for (key, changed) in [
+            ("roles", config.roles != running.roles),
+            ("data_dir", config.data_dir != running.data_dir),
+            ("http.listen", config.http.listen != running.http.listen),
+            ("log.kind", config.log.kind != running.log.kind),
+            ("log.partitions", config.log.partitions != running.log.partitions),
+            ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
+            ("tables", config.tables != running.tables),
+        ] {
+            if changed {
+                tracing::warn!(key, "changed in the file; takes effect at the next start");
+            }
+        }
+        if self.definitions.may_write() {
+            // Tables first: their columns are there before the first row that has them.
+            self.tables(topology).await?;
+        }
+        let proposed = self.definitions.propose(&file).await;
+        // What applies now: the file's, or what another process has written since, or the old ones where the log refused.
+        let applied = self.newest().await;
+        proposed.and(applied)
+    }
+
+    /// Makes the tables those of the newest version in the log, whoever wrote it.
+    async fn newest(&self) -> Result<(), Error> {
+        match self.definitions.topology()? {
+            Some(topology) => self.tables(topology).await,
+            None => Ok(()),
         }
     }
-    let tables = topology.tables().to_vec();
-    if let Some(workers) = workers {
-        workers.replace(topology).await?;
+
+    async fn tables(&self, topology: Topology) -> Result<(), Error> {
+        let tables = topology.tables().to_vec();
+        if let Some(workers) = self.workers {
+            workers.apply(topology).await?;
+        }
+        if let Some(engine) = self.engine {
+            engine.set_tables(tables.clone());
+        }
+        *self.specs.write() = tables;
+        Ok(())
     }
-    if let Some(engine) = engine {
-        engine.set_tables(tables.clone());
-    }
-    *specs.write() = tables;
-    Ok(())
 }
 
 /// Ready once tasks have their state back. What they are assigned later, from other workers, is restored beside the work.

@@ -14,6 +14,7 @@ use highwater_pipeline::runtime::{TaskState, TaskStatus};
 use highwater_sinks::tables::{TableState, TableStatus};
 use tokio_util::sync::CancellationToken;
 
+use super::definitions::LogDefinitions;
 use super::members::Members;
 use super::readiness::Health;
 use super::workers::WorkersView;
@@ -27,16 +28,25 @@ struct Door {
     health: Health,
     workers: WorkersView,
     members: Members,
+    definitions: LogDefinitions,
     log: Arc<dyn Log>,
 }
 
 /// The status path. What it says is of all processes that work on this log.
-pub(crate) fn router(health: Health, workers: WorkersView, members: Members, log: Arc<dyn Log>) -> Router {
-    Router::new().route("/api/v1/status", get(status)).with_state(Door { health, workers, members, log })
+pub(crate) fn router(
+    health: Health,
+    workers: WorkersView,
+    members: Members,
+    definitions: LogDefinitions,
+    log: Arc<dyn Log>,
+) -> Router {
+    let door = Door { health, workers, members, definitions, log };
+    Router::new().route("/api/v1/status", get(status)).with_state(door)
 }
 
 async fn status(State(door): State<Door>) -> Response {
     let mut all = own(&door.health, &door.workers, &door.members, door.log.as_ref()).await;
+    all.definitions_version = door.definitions.version();
     match door.members.others(door.log.as_ref()).await {
         Ok(others) => {
             for other in others {
@@ -70,7 +80,7 @@ pub(crate) async fn own(health: &Health, workers: &WorkersView, me: &Members, lo
         uptime_s,
         ready: health.ready(),
     };
-    Status { version, uptime_s, members: vec![member], tasks, tables }
+    Status { version, uptime_s, definitions_version: 0, members: vec![member], tasks, tables }
 }
 
 fn task_line(task: TaskStatus, owner: &str, now_ms: i64) -> TaskLine {
@@ -84,6 +94,7 @@ fn task_line(task: TaskStatus, owner: &str, now_ms: i64) -> TaskLine {
             other => other.name().to_owned(),
         },
         epoch: task.epoch,
+        definitions_version: task.version,
         offset: task.offset,
         lag: task.lag,
         watermark: watermark.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),

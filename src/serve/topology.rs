@@ -1,7 +1,6 @@
 //! From the config file to what runs: rollups and rules planned and checked, topics and tables named.
 
 use highwater_pipeline::log::TopicConfig;
-use highwater_pipeline::runtime::TaskSpec;
 use highwater_pipeline::tables::{TableSpec, built_in_tables, rollup_table};
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, topology};
@@ -34,22 +33,25 @@ impl Topology {
     pub(crate) fn shared_topics(&self) -> Vec<String> {
         self.inner.topics.iter().map(|(name, _)| name.clone()).collect()
     }
-
-    /// All tasks there are, of all partitions.
-    pub(crate) fn tasks(&self) -> &[TaskSpec] {
-        &self.inner.tasks
-    }
 }
 
-/// Plans and checks rollups and rules. Reads the rule files; touches nothing else.
+/// Plans and checks the rollups and rules of a config file. Reads the rule files; touches nothing else.
 pub(crate) fn build(config: &Config) -> Result<Topology, ConfigError> {
-    let partitions = config.log.partitions;
-    let processors = ProcessorsConfig {
+    plan(&processors(config)?)
+}
+
+/// The rollups and rules of a config file, as they are written.
+pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigError> {
+    Ok(ProcessorsConfig {
         rollups: config.rollups.clone(),
         rule_files: read_rule_files(&config.rule_files)?,
-        partitions,
-    };
-    let inner = topology(&processors).map_err(|error| ConfigError::in_key("config", said(&error)))?;
+        partitions: config.log.partitions,
+    })
+}
+
+/// Plans and checks rollups and rules.
+pub(crate) fn plan(processors: &ProcessorsConfig) -> Result<Topology, ConfigError> {
+    let inner = topology(processors).map_err(|error| ConfigError::in_key("config", said(&error)))?;
     let mut tables = built_in_tables();
     for rollup in &inner.rollups {
         let table = rollup_table(rollup.name(), rollup.table_schema());

@@ -1,7 +1,7 @@
 //! What works behind the doors: stateful tasks and table writers, on the partitions this process owns.
 //!
-//! One actor owns them. It hears from the group which partitions come and go, from the server which configuration holds, and keeps
-//! tasks and writers in step with both. A partition that goes is left at a commit and a snapshot, tasks before writers, so that what the last
+//! One actor owns them. It hears from the group which partitions come and go, from the server which tables there are, and keeps
+//! tasks and writers in step with both. The tasks are the same whatever the rollups and rules: they follow the versions in the log by themselves. A partition that goes is left at a commit and a snapshot, tasks before writers, so that what the last
 //! tasks wrote is still committed; one that is lost is abandoned where it stands.
 
 use std::collections::BTreeSet;
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use highwater_broker::{Clock, SystemClock};
 use highwater_pipeline::log::{Change, Log, LogError, Membership, TopicConfig, TopicPartition};
-use highwater_pipeline::runtime::{DriverConfig, TaskState, TaskStatus, Tasks};
+use highwater_pipeline::runtime::{DriverConfig, TaskSpec, TaskState, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::TableSpec;
 use highwater_sinks::tables::{TableStatus, Tables, TablesConfig};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +56,7 @@ impl WorkersView {
 }
 
 enum Order {
-    Replace(Box<Topology>, oneshot::Sender<Result<(), Error>>),
+    Apply(Box<Topology>, oneshot::Sender<Result<(), Error>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -64,6 +65,7 @@ impl Workers {
     pub(crate) async fn start(
         config: &Config,
         topology: Topology,
+        specs: Vec<TaskSpec>,
         log: &Arc<dyn Log>,
         storage: &Storage,
         view: WorkersView,
@@ -94,6 +96,7 @@ impl Workers {
             tasks,
             tables,
             stop_tables,
+            specs,
             topology,
             owned: BTreeSet::new(),
         };
@@ -107,11 +110,12 @@ impl Workers {
         Ok(Self { orders, view })
     }
 
-    /// Puts another configuration to work. What did not change keeps its state, because state is restored by definition.
-    pub(crate) async fn replace(&self, topology: Topology) -> Result<(), Error> {
+    /// Makes the tables those of this topology: starts writers of new ones, stops those of removed ones, whose data stays, and starts changed ones
+    /// again. What did not change goes on untouched.
+    pub(crate) async fn apply(&self, topology: Topology) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Error::Failed("the workers have stopped".to_owned());
-        self.orders.send(Order::Replace(Box::new(topology), reply)).await.map_err(|_| stopped())?;
+        self.orders.send(Order::Apply(Box::new(topology), reply)).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -127,6 +131,7 @@ impl Workers {
 
 struct Actor {
     config: Config,
+    specs: Vec<TaskSpec>,
     log: Arc<dyn Log>,
     tasks: Arc<Tasks>,
     tables: Arc<Tables>,
@@ -152,9 +157,9 @@ impl Actor {
                 },
             };
             match order {
-                Some(Order::Replace(topology, reply)) => {
-                    let replaced = self.replace(*topology, member.as_mut()).await;
-                    drop(reply.send(replaced));
+                Some(Order::Apply(topology, reply)) => {
+                    let applied = self.apply(*topology, member.as_mut()).await;
+                    drop(reply.send(applied));
                 }
                 Some(Order::Stop(reply)) => {
                     self.stop().await;
@@ -214,15 +219,20 @@ impl Actor {
         }
     }
 
-    async fn replace(&mut self, topology: Topology, member: &mut dyn Membership) -> Result<(), Error> {
-        // Topics first: if they cannot be made, the old workers are still there.
+    async fn apply(&mut self, topology: Topology, member: &mut dyn Membership) -> Result<(), Error> {
+        // Topics first: if they cannot be made, nothing has changed yet.
         ensure_topics(&self.config, &topology, &self.log).await?;
-        self.topology = topology;
-        let all: Vec<_> = self.owned.iter().cloned().collect();
-        self.tasks.stop(&all).await;
+        let before = std::mem::replace(&mut self.topology, topology);
+        for gone in before.tables().iter().filter(|old| !self.topology.tables().iter().any(|new| is_same(old, new))) {
+            if let Err(error) = self.tables.stop(&gone.name).await {
+                tracing::error!(table = gone.name, %error, "the table did not commit to the end; it will when it is started again");
+            }
+        }
         self.start_tables();
-        self.start_tasks(&all);
         let topics = self.topology.shared_topics();
+        if topics == before.shared_topics() {
+            return Ok(());
+        }
         member.subscribe(topics).await.map_err(|error| Error::failed("sharing in the topics of new rollups", error))
     }
 
@@ -240,14 +250,14 @@ impl Actor {
     }
 
     fn start_tasks(&self, partitions: &[TopicPartition]) {
-        for task in self.topology.tasks() {
+        for task in &self.specs {
             if partitions.contains(&task.input) {
                 self.tasks.start(task.clone());
             }
         }
     }
 
-    /// Writers of all tables the configuration knows, on no partition yet; those of tables it no longer knows end.
+    /// Writers of all tables there are, each on those of its partitions that are ours.
     fn start_tables(&self) {
         for table in self.topology.tables() {
             self.tables.start(table.clone());
@@ -257,6 +267,13 @@ impl Actor {
 
 fn listed(partitions: &[TopicPartition]) -> String {
     partitions.iter().map(|p| format!("{}/{}", p.topic, p.partition)).collect::<Vec<_>>().join(" ")
+}
+
+/// True where a writer of the one does what a writer of the other would.
+fn is_same(old: &TableSpec, new: &TableSpec) -> bool {
+    (&old.name, &old.topics, &old.time_column, &old.sort_columns)
+        == (&new.name, &new.topics, &new.time_column, &new.sort_columns)
+        && old.row_schema() == new.row_schema()
 }
 
 /// Creates missing topics; existing ones stay as they are.

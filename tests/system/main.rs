@@ -8,6 +8,7 @@
 mod support;
 
 mod cli;
+mod definitions;
 mod duckdb;
 mod end_to_end;
 mod hostile;

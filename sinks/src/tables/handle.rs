@@ -172,6 +172,7 @@ pub struct TableHandle {
     pub(super) topics: Vec<String>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) status: StatusCell,
+    pub(super) stop: CancellationToken,
     pub(super) task: JoinHandle<Result<(), SinkError>>,
 }
 
@@ -346,6 +347,19 @@ impl Tables {
         writers.handles.clone()
     }
 
+    /// Stops one table's writer, flushed, and forgets it; what is in the table stays. Nothing happens where there is none of this name.
+    ///
+    /// # Errors
+    /// What had stopped it before, or kept it from its last commit.
+    pub async fn stop(&self, table: &str) -> Result<(), SinkError> {
+        let stopped: Vec<_> = self.writers.lock().handles.extract_if(.., |h| h.table == table).collect();
+        for handle in stopped {
+            handle.stop.cancel();
+            join_shared(handle).await?;
+        }
+        Ok(())
+    }
+
     /// How all tables stand, in the order they were started.
     pub fn statuses(&self) -> Vec<TableStatus> {
         self.writers.lock().handles.iter().map(|h| h.status()).collect()
@@ -376,16 +390,19 @@ impl Tables {
         let handles = std::mem::take(&mut self.writers.lock().handles);
         let mut first = Ok(());
         for handle in handles {
-            // Only a flush or a revocation still under way keeps another reference, and it ends with the writer.
-            while Arc::strong_count(&handle) > 1 && !handle.task.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-            let stopped = match Arc::try_unwrap(handle) {
-                Ok(handle) => handle.join().await,
-                Err(handle) => Err(handle.stopped_error()),
-            };
-            first = first.and(stopped);
+            first = first.and(join_shared(handle).await);
         }
         first
+    }
+}
+
+async fn join_shared(handle: Arc<TableHandle>) -> Result<(), SinkError> {
+    // Only a flush or a revocation still under way keeps another reference, and it ends with the writer.
+    while Arc::strong_count(&handle) > 1 && !handle.task.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    match Arc::try_unwrap(handle) {
+        Ok(handle) => handle.join().await,
+        Err(handle) => Err(handle.stopped_error()),
     }
 }

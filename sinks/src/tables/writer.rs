@@ -56,10 +56,11 @@ impl TableWriter {
     /// Starts the writer of a table as a task of the current runtime. It has no partitions yet: see [`TableHandle::assign`].
     pub fn start(parts: WriterParts) -> TableHandle {
         let (table, topics) = (parts.spec.name.clone(), parts.spec.topics.clone());
+        let stop = parts.shutdown.clone();
         let status = StatusCell::new(&table);
         let (commands, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(run(parts, inbox, status.clone()));
-        TableHandle { table, topics, commands, status, task }
+        TableHandle { table, topics, commands, status, stop, task }
     }
 }
 
