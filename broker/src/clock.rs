@@ -1,11 +1,19 @@
 //! Time as an injected thing: the broker asks a [`Clock`] and nobody else, so a test or a simulation owns time.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-/// Tells the wall-clock time.
+/// Tells the wall-clock time, and lets it pass.
 pub trait Clock: Send + Sync + 'static {
     /// Now, in Unix milliseconds. May go backwards, as the wall clock of a real machine may.
     fn now_ms(&self) -> i64;
+
+    /// Completes after this much time, whatever the wall clock does meanwhile. Needs a tokio runtime with timers, unless the clock is
+    /// one of a simulation.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
 }
 
 /// The machine's wall clock.

@@ -137,6 +137,12 @@ pub enum BrokerError {
         /// What was asked.
         action: &'static str,
     },
+    /// The broker was opened with [`crate::Broker::open_stepped`].
+    #[error("the broker has no threads, so it cannot {action}")]
+    Stepped {
+        /// What was asked.
+        action: &'static str,
+    },
     /// The broker is shutting down.
     #[error("the broker is shut down")]
     Closed,

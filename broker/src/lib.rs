@@ -25,7 +25,7 @@ mod record;
 mod topic;
 
 pub use append::{Append, Appended, EFFECT_HEADER, EffectMark, Guard, IDEMPOTENCY_HEADER, IDEMPOTENCY_HORIZON_MS};
-pub use broker::{Broker, HOLDING_GROUP_PREFIX};
+pub use broker::{Broker, HOLDING_GROUP_PREFIX, Stepper};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{BrokerConfig, Durability, TimestampType, TopicConfig};
 pub use error::BrokerError;

@@ -1,4 +1,6 @@
-//! The thread that owns committed offsets and task epochs. Commits that arrive while it syncs share the next sync.
+//! The owner of committed offsets and task epochs. Commits that arrive while it syncs share the next sync.
+//!
+//! [`Committer`] is what is done with a group, and does not wait; [`start`] gives it a thread that does.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -31,16 +33,24 @@ pub(super) enum Command {
     Shutdown,
 }
 
-/// Starts the thread.
+/// Starts a committer on a thread of its own.
 pub(super) fn start(
     coordinator: Coordinator,
     lock: Arc<dyn FsLock>,
 ) -> Result<(Sender<Command>, JoinHandle<()>), BrokerError> {
     let (sender, receiver) = channel();
     let name = "highwater-commits";
+    let mut committer = Committer::new(coordinator, lock);
+    let run = move || {
+        while let Ok(first) = receiver.recv() {
+            if !committer.step(first, &receiver) {
+                return;
+            }
+        }
+    };
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || run(coordinator, &receiver, &lock))
+        .spawn(run)
         .map_err(|e| BrokerError::io("start the thread", name, &e))?;
     Ok((sender, thread))
 }
@@ -48,44 +58,55 @@ pub(super) fn start(
 /// An answer that is due after the sync.
 type Answer = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
-/// The lock is held for as long as this runs.
-fn run(mut coordinator: Coordinator, receiver: &Receiver<Command>, _lock: &Arc<dyn FsLock>) {
-    let mut answers: Vec<Answer> = Vec::new();
-    while let Ok(first) = receiver.recv() {
+pub(super) struct Committer {
+    coordinator: Coordinator,
+    answers: Vec<Answer>,
+    /// Held for as long as this lives.
+    _lock: Arc<dyn FsLock>,
+}
+
+impl Committer {
+    pub(super) fn new(coordinator: Coordinator, lock: Arc<dyn FsLock>) -> Self {
+        Self { coordinator, answers: Vec::new(), _lock: lock }
+    }
+
+    /// Handles one group: `first` and all that waits behind it. False once it is to end.
+    pub(super) fn step(&mut self, first: Command, receiver: &Receiver<Command>) -> bool {
         let mut next = Some(first);
         let mut running = true;
         while let Some(command) = next {
-            running = stage(&mut coordinator, command, &mut answers);
-            next = if running && answers.len() < MAX_GROUP { receiver.try_recv().ok() } else { None };
+            running = self.stage(command);
+            next = if running && self.answers.len() < MAX_GROUP { receiver.try_recv().ok() } else { None };
         }
-        let synced = coordinator.sync();
-        for answer in answers.drain(..) {
+        let synced = self.coordinator.sync();
+        for answer in self.answers.drain(..) {
             answer(synced.clone());
         }
-        if !running {
-            return;
-        }
+        running
     }
-}
 
-/// Stages one command; false ends the thread.
-fn stage(coordinator: &mut Coordinator, command: Command, answers: &mut Vec<Answer>) -> bool {
-    match command {
-        Command::Commit { group, offsets, task, reply } => {
-            let task = task.as_ref().map(|(task, epoch)| (task.as_str(), *epoch));
-            let staged = coordinator.commit(&group, offsets, task);
-            // A caller that no longer waits is no concern of ours.
-            answers.push(Box::new(move |synced| drop(reply.send(staged.and(synced)))));
+    /// Stages one command; false where it is the last.
+    fn stage(&mut self, command: Command) -> bool {
+        let Self { coordinator, answers, .. } = self;
+        match command {
+            Command::Commit { group, offsets, task, reply } => {
+                let task = task.as_ref().map(|(task, epoch)| (task.as_str(), *epoch));
+                let staged = coordinator.commit(&group, offsets, task);
+                // A caller that no longer waits is no concern of ours.
+                answers.push(Box::new(move |synced| drop(reply.send(staged.and(synced)))));
+            }
+            Command::Begin { task, reply } => {
+                let staged = coordinator.begin(&task);
+                answers.push(Box::new(move |synced| {
+                    drop(reply.send(staged.and_then(|epoch| synced.map(|()| epoch))));
+                }));
+            }
+            Command::ForgetTopic { topic_id, reply } => {
+                coordinator.forget_topic(topic_id);
+                answers.push(Box::new(move |_| drop(reply.send(Ok(())))));
+            }
+            Command::Shutdown => return false,
         }
-        Command::Begin { task, reply } => {
-            let staged = coordinator.begin(&task);
-            answers.push(Box::new(move |synced| drop(reply.send(staged.and_then(|epoch| synced.map(|()| epoch))))));
-        }
-        Command::ForgetTopic { topic_id, reply } => {
-            coordinator.forget_topic(topic_id);
-            answers.push(Box::new(move |_| drop(reply.send(Ok(())))));
-        }
-        Command::Shutdown => return false,
+        true
     }
-    true
 }

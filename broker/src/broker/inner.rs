@@ -33,6 +33,37 @@ pub(super) struct Inner {
     pub(super) committer: Option<Sender<committer::Command>>,
     /// Partitions are dealt to the writers in turn.
     pub(super) next_writer: AtomicUsize,
+    pub(super) crew: Crew,
+}
+
+/// Who does the work that blocks.
+pub(super) enum Crew {
+    /// Threads: our own for writing, the runtime's pool for reading.
+    Threads,
+    /// Nobody but the caller: a simulation, which has one thread and decides when each step is taken. With it, what topics are
+    /// identified by, which must not be left to chance there.
+    Stepper(Box<dyn Fn() -> Uuid + Send + Sync>),
+}
+
+impl Crew {
+    /// Runs something that blocks.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        match self {
+            // The task fails only by panicking or because the runtime is going down.
+            Self::Threads => tokio::task::spawn_blocking(run).await.map_err(|_| BrokerError::Closed)?,
+            Self::Stepper(_) => run(),
+        }
+    }
+
+    fn new_topic_id(&self) -> Uuid {
+        match self {
+            Self::Threads => Uuid::new_v4(),
+            Self::Stepper(new_id) => new_id(),
+        }
+    }
 }
 
 pub(super) struct Topic {
@@ -78,7 +109,7 @@ impl Inner {
 
     /// Creates a topic on disk, opens its partitions and makes it known. Blocks.
     pub(super) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
-        let info = self.store.create(name, Uuid::new_v4(), config)?;
+        let info = self.store.create(name, self.crew.new_topic_id(), config)?;
         let opened = self.open_partitions(&info);
         let logs = opened.inspect_err(|_| {
             if let Err(error) = self.store.delete(&info) {
@@ -124,27 +155,33 @@ fn open_log(
     PartitionLog::open(id, Arc::clone(fs), dir, LogSettings::new(config, &info.config), now_ms)
 }
 
-/// Recovers all partitions of all topics, several at a time. The answer is per topic, in order.
+/// Recovers all partitions of all topics, on so many threads, or in order on this one where that is 0. The answer is per
+/// topic, in order.
 pub(super) fn recover_all(
     config: &BrokerConfig,
     fs: &Arc<dyn Fs>,
     now_ms: i64,
     store: &TopicStore,
     topics: &[TopicInfo],
+    threads: usize,
 ) -> Result<Vec<Vec<PartitionLog>>, BrokerError> {
     let jobs: VecDeque<(usize, i32)> =
         topics.iter().enumerate().flat_map(|(t, info)| (0..info.config.partitions).map(move |p| (t, p))).collect();
     let jobs = Mutex::new(jobs);
     let done = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let Some((t, p)) = jobs.lock().pop_front() else { return };
+            let opened = open_log(config, fs, now_ms, store, &topics[t], p);
+            done.lock().push((t, p, opened));
+        }
+    };
+    if threads == 0 {
+        work();
+    }
     std::thread::scope(|scope| {
-        for _ in 0..config.writer_threads {
-            scope.spawn(|| {
-                loop {
-                    let Some((t, p)) = jobs.lock().pop_front() else { return };
-                    let opened = open_log(config, fs, now_ms, store, &topics[t], p);
-                    done.lock().push((t, p, opened));
-                }
-            });
+        for _ in 0..threads {
+            scope.spawn(work);
         }
     });
     let mut done = done.into_inner();

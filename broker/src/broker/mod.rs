@@ -7,6 +7,8 @@
 //! read ──▶ blocking pool: positioned reads below the high watermark
 //! retention thread ──▶ writer threads, every `retention_interval_ms`
 //! ```
+//!
+//! In a simulation there are no threads: what they do, step by step, a [`Stepper`] does when it is told to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,21 +28,25 @@ use crate::coordinator::{Coordinator, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
+use crate::log::PartitionLog;
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 
 mod check;
 mod committer;
 mod inner;
 mod maintenance;
+mod meter;
+mod stepped;
 #[cfg(test)]
 mod tests;
 mod topics;
 mod writer;
 
 pub use maintenance::HOLDING_GROUP_PREFIX;
+pub use stepped::Stepper;
 
 use check::{check_append, check_size};
-use inner::{Inner, Topic, groups_dir, open_read_only, recover_all};
+use inner::{Crew, Inner, Topic, groups_dir, open_read_only, recover_all};
 use topics::TopicStore;
 use writer::{Command, WriterContext};
 
@@ -69,57 +75,18 @@ impl Broker {
     /// Opens the broker on its data directory, takes the lock of it, and recovers every partition. Blocks while it scans.
     /// Install the `metrics` recorder first: handles are looked up here.
     pub fn open(config: BrokerConfig, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>) -> Result<Self, BrokerError> {
-        config.validate()?;
-        create_dir_durably(fs.as_ref(), &config.data_dir)?;
-        let lock = lock_data_dir(fs.as_ref(), &config)?;
-        let store = TopicStore::new(Arc::clone(&fs), &config.data_dir);
-        store.prepare()?;
-        let groups = groups_dir(&config.data_dir);
-        create_dir_durably(fs.as_ref(), &groups)?;
-
-        let topics = store.load()?;
-        let logs = recover_all(&config, &fs, clock.now_ms(), &store, &topics)?;
-        let ids: BTreeMap<_, _> = topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect();
-        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, |topic| ids.get(topic).copied())?;
-        for (task, state) in logs.iter().flatten().flat_map(|log| log.tasks()) {
-            coordinator.raise_epoch(task, state.epoch);
-        }
-        let view = Arc::clone(coordinator.view());
-
+        let Opened { inner, topics, writers, coordinator, lock } = Opened::open(config, fs, clock, Crew::Threads)?;
+        let mut inner = inner;
         let mut threads = Threads::default();
-        let mut writers = Vec::new();
-        for i in 0..config.writer_threads {
-            let context = WriterContext {
-                clock: Arc::clone(&clock),
-                coordinator: Arc::clone(&view),
-                durability: config.durability,
-                relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
-                checkpoint_interval_ms: config.checkpoint_interval_ms,
-                lock: Arc::clone(&lock),
-            };
+        for (i, context) in writers.into_iter().enumerate() {
             let (sender, thread) = writer::start(format!("highwater-log-{i}"), context)?;
-            writers.push(sender);
+            inner.writers.push(sender);
             threads.writers.push(thread);
         }
         let (committer, thread) = committer::start(coordinator, lock)?;
+        inner.committer = Some(committer);
         threads.writers.push(thread);
-
-        // Named here too, so that nobody wonders later why a power loss took something.
-        let relaxed = config.durability == crate::config::Durability::Relaxed;
-        metrics::gauge!("highwater_broker_durability_relaxed").set(f64::from(u8::from(relaxed)));
-
-        let inner = Inner {
-            store,
-            topics: RwLock::default(),
-            coordinator: view,
-            writers,
-            committer: Some(committer),
-            next_writer: AtomicUsize::new(0),
-            config,
-            fs,
-            clock,
-        };
-        for (info, logs) in topics.into_iter().zip(logs) {
+        for (info, logs) in topics {
             inner.adopt(info, logs)?;
         }
         let inner = Arc::new(inner);
@@ -164,6 +131,7 @@ impl Broker {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
+            crew: Crew::Threads,
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
     }
@@ -183,24 +151,25 @@ impl Broker {
         self.check_writable("create a topic")?;
         let changes = Arc::clone(&self.topic_changes).lock_owned().await;
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
-        blocking(move || {
+        let create = move || {
             let _changes = changes;
             match inner.topic(&name) {
                 Some(topic) => Ok(topic.info.clone()),
                 None => inner.create_topic(&name, config),
             }
-        })
-        .await
+        };
+        self.inner.crew.blocking(create).await
     }
 
     /// Deletes a topic, its records and the offsets committed for it.
     pub async fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
         self.check_writable("delete a topic")?;
+        self.check_threaded("delete a topic")?;
         let changes = Arc::clone(&self.topic_changes).lock_owned().await;
         let unknown = || BrokerError::UnknownTopicOrPartition { topic: name.to_owned(), partition: 0 };
         let topic = self.inner.topics.write().remove(name).ok_or_else(unknown)?;
         let inner = Arc::clone(&self.inner);
-        blocking(move || {
+        let delete = move || {
             let _changes = changes;
             for partition in &topic.partitions {
                 let (reply, answer) = oneshot::channel();
@@ -212,8 +181,8 @@ impl Broker {
             let (reply, answer) = oneshot::channel();
             inner.send_commit(committer::Command::ForgetTopic { topic_id: topic.info.id, reply })?;
             answer.blocking_recv().map_err(|_| BrokerError::Closed)?
-        })
-        .await
+        };
+        self.inner.crew.blocking(delete).await
     }
 
     /// All topics, sorted by name.
@@ -289,7 +258,7 @@ impl Broker {
             return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
         }
         let view = Arc::clone(&found.view);
-        let result = blocking(move || view.read(offset, max_size_bytes)).await;
+        let result = self.inner.crew.blocking(move || view.read(offset, max_size_bytes)).await;
         if result.is_err() {
             // Where the topic was deleted meanwhile, that is the answer, not the file that is missing.
             self.inner.find(topic, partition)?;
@@ -312,7 +281,7 @@ impl Broker {
     ) -> Result<Option<i64>, BrokerError> {
         let (topic, index) = self.inner.find(topic, partition)?;
         let view = Arc::clone(&topic.partitions[index].view);
-        blocking(move || view.offset_for_time(timestamp_ms)).await
+        self.inner.crew.blocking(move || view.offset_for_time(timestamp_ms)).await
     }
 
     /// Deletes the records before `offset`, durably, whoever still wants to read them, and frees the segments wholly below it.
@@ -334,8 +303,9 @@ impl Broker {
     /// Applies retention and the disk limit now. Answers with the bytes freed.
     pub async fn apply_retention(&self) -> Result<u64, BrokerError> {
         self.check_writable("apply retention")?;
+        self.check_threaded("apply retention")?;
         let inner = Arc::clone(&self.inner);
-        blocking(move || Ok(maintenance::apply(&inner))).await
+        self.inner.crew.blocking(move || Ok(maintenance::apply(&inner))).await
     }
 
     /// Starts a run of a task: an epoch higher than any before, durable when this returns. Earlier runs are fenced from here on.
@@ -385,7 +355,7 @@ impl Broker {
     pub async fn shutdown(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         let inner = Arc::clone(&self.inner);
-        let closed = blocking(move || {
+        let closed = self.inner.crew.blocking(move || {
             close(&inner, threads);
             Ok(())
         });
@@ -396,6 +366,75 @@ impl Broker {
 
     fn check_writable(&self, action: &'static str) -> Result<(), BrokerError> {
         if self.inner.writers.is_empty() { Err(BrokerError::ReadOnly { action }) } else { Ok(()) }
+    }
+
+    /// Refuses what waits for a writer while it blocks, where nobody else could do the writer's work meanwhile.
+    fn check_threaded(&self, action: &'static str) -> Result<(), BrokerError> {
+        match self.inner.crew {
+            Crew::Threads => Ok(()),
+            Crew::Stepper(_) => Err(BrokerError::Stepped { action }),
+        }
+    }
+}
+
+/// A broker whose writers and committer are not at work yet.
+struct Opened {
+    inner: Inner,
+    /// Topics with the logs of their partitions, to be adopted once there are writers.
+    topics: Vec<(TopicInfo, Vec<PartitionLog>)>,
+    /// One per writer.
+    writers: Vec<WriterContext>,
+    coordinator: Coordinator,
+    lock: Arc<dyn FsLock>,
+}
+
+impl Opened {
+    /// Locks the data directory and recovers all there is.
+    fn open(config: BrokerConfig, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, crew: Crew) -> Result<Self, BrokerError> {
+        config.validate()?;
+        create_dir_durably(fs.as_ref(), &config.data_dir)?;
+        let lock = lock_data_dir(fs.as_ref(), &config)?;
+        let store = TopicStore::new(Arc::clone(&fs), &config.data_dir);
+        store.prepare()?;
+        let groups = groups_dir(&config.data_dir);
+        create_dir_durably(fs.as_ref(), &groups)?;
+
+        let topics = store.load()?;
+        let threads = if matches!(crew, Crew::Threads) { config.writer_threads } else { 0 };
+        let logs = recover_all(&config, &fs, clock.now_ms(), &store, &topics, threads)?;
+        let ids: BTreeMap<_, _> = topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect();
+        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, |topic| ids.get(topic).copied())?;
+        for (task, state) in logs.iter().flatten().flat_map(|log| log.tasks()) {
+            coordinator.raise_epoch(task, state.epoch);
+        }
+        let view = Arc::clone(coordinator.view());
+        let context = |_| WriterContext {
+            clock: Arc::clone(&clock),
+            coordinator: Arc::clone(&view),
+            durability: config.durability,
+            relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
+            checkpoint_interval_ms: config.checkpoint_interval_ms,
+            lock: Arc::clone(&lock),
+        };
+        let writers = (0..config.writer_threads).map(context).collect();
+
+        // Named here too, so that nobody wonders later why a power loss took something.
+        let relaxed = config.durability == crate::config::Durability::Relaxed;
+        metrics::gauge!("highwater_broker_durability_relaxed").set(f64::from(u8::from(relaxed)));
+
+        let inner = Inner {
+            store,
+            topics: RwLock::default(),
+            coordinator: view,
+            writers: Vec::new(),
+            committer: None,
+            next_writer: AtomicUsize::new(0),
+            config,
+            fs,
+            clock,
+            crew,
+        };
+        Ok(Self { inner, topics: topics.into_iter().zip(logs).collect(), writers, coordinator, lock })
     }
 }
 
@@ -436,12 +475,4 @@ fn lock_data_dir(fs: &dyn Fs, config: &BrokerConfig) -> Result<Arc<dyn FsLock>, 
         }
         Err(error) => Err(BrokerError::io("lock", path, &error)),
     }
-}
-
-/// Runs something that blocks on the pool made for it.
-async fn blocking<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, BrokerError> + Send + 'static,
-) -> Result<T, BrokerError> {
-    // The task fails only by panicking or because the runtime is going down.
-    tokio::task::spawn_blocking(run).await.map_err(|_| BrokerError::Closed)?
 }

@@ -1,9 +1,11 @@
-//! A writer thread: owns the logs of some partitions, writes what arrives and syncs once per group.
+//! A writer: owns the logs of some partitions, writes what arrives and syncs once per group.
 //!
-//! A group is whatever is waiting when the thread looks. While it syncs one group the next one gathers, so under load a sync is
+//! A group is whatever is waiting when the writer looks. While it syncs one group the next one gathers, so under load a sync is
 //! shared by many appends, and without load an append waits for nobody.
+//!
+//! [`Writer`] is what is done with a group, and does not wait; [`start`] gives it a thread that does.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -19,6 +21,8 @@ use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::FsLock;
 use crate::log::{PartitionLog, Retained, RetentionLimits};
+
+use super::meter::PartitionMetrics;
 
 /// Appends that share one sync at most; more would only make the first of them wait.
 const MAX_GROUP_APPENDS: usize = 4096;
@@ -59,42 +63,53 @@ pub(super) enum Command {
     Shutdown,
 }
 
-/// What every writer thread needs.
+/// What every writer needs.
 pub(super) struct WriterContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) coordinator: Arc<CoordinatorView>,
     pub(super) durability: Durability,
     pub(super) relaxed_sync_interval_ms: u64,
     pub(super) checkpoint_interval_ms: u64,
-    /// Held until the last thread has ended.
+    /// Held until the last writer has ended.
     pub(super) lock: Arc<dyn FsLock>,
 }
 
-/// Starts a writer thread.
+/// Starts a writer on a thread of its own.
 pub(super) fn start(name: String, context: WriterContext) -> Result<(Sender<Command>, JoinHandle<()>), BrokerError> {
     let (sender, receiver) = channel();
-    let now_ms = context.clock.now_ms();
-    let writer = Writer {
-        context,
-        receiver,
-        logs: HashMap::new(),
-        dirty: BTreeSet::new(),
-        waiting: Vec::new(),
-        uncheckpointed: false,
-        checkpointed_ms: now_ms,
-        synced_ms: now_ms,
-    };
+    let writer = Writer::new(context);
     let thread = std::thread::Builder::new()
         .name(name.clone())
-        .spawn(move || writer.run())
+        .spawn(move || run(writer, &receiver))
         .map_err(|e| BrokerError::io("start the thread", name, &e))?;
     Ok((sender, thread))
 }
 
-struct Writer {
+/// Waits and works, until told to end.
+fn run(mut writer: Writer, receiver: &Receiver<Command>) {
+    loop {
+        let first = match wait(receiver, writer.due_ms()) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Shutdown),
+        };
+        if !writer.step(first, receiver) {
+            return;
+        }
+    }
+}
+
+fn wait(receiver: &Receiver<Command>, due_ms: Option<u64>) -> Result<Command, RecvTimeoutError> {
+    match due_ms {
+        Some(due_ms) => receiver.recv_timeout(Duration::from_millis(due_ms)),
+        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+pub(super) struct Writer {
     context: WriterContext,
-    receiver: Receiver<Command>,
-    logs: HashMap<Key, Owned>,
+    /// By key, so that what is done for all of them is done in the same order each time.
+    logs: BTreeMap<Key, Owned>,
     /// Partitions with something written and not synced.
     dirty: BTreeSet<Key>,
     /// Answers that are due after the sync of their partition.
@@ -118,47 +133,54 @@ struct Waiting {
 }
 
 impl Writer {
-    fn run(mut self) {
-        loop {
-            let command = match self.wait() {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Command::Shutdown),
-            };
-            let idle = command.is_none();
-            let mut next = command;
-            let mut group_bytes = 0;
-            while let Some(command) = next {
-                match command {
-                    Command::Append { key, append, permit, reply } => {
-                        group_bytes += permit.num_permits();
-                        self.append(key, &append, permit, reply);
-                    }
-                    other => {
-                        self.sync(true);
-                        if !self.handle(other) {
-                            return;
-                        }
-                    }
-                }
-                let full = self.waiting.len() >= MAX_GROUP_APPENDS || group_bytes >= MAX_GROUP_SIZE_BYTES;
-                next = if full { None } else { self.receiver.try_recv().ok() };
-            }
-            self.sync(idle);
-            self.checkpoint_if_due();
+    pub(super) fn new(context: WriterContext) -> Self {
+        let now_ms = context.clock.now_ms();
+        Self {
+            context,
+            logs: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            waiting: Vec::new(),
+            uncheckpointed: false,
+            checkpointed_ms: now_ms,
+            synced_ms: now_ms,
         }
     }
 
-    /// Waits for work, but not past the time when something of its own is due.
-    fn wait(&self) -> Result<Command, RecvTimeoutError> {
-        let due_ms = if !self.dirty.is_empty() {
-            self.context.relaxed_sync_interval_ms
+    /// Handles one group: `first` (`None` where nothing came in time) and all that waits behind it. False once it is to end.
+    pub(super) fn step(&mut self, first: Option<Command>, receiver: &Receiver<Command>) -> bool {
+        let idle = first.is_none();
+        let mut next = first;
+        let mut group_bytes = 0;
+        while let Some(command) = next {
+            match command {
+                Command::Append { key, append, permit, reply } => {
+                    group_bytes += permit.num_permits();
+                    self.append(key, &append, permit, reply);
+                }
+                other => {
+                    self.sync(true);
+                    if !self.handle(other) {
+                        return false;
+                    }
+                }
+            }
+            let full = self.waiting.len() >= MAX_GROUP_APPENDS || group_bytes >= MAX_GROUP_SIZE_BYTES;
+            next = if full { None } else { receiver.try_recv().ok() };
+        }
+        self.sync(idle);
+        self.checkpoint_if_due();
+        true
+    }
+
+    /// How long it may wait for work before something of its own is due; `None` for as long as it takes.
+    fn due_ms(&self) -> Option<u64> {
+        if !self.dirty.is_empty() {
+            Some(self.context.relaxed_sync_interval_ms)
         } else if self.uncheckpointed {
-            self.context.checkpoint_interval_ms
+            Some(self.context.checkpoint_interval_ms)
         } else {
-            return self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        };
-        self.receiver.recv_timeout(Duration::from_millis(due_ms))
+            None
+        }
     }
 
     fn append(&mut self, key: Key, append: &Append, permit: OwnedSemaphorePermit, reply: Reply<Appended>) {
@@ -250,7 +272,7 @@ impl Writer {
         self.checkpointed_ms = now_ms;
     }
 
-    /// Handles everything but appends; false ends the thread.
+    /// Handles everything but appends; false ends the writer.
     fn handle(&mut self, command: Command) -> bool {
         match command {
             Command::Append { key, append, permit, reply } => self.append(key, &append, permit, reply),
@@ -300,64 +322,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // The lock goes last: by now every log of this thread is closed.
-        tracing::trace!(locks = Arc::strong_count(&self.context.lock), "writer thread ends");
-    }
-}
-
-/// Handles of a partition's metrics, looked up once.
-struct PartitionMetrics {
-    appends: metrics::Counter,
-    records: metrics::Counter,
-    suppressed: metrics::Counter,
-    duplicates: metrics::Counter,
-    forgotten_keys: metrics::Counter,
-    bytes: metrics::Counter,
-    syncs: metrics::Histogram,
-    size_bytes: metrics::Gauge,
-    log_start: metrics::Gauge,
-    log_end: metrics::Gauge,
-}
-
-impl PartitionMetrics {
-    fn new(log: &PartitionLog) -> Self {
-        let labels = log.id().labels();
-        Self {
-            appends: metrics::counter!("highwater_broker_appends_total", &labels),
-            records: metrics::counter!("highwater_broker_appended_records_total", &labels),
-            suppressed: metrics::counter!("highwater_broker_suppressed_effects_total", &labels),
-            duplicates: metrics::counter!("highwater_broker_duplicate_appends_total", &labels),
-            forgotten_keys: metrics::counter!("highwater_broker_idempotency_keys_forgotten_total", &labels),
-            bytes: metrics::counter!("highwater_broker_appended_bytes_total", &labels),
-            syncs: metrics::histogram!("highwater_broker_sync_seconds"),
-            size_bytes: metrics::gauge!("highwater_broker_log_size_bytes", &labels),
-            log_start: metrics::gauge!("highwater_broker_log_start_offset", &labels),
-            log_end: metrics::gauge!("highwater_broker_log_end_offset", &labels),
-        }
-    }
-
-    fn note(&self, appended: &Appended, size_bytes: u64) {
-        self.bytes.increment(size_bytes);
-        self.suppressed.increment(appended.suppressed as u64);
-        if appended.duplicate {
-            self.duplicates.increment(1);
-        } else if appended.last_offset >= appended.base_offset {
-            self.appends.increment(1);
-            self.records.increment((appended.last_offset - appended.base_offset + 1) as u64);
-        }
-    }
-
-    fn note_sync(&self, seconds: f64, log_end: i64) {
-        self.syncs.record(seconds);
-        self.log_end.set(log_end as f64);
-    }
-
-    fn note_size(&self, log: &PartitionLog) {
-        let offsets = log.view().offsets();
-        self.size_bytes.set(log.view().segments().iter().map(|s| s.size_bytes).sum::<u64>() as f64);
-        self.log_start.set(offsets.log_start as f64);
-        self.log_end.set(offsets.high_watermark as f64);
-        self.forgotten_keys.absolute(log.forgotten_keys());
+        // The lock goes last: by now every log of this writer is closed.
+        tracing::trace!(locks = Arc::strong_count(&self.context.lock), "writer ends");
     }
 }
 
