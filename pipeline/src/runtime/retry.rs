@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use highwater_broker::Clock;
 use tokio_util::sync::CancellationToken;
+use twox_hash::XxHash64;
 
 use crate::definitions::DefinitionsError;
 use crate::log::LogError;
@@ -36,8 +38,15 @@ impl MayPass for DefinitionsError {
     }
 }
 
-/// Calls until it succeeds, fails for good, or the task is to stop. Waits 50 ms at first and 5 s at most.
-pub(super) async fn retry<T, E, F, Fut>(task: &str, what: &str, stop: &CancellationToken, mut call: F) -> Retried<T, E>
+/// Calls until it succeeds, fails for good, or the task is to stop. Waits 50 ms at first and 5 s at most, each task a little
+/// differently, so that not all come back at once.
+pub(super) async fn retry<T, E, F, Fut>(
+    task: &str,
+    what: &str,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+    mut call: F,
+) -> Retried<T, E>
 where
     E: MayPass,
     F: FnMut() -> Fut,
@@ -47,6 +56,7 @@ where
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(5))
         .with_jitter()
+        .with_jitter_seed(XxHash64::oneshot(0, task.as_bytes()))
         .without_max_times()
         .build();
     loop {
@@ -57,8 +67,9 @@ where
                 metrics::counter!("highwater_task_log_retries_total", "task" => task.to_owned()).increment(1);
                 tracing::warn!(task, what, %error, delay_ms = delay.as_millis(), "the log is not ready; trying again");
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => return Retried::Stopped,
-                    () = tokio::time::sleep(delay) => {}
+                    () = clock.sleep(delay) => {}
                 }
             }
             Err(error) => return Retried::Failed(error),

@@ -90,13 +90,13 @@ impl Tasks {
         let first = run();
         let status = Arc::new(Mutex::new(first.status()));
         let latest = Arc::clone(&status);
-        let asked = stop.clone();
+        let (asked, clock) = (stop.clone(), Arc::clone(&self.clock));
         let task = tokio::spawn(async move {
             let mut driver = first;
             let mut pause = RESTART_AFTER.0;
             // Any other end is final; it is in the status, where everybody looks for it.
             while driver.run().await.is_err_and(|error| error.is_fenced()) {
-                if asked.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if asked.run_until_cancelled(clock.sleep(pause)).await.is_none() {
                     return;
                 }
                 pause = (pause * 2).min(RESTART_AFTER.1);

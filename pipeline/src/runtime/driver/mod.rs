@@ -185,6 +185,7 @@ impl TaskDriver {
             if let Some(place) = &self.place {
                 place.reach(next.timestamp_ms);
                 tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return Ok(()),
                     () = place.wait_for(next.timestamp_ms) => {}
                 }
@@ -219,9 +220,11 @@ impl TaskDriver {
             let offset = run.core.next_offset();
             let wait = self.wait(run);
             let size = self.config.fetch_size_bytes;
-            let read =
-                retry(&self.spec.name, "read", &self.stop, || self.log.read(topic, partition, offset, size, wait));
+            let read = retry(&self.spec.name, "read", &*self.clock, &self.stop, || {
+                self.log.read(topic, partition, offset, size, wait)
+            });
             let read = tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Err(End::Stopped),
                 read = read => read,
             };
@@ -244,8 +247,11 @@ impl TaskDriver {
 
     /// Learns of every version of the processor that can apply to a record read before.
     async fn catch_up(&self) -> Step<()> {
-        let caught_up = retry(&self.spec.name, "read the definitions in", &self.stop, || self.spec.versions.catch_up());
+        let caught_up = retry(&self.spec.name, "read the definitions in", &*self.clock, &self.stop, || {
+            self.spec.versions.catch_up()
+        });
         let caught_up = tokio::select! {
+            biased;
             () = self.stop.cancelled() => return Err(End::Stopped),
             caught_up = caught_up => caught_up,
         };
@@ -371,7 +377,7 @@ impl TaskDriver {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, LogError>>,
     {
-        match retry(&self.spec.name, what, &self.stop, call).await {
+        match retry(&self.spec.name, what, &*self.clock, &self.stop, call).await {
             Retried::Done(value) => Ok(value),
             Retried::Stopped => Err(End::Stopped),
             Retried::Failed(source) => Err(self.refused(source).into()),
@@ -387,12 +393,13 @@ impl TaskDriver {
         let patience = CancellationToken::new();
         let timer = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.clock.sleep(Duration::from_secs(5)).await;
             patience.cancel();
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            result = retry(&self.spec.name, what, &patience, call) => match result {
+            biased;
+            result = retry(&self.spec.name, what, &*self.clock, &patience, call) => match result {
                 Retried::Done(value) => Ok(value),
                 Retried::Stopped => Err(End::Stopped),
                 Retried::Failed(source) => Err(self.refused(source).into()),
