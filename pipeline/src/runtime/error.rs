@@ -88,7 +88,8 @@ impl RuntimeError {
         match self {
             Self::Log { source, .. } => source.is_retryable(),
             Self::Definitions { source, .. } => source.is_retryable(),
-            Self::Storage { .. } => true,
+            // What is not there will not come.
+            Self::Storage { source, .. } => !matches!(source, object_store::Error::NotFound { .. }),
             Self::CorruptSnapshot { .. } | Self::Build { .. } | Self::Processor { .. } | Self::Panicked { .. } => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Waiting out a log that is full or busy.
+//! Waiting out a log or a storage that is full, busy or away.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use highwater_broker::Clock;
 use tokio_util::sync::CancellationToken;
 use twox_hash::XxHash64;
 
+use super::error::RuntimeError;
 use crate::definitions::DefinitionsError;
 use crate::log::LogError;
 
@@ -27,6 +28,12 @@ pub(super) trait MayPass: std::fmt::Display {
 }
 
 impl MayPass for LogError {
+    fn may_pass(&self) -> bool {
+        self.is_retryable()
+    }
+}
+
+impl MayPass for RuntimeError {
     fn may_pass(&self) -> bool {
         self.is_retryable()
     }
@@ -65,7 +72,7 @@ where
             Err(error) if error.may_pass() => {
                 let delay = delays.next().unwrap_or(Duration::from_secs(5));
                 metrics::counter!("highwater_task_log_retries_total", "task" => task.to_owned()).increment(1);
-                tracing::warn!(task, what, %error, delay_ms = delay.as_millis(), "the log is not ready; trying again");
+                tracing::warn!(task, what, %error, delay_ms = delay.as_millis(), "not ready; trying again");
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Retried::Stopped,

@@ -4,9 +4,10 @@ use crate::runtime::TASKS_GROUP;
 use crate::runtime::clock_records::ClockSchedule;
 use crate::runtime::core::TaskCore;
 use crate::runtime::error::RuntimeError;
+use crate::runtime::retry::{Retried, retry};
 use crate::runtime::snapshot::SnapshotName;
 
-use super::{Run, Step, TaskDriver, chain};
+use super::{End, Run, Step, TaskDriver, chain};
 
 impl TaskDriver {
     /// Takes the epoch, finds C, restores.
@@ -56,7 +57,7 @@ impl TaskDriver {
 
     /// Restores the newest snapshot at or below C that is whole and whose replay the log still holds.
     async fn restore(&self, run: &mut Run, log_start: i64) -> Step<Option<SnapshotName>> {
-        for name in self.snapshots.list().await? {
+        for name in self.stored("list the snapshots of", || self.snapshots.list()).await? {
             if name.offset > run.committed {
                 // Of a run that wrote it and stopped before its commit; the log may not have its outputs.
                 continue;
@@ -66,13 +67,14 @@ impl TaskDriver {
                 tracing::warn!(task = %self.spec.name, offset = name.offset, log_start, reason, "snapshot passed over");
                 continue;
             }
-            let loaded = match self.snapshots.load(name).await {
+            let loaded = match self.stored("load a snapshot of", || self.snapshots.load(name)).await {
                 Ok(loaded) => loaded,
-                Err(error @ RuntimeError::CorruptSnapshot { .. }) => {
+                // Corrupt, or deleted meanwhile by another run of this task, which keeps newer ones.
+                Err(End::Error(error)) if !error.is_retryable() => {
                     self.pass_over(name, &chain(&error));
                     continue;
                 }
-                Err(error) => return Err(error.into()),
+                Err(end) => return Err(end),
             };
             let mut core = self.build(log_start)?;
             match core.restore(&loaded) {
@@ -84,6 +86,19 @@ impl TaskDriver {
             }
         }
         Ok(None)
+    }
+
+    /// A call to storage that is retried until it succeeds or the task is to stop.
+    async fn stored<T, F, Fut>(&self, what: &str, call: F) -> Step<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, RuntimeError>>,
+    {
+        match retry(&self.spec.name, what, &*self.clock, &self.stop, call).await {
+            Retried::Done(value) => Ok(value),
+            Retried::Stopped => Err(End::Stopped),
+            Retried::Failed(error) => Err(error.into()),
+        }
     }
 
     fn pass_over(&self, name: SnapshotName, reason: &str) {
