@@ -13,6 +13,7 @@ use datafusion::prelude::SessionContext;
 use highwater_pipeline::data::{Decoded, Decoder, RowKind, ipc, time};
 use highwater_pipeline::functions;
 use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, Topology, topology};
 use proptest::prelude::*;
 use support::House;
@@ -71,6 +72,27 @@ fn configured(sql: &str) -> Topology {
     let rollup = RollupConfig { lateness_ms: LATENESS_MS, ..RollupConfig::new("r", sql) };
     topology(&ProcessorsConfig { rollups: vec![rollup], rule_files: Vec::new(), partitions: PARTITIONS })
         .unwrap_or_else(|e| panic!("{sql}: {e}"))
+}
+
+/// A rollup with rules over it: one whose alerts wait, and one whose alerts linger.
+fn watched() -> Topology {
+    let rollup = RollupConfig {
+        lateness_ms: LATENESS_MS,
+        ..RollupConfig::new(
+            "r",
+            "SELECT tumble(timestamp, INTERVAL '30 seconds') AS window_start, service, count(*) AS n,
+                    count(*) FILTER (WHERE level = 'ERROR') AS errors
+             FROM logs GROUP BY 1, 2",
+        )
+    };
+    let rules = "groups:
+  - name: g
+    rules:
+      - {alert: Errors, sql: 'SELECT service, errors FROM r WHERE errors > 0', for: 30s}
+      - {alert: Any, sql: 'SELECT service, n FROM r WHERE n > 0', keep_firing_for: 1m}
+";
+    let rule_files = vec![RuleFile::parse("rules.yaml", rules).unwrap()];
+    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: PARTITIONS }).unwrap()
 }
 
 /// Appends the rows, `batch` of a partition to a record.
@@ -230,5 +252,26 @@ proptest! {
             text(&batches, &columns)
         }).collect();
         prop_assert_eq!(&answers[0], &answers[1], "{}", sql);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_restart_after_every_record_leaves_no_trace_in_windows_and_alerts(
+        rows in rows(), batch in 1..20usize, choices in proptest::collection::vec(0..100usize, 1..40),
+    ) {
+        let topology = watched();
+        let [calm, restless] = [false, true].map(|restless| {
+            let mut house = House::new(&topology);
+            house.restless = restless;
+            fill(&mut house, &rows, batch);
+            run(&mut house, &choices, None);
+            close(&mut house);
+            house.topics
+        });
+        prop_assert!(!calm[&("alerts".to_owned(), 0)].is_empty(), "there are alerts to compare");
+        prop_assert_eq!(calm, restless, "to the byte");
     }
 }

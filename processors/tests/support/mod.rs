@@ -22,6 +22,8 @@ pub struct House {
     pub topics: BTreeMap<Partition, Vec<StoredRecord>>,
     tasks: Vec<Task>,
     now_ms: i64,
+    /// Every task is killed and restored after every record.
+    pub restless: bool,
 }
 
 struct Task {
@@ -40,7 +42,7 @@ impl House {
     pub fn new(topology: &Topology) -> Self {
         let tasks = topology.tasks.iter().cloned();
         let tasks = tasks.map(|spec| Task { core: core(&spec), spec, snapshot: None, marks: BTreeMap::new() });
-        Self { topics: BTreeMap::new(), tasks: tasks.collect(), now_ms: 0 }
+        Self { topics: BTreeMap::new(), tasks: tasks.collect(), now_ms: 0, restless: false }
     }
 
     /// Appends a record at an append time; returns its offset.
@@ -81,8 +83,8 @@ impl House {
     }
 
     /// Steps one task by one record. False where it has read everything.
-    pub fn step(&mut self, task: usize) -> bool {
-        let task = &mut self.tasks[task];
+    pub fn step(&mut self, index: usize) -> bool {
+        let task = &mut self.tasks[index];
         let input = (task.spec.input.topic.to_string(), task.spec.input.partition);
         let Some(record) = self.topics.get(&input).and_then(|r| r.get(task.core.next_offset() as usize)) else {
             return false;
@@ -98,6 +100,10 @@ impl House {
             let records = self.topics.entry(output).or_default();
             let Record { key, value, headers, .. } = effect.record;
             records.push(StoredRecord { offset: records.len() as i64, timestamp_ms: self.now_ms, key, value, headers });
+        }
+        if self.restless {
+            self.snapshot(index);
+            self.restart(index);
         }
         true
     }
