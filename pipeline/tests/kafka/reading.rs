@@ -229,3 +229,60 @@ async fn every_compression_of_foreign_producers_is_read() {
         assert_values(&world.log, &topic, &[value]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_readers_follow_the_end() {
+    let Some(world) = World::new() else { return };
+    let topic = world.topic(1).await;
+    let followers: Vec<_> = (0..60)
+        .map(|_| {
+            let (log, topic) = (world.log.clone(), topic.clone());
+            tokio::spawn(async move {
+                let (mut next, mut found) = (0, Vec::new());
+                while found.len() < 10 {
+                    let fetched = log.read(&topic, 0, next, 1 << 20, Duration::from_secs(30)).await.unwrap();
+                    found.extend(fetched.records.iter().map(text));
+                    next = fetched.next_offset;
+                }
+                found
+            })
+        })
+        .collect();
+    for i in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        write(&world.log, &topic, &[&i.to_string()]).await.unwrap();
+    }
+    // Far less than it would take if they waited for each other.
+    let all = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(followers)).await.unwrap();
+    for found in all {
+        assert_eq!(found.unwrap(), (0..10).map(|i| i.to_string()).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aborted_batch_whose_marker_is_out_of_sight_is_passed_all_the_same() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let Some(world) = World::new() else { return };
+    let topic = world.topic(1).await;
+    let timeout = Duration::from_secs(10);
+    let [aborted, open] = ["aborted", "open"].map(|name| {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &world.config.brokers)
+            .set("transactional.id", crate::fixture::unique(name))
+            .set("transaction.timeout.ms", "120000")
+            .create()
+            .unwrap();
+        producer.init_transactions(timeout).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::<(), str>::to(&topic).partition(0).payload(name)).map_err(|(e, _)| e).unwrap();
+        producer.flush(timeout).unwrap();
+        producer
+    });
+    aborted.abort_transaction(timeout).unwrap();
+    // Offset 0 is aborted, 1 is open, and the marker of 0 is behind it at 2: the last stable offset is 1.
+    until_high_watermark(&world, &topic, 1).await;
+    assert_eq!(read_to_end(&world.log, &topic, 0, 0).await, (vec![], 1));
+    open.commit_transaction(timeout).unwrap();
+    until_high_watermark(&world, &topic, 4).await;
+    assert_eq!(read_to_end(&world.log, &topic, 0, 1).await, (vec![(1, "open".into())], 4));
+}

@@ -4,20 +4,23 @@
 //! per partition, so there are several consumers, the *lanes*: the first reader of a partition is on lane 0, a second one elsewhere in
 //! it on lane 1, and so on. A reader is known by where it goes on: the read that begins where another ended gets its [`Slot`].
 //! Slots nobody came back for are given to others, and after a while let go with what was fetched ahead for them.
+//!
+//! Readers at the same offset read once: the first one waits, the others wait for it, and take what it found. So any number of them may
+//! follow the end of a partition.
 
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_broker::{Fetched, PartitionOffsets};
+use highwater_broker::{Fetched, PartitionOffsets, StoredRecord};
 use parking_lot::Mutex;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::Notify;
 
 use super::cluster::Cluster;
 use super::context::Context;
-use super::slot::Slot;
+use super::slot::{Drained, Slot};
 use super::watermarks::Watermarks;
 use crate::log::{LogError, TopicPartition};
 
@@ -27,6 +30,8 @@ const MAX_LANES: usize = 8;
 const ABANDONED_MS: u64 = 2_000;
 /// A slot unused for this long is let go.
 const IDLE_MS: u64 = 30_000;
+/// How long what was read last is kept for others.
+const SHARED_MS: u64 = 5_000;
 /// How old a high watermark may be where nothing new has come.
 const FRESH_MS: u64 = 1_000;
 /// What is known to be there is waited for at least this long, whatever the caller would wait for what is not.
@@ -36,7 +41,6 @@ pub(super) struct Lanes {
     cluster: Arc<Cluster>,
     watermarks: Arc<Watermarks>,
     state: Mutex<State>,
-    returned: Notify,
 }
 
 #[derive(Default)]
@@ -49,18 +53,43 @@ struct State {
 #[derive(Default)]
 struct Places {
     idle: Vec<Slot>,
-    /// Lanes whose slot is with a reader.
-    busy: Vec<usize>,
+    busy: Vec<Busy>,
+    last: Option<Batch>,
+    /// Told of each slot that comes back. Readers that wait hold it, and with it these places.
+    returned: Arc<Notify>,
+}
+
+/// A slot that is with a reader.
+struct Busy {
+    lane: usize,
+    /// Where that reader began.
+    offset: i64,
+}
+
+/// What was read last: others may want the same.
+#[derive(Clone)]
+struct Batch {
+    offset: i64,
+    next_offset: i64,
+    records: Arc<[StoredRecord]>,
+    size_bytes: usize,
+    at_ms: i64,
+}
+
+/// What a reader finds.
+enum Found {
+    /// Somebody has just read from this offset.
+    Batch(Batch),
+    Slot(Slot),
+    /// Somebody waits for the same records.
+    Follow,
+    /// Every lane has a reader in this partition.
+    Full,
 }
 
 impl Lanes {
     pub(super) fn new(cluster: &Arc<Cluster>, watermarks: &Arc<Watermarks>) -> Self {
-        Self {
-            cluster: Arc::clone(cluster),
-            watermarks: Arc::clone(watermarks),
-            state: Mutex::default(),
-            returned: Notify::new(),
-        }
+        Self { cluster: Arc::clone(cluster), watermarks: Arc::clone(watermarks), state: Mutex::default() }
     }
 
     /// See [`crate::log::Log::read`]. May be dropped at any time: what is not answered is there for the next read.
@@ -71,7 +100,33 @@ impl Lanes {
         max_size_bytes: usize,
         max_wait: Duration,
     ) -> Result<Fetched, LogError> {
-        let mut lease = self.lease(at, offset).await?;
+        let mut deadline = pin!(tokio::time::sleep(max_wait));
+        let mut waited = max_wait.is_zero();
+        let mut lease = loop {
+            let somebody = Arc::clone(&self.state.lock().partitions.entry(at.clone()).or_default().returned);
+            let mut returned = pin!(somebody.notified());
+            returned.as_mut().enable();
+            match self.find(at, offset, max_size_bytes)? {
+                Found::Slot(slot) => break Lease { lanes: self, at: at.clone(), slot: Some(slot) },
+                Found::Batch(batch) => {
+                    let PartitionOffsets { log_start, high_watermark } = self.watermarks.reached(at, batch.next_offset);
+                    let (records, next_offset) = (batch.records.to_vec(), batch.next_offset);
+                    return Ok(Fetched { records, next_offset, high_watermark, log_start, gaps: Vec::new() });
+                }
+                Found::Follow if waited => {
+                    let PartitionOffsets { log_start, high_watermark } = self.watermarks.within(at, FRESH_MS).await?;
+                    if offset >= high_watermark {
+                        return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
+                    }
+                    returned.await;
+                }
+                Found::Follow => tokio::select! {
+                    () = &mut returned => {}
+                    () = &mut deadline => waited = true,
+                },
+                Found::Full => returned.await,
+            }
+        };
         let slot = lease.slot()?;
         if slot.next_offset() != Some(offset) {
             let offsets = self.watermarks.fresh(at).await?;
@@ -79,9 +134,8 @@ impl Lanes {
             slot.assign(offset)
                 .map_err(|error| self.cluster.failed(&format!("reading {}/{}", at.topic, at.partition), &error))?;
         }
-        let mut deadline = pin!(tokio::time::sleep(max_wait));
         let mut patience = pin!(tokio::time::sleep(max_wait.max(PATIENCE)));
-        let (mut waited, mut lost_patience) = (max_wait.is_zero(), false);
+        let mut lost_patience = false;
         loop {
             if !slot.settle().await {
                 let doing = format!("reading {}/{}", at.topic, at.partition);
@@ -91,6 +145,7 @@ impl Lanes {
             if !drained.records.is_empty() {
                 let next_offset = slot.next_offset().unwrap_or(offset);
                 let PartitionOffsets { log_start, high_watermark } = self.watermarks.reached(at, next_offset);
+                self.share(at, offset, next_offset, &drained);
                 return Ok(Fetched {
                     records: drained.records,
                     next_offset,
@@ -120,30 +175,28 @@ impl Lanes {
         }
     }
 
-    /// A slot for a read from `offset` on: the one that stands there, or else one that is free.
-    async fn lease(&self, at: &TopicPartition, offset: i64) -> Result<Lease<'_>, LogError> {
-        loop {
-            let mut returned = pin!(self.returned.notified());
-            returned.as_mut().enable();
-            if let Some(slot) = self.take(at, offset)? {
-                return Ok(Lease { lanes: self, at: at.clone(), slot: Some(slot) });
-            }
-            returned.await;
-        }
-    }
-
-    fn take(&self, at: &TopicPartition, offset: i64) -> Result<Option<Slot>, LogError> {
+    /// A slot for a read from `offset` on, the one that stands there or else one that is free; or what makes it unnecessary.
+    fn find(&self, at: &TopicPartition, offset: i64, max_size_bytes: usize) -> Result<Found, LogError> {
         let now_ms = self.cluster.clock.now_ms();
         let mut state = self.state.lock();
         let State { consumers, partitions } = &mut *state;
         let places = partitions.entry(at.clone()).or_default();
+        let fits =
+            |batch: &&Batch| batch.offset == offset && (batch.records.len() == 1 || batch.size_bytes <= max_size_bytes);
+        if let Some(batch) = places.last.as_ref().filter(fits) {
+            return Ok(Found::Batch(batch.clone()));
+        }
+        if places.busy.iter().any(|busy| busy.offset == offset) {
+            return Ok(Found::Follow);
+        }
         let oldest = || {
             let by_age = places.idle.iter().enumerate().max_by_key(|(_, slot)| now_ms.abs_diff(slot.used_ms()));
             by_age.map(|(index, slot)| (index, now_ms.abs_diff(slot.used_ms())))
         };
         let continued = places.idle.iter().position(|slot| slot.next_offset() == Some(offset));
-        let free_lane = (0..MAX_LANES)
-            .find(|lane| !places.busy.contains(lane) && places.idle.iter().all(|slot| slot.lane() != *lane));
+        let free_lane = (0..MAX_LANES).find(|lane| {
+            places.busy.iter().all(|busy| busy.lane != *lane) && places.idle.iter().all(|slot| slot.lane() != *lane)
+        });
         // A lane that is there anyway goes before somebody's place, a place nobody came back for before another lane.
         let index = match (continued, oldest(), free_lane) {
             (Some(index), _, _) => index,
@@ -160,28 +213,33 @@ impl Lanes {
                 }
                 let slot = Slot::new(lane, &consumers[lane], at, now_ms)
                     .ok_or_else(|| self.cluster.unavailable("a reader's queue", "librdkafka gave none"))?;
-                places.busy.push(lane);
-                return Ok(Some(slot));
+                places.busy.push(Busy { lane, offset });
+                return Ok(Found::Slot(slot));
             }
-            (None, _, None) => return Ok(None),
+            (None, _, None) => return Ok(Found::Full),
         };
         let slot = places.idle.swap_remove(index);
-        places.busy.push(slot.lane());
-        Ok(Some(slot))
+        places.busy.push(Busy { lane: slot.lane(), offset });
+        Ok(Found::Slot(slot))
+    }
+
+    fn share(&self, at: &TopicPartition, offset: i64, next_offset: i64, drained: &Drained) {
+        let (records, size_bytes) = (drained.records.clone().into(), drained.size_bytes);
+        let batch = Batch { offset, next_offset, records, size_bytes, at_ms: self.cluster.clock.now_ms() };
+        if let Some(places) = self.state.lock().partitions.get_mut(at) {
+            places.last = Some(batch);
+        }
     }
 
     fn give_back(&self, at: &TopicPartition, mut slot: Slot) {
-        {
-            let mut state = self.state.lock();
-            if let Some(places) = state.partitions.get_mut(at) {
-                places.busy.retain(|lane| *lane != slot.lane());
-                if slot.next_offset().is_some() {
-                    slot.used(self.cluster.clock.now_ms());
-                    places.idle.push(slot);
-                }
-            }
+        let mut state = self.state.lock();
+        let Some(places) = state.partitions.get_mut(at) else { return };
+        places.busy.retain(|busy| busy.lane != slot.lane());
+        if slot.next_offset().is_some() {
+            slot.used(self.cluster.clock.now_ms());
+            places.idle.push(slot);
         }
-        self.returned.notify_waiters();
+        places.returned.notify_waiters();
     }
 
     /// What librdkafka says instead of records. The slot stands nowhere after it, so that nothing is passed over.
@@ -225,7 +283,9 @@ impl Lanes {
         state.partitions.retain(|_, places| {
             let old = |slot: &mut Slot| now_ms.abs_diff(slot.used_ms()) > IDLE_MS;
             gone.extend(places.idle.extract_if(.., old));
-            !places.idle.is_empty() || !places.busy.is_empty()
+            places.last.take_if(|batch| now_ms.abs_diff(batch.at_ms) > SHARED_MS);
+            let waited_for = Arc::strong_count(&places.returned) > 1;
+            !places.idle.is_empty() || !places.busy.is_empty() || places.last.is_some() || waited_for
         });
         drop(state);
         drop(gone);
@@ -237,6 +297,7 @@ impl Lanes {
         for (at, places) in &mut self.state.lock().partitions {
             if &*at.topic == topic {
                 gone.append(&mut places.idle);
+                places.last = None;
             }
         }
         drop(gone);

@@ -164,7 +164,7 @@ impl Log for KafkaLog {
     async fn append(&self, append: Append) -> Result<Appended, LogError> {
         let parts = &self.parts;
         parts.topics.check(&append.topic, append.partition).await?;
-        match &append.guard {
+        let written = match &append.guard {
             Guard::None => parts.appends.write(&append, None).await,
             Guard::Idempotency { scope } => parts.keys.write(&append, scope).await,
             Guard::Effects { task, .. } => Err(KafkaError::InvalidRequest {
@@ -173,7 +173,11 @@ impl Log for KafkaLog {
                 reason: format!("effects of task {task} go with its progress: use commit_task"),
             }
             .into()),
+        };
+        if let Err(LogError::UnknownTopicOrPartition { .. }) = &written {
+            parts.topics.forget(&append.topic);
         }
+        written
     }
 
     async fn read(

@@ -66,6 +66,7 @@ impl Place {
 #[derive(Default)]
 pub(super) struct Drained {
     pub(super) records: Vec<StoredRecord>,
+    pub(super) size_bytes: usize,
     pub(super) error: Option<Rdkafka>,
 }
 
@@ -150,15 +151,14 @@ impl Slot {
             drained.error = place.error.take();
             return drained;
         }
-        let mut size_bytes = 0;
-        while size_bytes < max_size_bytes.max(1) {
+        while drained.size_bytes < max_size_bytes.max(1) {
             match self.queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) if message.offset() < place.next_offset => {}
                 Some(Ok(message)) => {
                     place.next_offset = message.offset() + 1;
                     place.stuck_since_ms = None;
-                    size_bytes += message.key_len() + message.payload_len() + 64;
+                    drained.size_bytes += message.key_len() + message.payload_len() + 64;
                     drained.records.push(stored(&message));
                 }
                 Some(Err(Rdkafka::PartitionEOF(_))) => {

@@ -41,6 +41,8 @@ pub(super) struct Tasks {
     offsets: Arc<Offsets>,
     watermarks: Arc<Watermarks>,
     runs: Mutex<HashMap<Arc<str>, Run>>,
+    /// The last epoch given to each task here, so that no two runs of this process are taken for each other.
+    given: Mutex<HashMap<Arc<str>, i32>>,
 }
 
 /// A run of a task in this process.
@@ -65,6 +67,7 @@ impl Tasks {
             offsets: Arc::clone(offsets),
             watermarks: Arc::clone(watermarks),
             runs: Mutex::default(),
+            given: Mutex::default(),
         }
     }
 
@@ -73,7 +76,7 @@ impl Tasks {
     /// same number. It does no harm: what Kafka fences by is the producer's epoch, not this one.)
     pub(super) async fn begin(&self, task: &str) -> Result<i32, LogError> {
         let input = input_of(task)?;
-        let ended = self.runs.lock().remove(task);
+        self.runs.lock().remove(task);
         let producer = self
             .cluster
             .create::<ThreadedProducer<Context>>(&self.cluster.config.task_producer(task), &format!("task {task}"))?;
@@ -86,9 +89,14 @@ impl Tasks {
         // Only now is the offset the last one an earlier run could commit.
         let committed = self.offsets.of(TASKS_GROUP, vec![(input.topic.to_string(), input.partition)]).await?;
         let before = committed.first().and_then(|(_, epoch)| *epoch).unwrap_or(0);
-        let epoch = before.max(ended.map_or(0, |run| run.epoch)).saturating_add(1);
-        let (orders, received) = mpsc::channel();
         let task: Arc<str> = task.into();
+        let epoch = {
+            let mut given = self.given.lock();
+            let last = given.entry(Arc::clone(&task)).or_insert(0);
+            *last = before.max(*last).saturating_add(1);
+            *last
+        };
+        let (orders, received) = mpsc::channel();
         let transactions = Transactions {
             task: Arc::clone(&task),
             epoch,

@@ -73,14 +73,18 @@ impl Topics {
         }
     }
 
-    /// Fails where there is no such partition. Asks the cluster at most once in ten seconds.
+    /// Fails where there is no such partition. One that was there once is taken to be there, until a call that needs it says otherwise
+    /// (see [`Self::forget`]), so that this costs nothing.
     pub(super) async fn check(&self, topic: &str, partition: i32) -> Result<(), LogError> {
-        let known = self.one(topic).await?.is_some_and(|t| (0..t.config.partitions).contains(&partition));
-        if known {
+        let has = |info: &TopicInfo| (0..info.config.partitions).contains(&partition);
+        if self.known.lock().get(topic).is_some_and(|(info, _)| has(info)) {
             return Ok(());
         }
         self.forget(topic);
-        Err(LogError::UnknownTopicOrPartition { topic: topic.to_owned(), partition })
+        match self.one(topic).await? {
+            Some(info) if has(&info) => Ok(()),
+            _ => Err(LogError::UnknownTopicOrPartition { topic: topic.to_owned(), partition }),
+        }
     }
 
     /// Creates it if it is missing.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{IngestError, IngestReport};
 use crate::log::LogError;
+use crate::log::kafka::KafkaError;
 
 /// The answer to a request that was read to its end.
 pub(super) fn report(report: &IngestReport) -> Response {
@@ -43,7 +44,8 @@ fn status(error: &IngestError) -> (StatusCode, Option<u16>) {
         IngestError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, Some(1)),
         IngestError::Log { source, .. } | IngestError::Topic { source, .. } => match source {
             LogError::Broker(BrokerError::DiskFull { .. }) => (StatusCode::INSUFFICIENT_STORAGE, Some(10)),
-            LogError::Broker(BrokerError::BatchTooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            LogError::Broker(BrokerError::BatchTooLarge { .. })
+            | LogError::Kafka(KafkaError::RecordTooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             // Stopped, shutting down, no topic: not the sender's fault, and somebody will see to it.
             _ => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         },
