@@ -53,8 +53,8 @@ pub enum SinkError {
     },
     /// The table does not stand where this writer left it, and not where it meant to bring it.
     #[error(
-        "table {table}: another writer is at work. {topic}/{partition} was at {expected} for this writer, and version {version} of the table \
-         has it at {found}. This writer stops; run one writer per table and partition"
+        "table {table}: another owner of {topic}/{partition} is at work: the partition was at {expected} for this writer, and version {version} of \
+         the table has it at {found}. Nothing of this commit went in. Where it goes on, look for two processes that own the same partitions"
     )]
     AnotherOwner {
         /// The table.

@@ -7,9 +7,11 @@
 //! | | default | why |
 //! |---|---|---|
 //! | conditional put | by ETag, always | commits rest on it |
-//! | retries of one request | 8 within 60 s, waits from 100 ms to 5 s | a query rides out a throttled minute; a table's writer has its own retries above these |
-//! | connecting | 5 s | |
-//! | one request | 60 s | a commit's file on a slow line |
+//! | retries of one request: `max_retries`, `retry_timeout` | 8 within 60 s, waits from 100 ms to 5 s | a query rides out a throttled minute; a table's writer has its own retries above these |
+//! | connecting: `connect_timeout` | 5 s | |
+//! | one request: `timeout` | 60 s | a commit's file on a slow line |
+//!
+//! Times are written `500ms`, `30s`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -103,8 +105,8 @@ impl Bucket {
     ) -> Result<AmazonS3Builder, StorageError> {
         let client = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT);
         let backoff = BackoffConfig { init_backoff: FIRST_BACKOFF, max_backoff: MAX_BACKOFF, base: 2.0 };
-        let retry = RetryConfig { backoff, max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT };
-        let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
+        let mut retry = RetryConfig { backoff, max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT };
+        let mut builder = AmazonS3Builder::new().with_client_options(client);
         for (name, value) in environment {
             let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
             // The environment is shared with other programs: what is unknown here is theirs.
@@ -115,6 +117,18 @@ impl Bucket {
             }
         }
         for (name, value) in options {
+            match name.as_str() {
+                "max_retries" => {
+                    retry.max_retries = value.parse().map_err(|_| self.bad_option(name, "it is not a number"))?;
+                    continue;
+                }
+                "retry_timeout" => {
+                    retry.retry_timeout = humantime::parse_duration(value)
+                        .map_err(|_| self.bad_option(name, "it is not a time such as 30s"))?;
+                    continue;
+                }
+                _ => {}
+            }
             let key: AmazonS3ConfigKey =
                 name.to_ascii_lowercase().parse().map_err(|_| self.bad_option(name, "there is no such option"))?;
             match key {
@@ -125,7 +139,7 @@ impl Bucket {
                 key => builder = builder.with_config(key, value),
             }
         }
-        Ok(builder.with_bucket_name(&self.name).with_conditional_put(S3ConditionalPut::ETagMatch))
+        Ok(builder.with_retry(retry).with_bucket_name(&self.name).with_conditional_put(S3ConditionalPut::ETagMatch))
     }
 
     fn place(&self, builder: &AmazonS3Builder) -> String {
@@ -199,6 +213,8 @@ mod tests {
         for (key, value, says) in [
             ("endpiont", "https://x", "no such option"),
             ("bucket", "other", "storage.url"),
+            ("max_retries", "many", "number"),
+            ("retry_timeout", "60", "30s"),
             ("conditional_put", "disabled", "always on"),
             ("endpoint", "http://127.0.0.1:9000", "allow_http"),
         ] {

@@ -186,25 +186,14 @@ impl DeltaLog {
         self.positions.get(&app_id(topic_id, partition)).copied()
     }
 
-    /// Reads where the table stands in all partitions of these topics.
+    /// Reads where the table stands now in all partitions of these topics: in commits since the last look, where they were asked for before.
     ///
     /// # Errors
     /// Where the Delta log cannot be read.
     pub async fn load_positions(&mut self, topics: &[TopicInfo]) -> Result<(), SinkError> {
-        self.look(topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p)))).await
-    }
-
-    /// Reads where the table stands now in these application ids, and in those asked for before.
-    ///
-    /// # Errors
-    /// Where the Delta log cannot be read.
-    pub(super) async fn look(&mut self, apps: impl IntoIterator<Item = String>) -> Result<(), SinkError> {
         let mut asked = self.asked.clone();
-        asked.extend(apps);
-        if asked == self.asked {
-            return self.catch_up().await.map(|_| ());
-        }
-        self.reload(asked).await
+        asked.extend(topics.iter().flat_map(|t| (0..t.config.partitions).map(|p| app_id(t.id, p))));
+        if asked == self.asked { self.catch_up().await } else { self.reload(asked).await }
     }
 
     /// Prepares a commit of these covers and files on top of where the table stands now.

@@ -17,12 +17,14 @@ use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use super::TablesConfig;
-use super::sort::{Group, split_and_sort};
-use super::stats::stats_json;
+use super::sort::{Group, Sorted};
+use super::stats::FileStats;
 use crate::SinkError;
 
 /// Rows beyond so many bytes go into a further set of files, so that no column outgrows Arrow's 2 GiB of text.
 const MAX_SORT_BYTES: usize = 1 << 30;
+/// Rows copied into file order at a time. The whole commit's rows are in memory once, and so many of them twice.
+const COPIED_ROWS: usize = 16 << 10;
 /// Longest text in statistics, bytes.
 const MAX_STATISTIC_BYTES: usize = 64;
 
@@ -62,8 +64,9 @@ pub fn encode(spec: &TableSpec, config: &TablesConfig, batches: &[RecordBatch]) 
     while !rest.is_empty() {
         let (now, later) = rest.split_at(sortable(rest));
         rest = later;
-        for group in split_and_sort(spec, now).map_err(arrow)? {
-            files.push(encode_group(spec, config, &group).map_err(parquet)?);
+        let sorted = Sorted::new(spec, now).map_err(arrow)?;
+        for group in &sorted.groups {
+            files.push(encode_group(spec, config, &sorted, group).map_err(parquet)?);
         }
     }
     Ok(files)
@@ -81,21 +84,31 @@ fn sortable(batches: &[RecordBatch]) -> usize {
     batches.len()
 }
 
-fn encode_group(spec: &TableSpec, config: &TablesConfig, group: &Group) -> Result<EncodedFile, ParquetError> {
-    let properties = properties(spec, config, &group.rows.schema())?;
+fn encode_group(
+    spec: &TableSpec,
+    config: &TablesConfig,
+    sorted: &Sorted,
+    group: &Group,
+) -> Result<EncodedFile, ParquetError> {
+    let schema = sorted.schema().ok_or_else(|| ParquetError::General("a file of no rows".to_string()))?;
+    let properties = properties(spec, config, &schema)?;
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, group.rows.schema(), Some(properties))?;
-    writer.write(&group.rows)?;
+    let mut stats = FileStats::new(&schema);
+    let mut writer = ArrowWriter::try_new(&mut bytes, SchemaRef::clone(&schema), Some(properties))?;
+    for places in group.places.chunks(COPIED_ROWS) {
+        let rows = sorted.copy(places)?;
+        stats.add(&rows);
+        writer.write(&rows)?;
+    }
     let footer = writer.close()?;
-    let stats = stats_json(&group.rows, &footer);
     let date = group.date.map(date_text);
     Ok(EncodedFile {
         path: data_file_path(group.tenant.as_deref(), date.as_deref(), Uuid::new_v4()),
         tenant: group.tenant.clone(),
         date,
-        rows: group.rows.num_rows() as u64,
+        rows: group.places.len() as u64,
         bytes: Bytes::from(bytes),
-        stats,
+        stats: stats.to_json(&footer),
     })
 }
 

@@ -9,6 +9,7 @@ use highwater_pipeline::tables::{Cover, TableSpec};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::TablesConfig;
@@ -37,6 +38,8 @@ pub(super) struct Flusher {
     pub(super) delta: Option<DeltaLog>,
     pub(super) status: StatusCell,
     pub(super) shutdown: CancellationToken,
+    /// A checkpoint being written beside it.
+    pub(super) checkpoint: Option<AbortOnDropHandle<()>>,
 }
 
 /// What a flush has brought into the table.
@@ -197,18 +200,19 @@ impl Flusher {
         Ok(())
     }
 
-    fn maybe_checkpoint(&self, version: u64) {
-        if !version.is_multiple_of(self.config.checkpoint_every) {
+    fn maybe_checkpoint(&mut self, version: u64) {
+        let busy = self.checkpoint.as_ref().is_some_and(|c| !c.is_finished());
+        if busy || !version.is_multiple_of(self.config.checkpoint_every) {
             return;
         }
         let Some(reader) = self.delta.as_ref().map(DeltaLog::reader) else { return };
         let table = self.spec.name.clone();
-        tokio::spawn(async move {
+        self.checkpoint = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = reader.checkpoint().await {
                 metrics::failed(&table, "checkpoint");
                 tracing::warn!(%table, version, %error, "no checkpoint was written; the table opens more slowly until the next one");
             }
-        });
+        })));
     }
 }
 

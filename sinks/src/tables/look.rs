@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_pipeline::log::{TopicInfo, TopicPartition};
-use highwater_pipeline::tables::app_id;
 
 use super::flush::Flusher;
 use crate::SinkError;
@@ -42,12 +41,13 @@ impl Flusher {
             let topic = topics.get(&key.topic).and_then(Option::as_ref);
             topic.filter(|topic| key.partition < topic.config.partitions)
         };
-        let apps: Vec<String> = keys.iter().filter_map(|key| Some(app_id(topic_of(key)?.id, key.partition))).collect();
-        if apps.is_empty() {
+        if !keys.iter().any(|key| topic_of(key).is_some()) {
             return Ok(Looked { version: None, found: keys.iter().map(|_| None).collect() });
         }
         let delta = self.delta().await?;
-        delta.look(apps).await?;
+        // All partitions of the topics at once: one given later is then known from the commits in between.
+        let existing: Vec<TopicInfo> = topics.values().flatten().cloned().collect();
+        delta.load_positions(&existing).await?;
         let version = Some(delta.version());
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {

@@ -5,29 +5,54 @@
 //! out would let a reader skip a file that holds them. Booleans, binary and nested columns have a null count only.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef, TimeUnit};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use serde_json::{Map, Value, json};
 
-/// The statistics of a file that holds exactly `rows`, whose footer is `footer`.
-pub(super) fn stats_json(rows: &RecordBatch, footer: &ParquetMetaData) -> String {
-    let (mut min_values, mut max_values, mut null_count) = (Map::new(), Map::new(), Map::new());
-    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-        null_count.insert(field.name().clone(), json!(column.null_count()));
-        if !has_bounds(column) {
-            continue;
-        }
-        let Some(leaf) = leaf_of(footer, field.name()) else { continue };
-        if let Some((min, max)) = bounds(footer, leaf, field.data_type()) {
-            min_values.insert(field.name().clone(), min);
-            max_values.insert(field.name().clone(), max);
+/// What is gathered of a file's rows as they are written.
+pub(super) struct FileStats {
+    schema: SchemaRef,
+    rows: usize,
+    /// By column.
+    nulls: Vec<usize>,
+    /// By column: whether its bounds may be told.
+    bounded: Vec<bool>,
+}
+
+impl FileStats {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
+        let columns = schema.fields().len();
+        Self { schema: SchemaRef::clone(schema), rows: 0, nulls: vec![0; columns], bounded: vec![true; columns] }
+    }
+
+    pub(super) fn add(&mut self, rows: &RecordBatch) {
+        self.rows += rows.num_rows();
+        for ((column, nulls), bounded) in rows.columns().iter().zip(&mut self.nulls).zip(&mut self.bounded) {
+            *nulls += column.null_count();
+            *bounded = *bounded && has_bounds(column);
         }
     }
-    json!({
-        "numRecords": rows.num_rows(), "minValues": min_values, "maxValues": max_values, "nullCount": null_count,
-    })
-    .to_string()
+
+    /// The statistics of the file that holds exactly these rows and has this footer.
+    pub(super) fn to_json(&self, footer: &ParquetMetaData) -> String {
+        let (mut min_values, mut max_values, mut null_count) = (Map::new(), Map::new(), Map::new());
+        for ((field, nulls), bounded) in self.schema.fields().iter().zip(&self.nulls).zip(&self.bounded) {
+            null_count.insert(field.name().clone(), json!(nulls));
+            if !bounded {
+                continue;
+            }
+            let Some(leaf) = leaf_of(footer, field.name()) else { continue };
+            if let Some((min, max)) = bounds(footer, leaf, field.data_type()) {
+                min_values.insert(field.name().clone(), min);
+                max_values.insert(field.name().clone(), max);
+            }
+        }
+        json!({
+            "numRecords": self.rows, "minValues": min_values, "maxValues": max_values, "nullCount": null_count,
+        })
+        .to_string()
+    }
 }
 
 fn has_bounds(column: &ArrayRef) -> bool {

@@ -28,6 +28,8 @@ use crate::SinkError;
 
 /// How often a missing topic is looked for.
 const TOPIC_POLL: Duration = Duration::from_millis(500);
+/// How long a checkpoint or a sweep may hold up the end.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lag is measured.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -162,6 +164,7 @@ impl Writer {
             delta: None,
             status: status.clone(),
             shutdown: shutdown.clone(),
+            checkpoint: None,
         };
         let fetcher = Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
         Self {
@@ -196,6 +199,7 @@ impl Writer {
             self.start_job();
             self.answer();
             if self.stopping && self.job.is_none() && self.buffer.is_empty() {
+                self.finish_beside().await;
                 return Ok(());
             }
             match self.next_event(&mut lag).await {
@@ -203,7 +207,6 @@ impl Writer {
                     self.stopping = true;
                     // What is being read is not lost: the log has it.
                     self.steps.clear();
-                    self.sweep = None;
                 }
                 Event::Step(holding, Step::Read(result)) => self.take_chunk(&holding, result)?,
                 Event::Step(holding, Step::Rested) => self.partitions.rested(&holding),
@@ -226,6 +229,16 @@ impl Writer {
                 Event::MeasureLag => self.measure_lag().await,
                 Event::Command(Some(command)) => self.obey(command).await,
                 Event::Command(None) => self.inbox.close(),
+            }
+        }
+    }
+
+    /// Gives what is done beside the flushes a little time to end: it reads the Delta log on threads that cannot be stopped half-way.
+    async fn finish_beside(&mut self) {
+        let checkpoint = self.flusher.as_mut().and_then(|flusher| flusher.checkpoint.take());
+        for task in [checkpoint, self.sweep.take()].into_iter().flatten() {
+            if tokio::time::timeout(PATIENCE, task).await.is_err() {
+                tracing::info!(table = %self.fetcher.spec.name, "stopping without the end of a checkpoint or sweep; a later one makes up for it");
             }
         }
     }

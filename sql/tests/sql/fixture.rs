@@ -45,6 +45,17 @@ impl<L: Log> Fixture<L> {
     pub(crate) async fn over(log: Arc<L>, config: SqlConfig, tables: Vec<TableSpec>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let storage = storage::open(directory.path().join("storage").to_str().unwrap()).unwrap();
+        Self::on(storage, directory, log, config, tables).await
+    }
+
+    /// The same on this storage.
+    pub(crate) async fn on(
+        storage: Storage,
+        directory: TempDir,
+        log: Arc<L>,
+        config: SqlConfig,
+        tables: Vec<TableSpec>,
+    ) -> Self {
         for table in &tables {
             for topic in &table.topics {
                 let single = matches!(table.kind, RowKind::Alerts | RowKind::DeadLetter);

@@ -7,5 +7,11 @@ mod hostile;
 mod http;
 mod limits;
 mod log;
+mod s3;
 mod slt;
 mod snapshot;
+
+#[path = "../../../tests/s3/proxy.rs"]
+mod proxy;
+#[path = "../../../tests/s3/server.rs"]
+mod server;
