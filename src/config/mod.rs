@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use highwater_pipeline::log::kafka::KafkaConfig;
 use highwater_pipeline::sources::IngestConfig;
 use highwater_processors::rollups::RollupConfig;
 use highwater_sql::SqlConfig;
@@ -96,6 +97,8 @@ impl Default for HttpConfig {
 pub(crate) struct LogConfig {
     /// Where the log is: in this process, or on a Kafka cluster that several processes share.
     pub(crate) kind: LogKind,
+    /// How to reach that cluster.
+    pub(crate) kafka: KafkaConfig,
     /// Partitions of `logs`, `metrics` and rollup topics, fixed when a topic is created.
     pub(crate) partitions: i32,
     /// Records older than this leave the log once every table has passed them.
@@ -113,6 +116,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             kind: LogKind::Embedded,
+            kafka: KafkaConfig::default(),
             partitions: 4,
             retention: Duration::from_secs(7 * 24 * 3600),
             retention_size_bytes: 8 << 30,
@@ -128,6 +132,8 @@ impl Default for LogConfig {
 pub(crate) enum LogKind {
     /// The broker in this process.
     Embedded,
+    /// Apache Kafka, Redpanda, or what else speaks their protocol.
+    Kafka,
 }
 
 /// Where tables and snapshots live.
@@ -208,6 +214,9 @@ impl Config {
                 ));
             }
             LogKind::Embedded => {}
+            LogKind::Kafka => {
+                self.log.kafka.validate().map_err(|error| ConfigError::in_key("log.kafka", error.to_string()))?;
+            }
         }
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
@@ -271,6 +280,7 @@ mod tests {
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
         assert!(parse("roles: []").unwrap_err().contains("name some of"));
         assert!(parse("roles: [worker]").unwrap_err().contains("log.kind: kafka"));
+        assert!(parse("roles: [worker]\nlog: { kind: kafka, kafka: { brokers: \"k:9092\" } }").is_ok());
         assert!(parse("durability: maybe").unwrap_err().contains("maybe"));
     }
 }

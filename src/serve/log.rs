@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
+use highwater_pipeline::log::kafka::KafkaLog;
 use highwater_pipeline::log::{EmbeddedLog, Log};
 
 use crate::config::{Config, Durability, LogKind};
@@ -21,6 +22,11 @@ impl OpenLog {
             LogKind::Embedded => {
                 let broker = open_broker(config).await?;
                 Ok(Self { log: Arc::new(EmbeddedLog::new(Arc::clone(&broker))), broker: Some(broker) })
+            }
+            LogKind::Kafka => {
+                let log = KafkaLog::open(config.log.kafka.clone(), Arc::new(SystemClock))
+                    .map_err(|error| Error::failed("opening the Kafka log", error))?;
+                Ok(Self { log: Arc::new(log), broker: None })
             }
         }
     }

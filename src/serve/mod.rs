@@ -203,7 +203,7 @@ impl Applying<'_> {
             ("roles", config.roles != running.roles),
             ("data_dir", config.data_dir != running.data_dir),
             ("http.listen", config.http.listen != running.http.listen),
-            ("log.kind", config.log.kind != running.log.kind),
+            ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
             ("log.partitions", config.log.partitions != running.log.partitions),
             ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
             ("tables", config.tables != running.tables),

@@ -9,6 +9,7 @@ mod support;
 
 mod cli;
 mod definitions;
+mod deployments;
 mod duckdb;
 mod end_to_end;
 mod hostile;
