@@ -39,7 +39,8 @@ impl Kafka {
 
     fn begin(secure: bool) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("kafka");
+        // All of it, so that the script, which removes it where nobody drops this, leaves nothing.
+        let data = dir.path().to_owned();
         match run(&data, None, secure) {
             Ok(address) => {
                 let port = address.rsplit(':').next().unwrap().to_owned();
