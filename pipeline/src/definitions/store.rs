@@ -18,6 +18,8 @@ use crate::log::{Append, Guard, Log, LogError, Record, TopicConfig, TopicPartiti
 const READ_SIZE_BYTES: usize = 1 << 20;
 /// How long whoever wrote definitions has to write their start before others do it, too.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a read waits for records that are known to be there.
+const READ_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait for a new record while following; and the pause after an error.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
@@ -138,7 +140,7 @@ impl Definitions {
     async fn read_to_end(&self) -> Result<(), DefinitionsError> {
         let end = self.high_watermark().await?;
         while self.history.read().next_offset() < end {
-            self.read(Duration::ZERO).await?;
+            self.read(READ_WAIT).await?;
         }
         Ok(())
     }
