@@ -8,6 +8,8 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::record_batch::RecordBatch;
 
+use highwater_broker::StoredRecord;
+
 use super::{columns, time};
 
 /// Partition of the record, Int32.
@@ -58,6 +60,11 @@ pub struct Coordinate {
 }
 
 impl Coordinate {
+    /// Of this record of a partition.
+    pub fn of(partition: i32, record: &StoredRecord) -> Self {
+        Self { partition, offset: record.offset, append_time_us: record.timestamp_ms.saturating_mul(1_000) }
+    }
+
     /// The identity columns of rows `rows` (their indexes in the record), in table order. `event_times` are the rows'
     /// event times, or `None` for data that has none to flag.
     pub fn columns(self, rows: Int32Array, event_times: Option<&TimestampMicrosecondArray>) -> [ArrayRef; 5] {

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod level;
 pub mod logs;
 pub mod metrics;
+pub(crate) mod otlp;
 pub mod partitioner;
 mod refusal;
 pub(crate) mod signal;

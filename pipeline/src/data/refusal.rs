@@ -61,6 +61,12 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// Something that has no place in the tables yet.
+    #[error("{what} are not stored yet")]
+    Unsupported {
+        /// What.
+        what: &'static str,
+    },
     /// A line that is not JSON.
     #[error("malformed JSON at {position}: {what}")]
     Malformed {
@@ -88,6 +94,7 @@ impl Refusal {
             Self::BadValue { .. } => "bad_value",
             Self::TooLong { .. } => "too_long",
             Self::TooMany { .. } => "too_many",
+            Self::Unsupported { .. } => "unsupported",
             Self::Malformed { .. } => "malformed",
             Self::NotUtf8 { .. } => "not_utf8",
         }

@@ -5,6 +5,7 @@
 //! | logs, metrics | Arrow | its rows, [aligned](align) to the table schema |
 //! | logs, metrics | JSON, NDJSON, none | its entries, read as the HTTP doors read them, tenant `default` |
 //! | logs | text | one row whose message is the value |
+//! | logs, metrics | OTLP of that signal | its log records or samples |
 //! | alerts | JSON, none | one row |
 //! | dead letters | any | one row with the bytes as they are |
 //! | Arrow rows (rollups) | Arrow | its rows, aligned |
@@ -19,13 +20,14 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use highwater_broker::StoredRecord;
 
+use super::content_type::Content;
 use super::identity::Coordinate;
 use super::json::{EntrySink, Limits, read_entries};
 use super::logs::{LogColumns, LogRow, Logs};
 use super::metrics::Metrics;
 use super::signal::Signal;
 use super::tenant::Tenant;
-use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics};
+use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics, otlp};
 
 mod align;
 #[cfg(test)]
@@ -85,7 +87,7 @@ pub struct Decoder {
 const MAX_REFUSED: usize = 10_000;
 
 /// Rows and refused rows, or why there are none.
-type Rows = Result<(RecordBatch, Vec<Refused>), String>;
+pub(crate) type Rows = Result<(RecordBatch, Vec<Refused>), String>;
 
 impl Decoder {
     /// A decoder for records of a topic of this kind.
@@ -107,18 +109,20 @@ impl Decoder {
 
     /// Decodes a record of this partition.
     pub fn decode(&self, partition: i32, record: &StoredRecord) -> Decoded {
-        let coordinate =
-            Coordinate { partition, offset: record.offset, append_time_us: record.timestamp_ms.saturating_mul(1_000) };
+        let coordinate = Coordinate::of(partition, record);
         let value = record.value.clone().unwrap_or_default();
-        let rows = match content_type::of(record) {
+        let rows = match content_type::full(record) {
             _ if self.kind == RowKind::DeadLetter => self.dead_letter(coordinate, record),
             None => Err("its content-type header is not UTF-8".to_owned()),
-            Some(content_type::CONTROL) => match Control::parse(&value) {
+            Some(full) if content_type::name(full) == content_type::CONTROL => match Control::parse(&value) {
                 Ok(control) => return Decoded::Control(control),
                 Err(reason) => Err(reason),
             },
             _ if record.value.is_none() => Ok((RecordBatch::new_empty(self.schema()), Vec::new())),
-            Some(content_type) => self.rows(content_type, coordinate, &value),
+            Some(full) => match Content::parse(full) {
+                Some(content) => self.rows(content, coordinate, &value),
+                None => Err(not_held(content_type::name(full))),
+            },
         };
         match rows {
             Ok((batch, refused)) => Decoded::Rows { batch, refused },
@@ -126,20 +130,62 @@ impl Decoder {
         }
     }
 
-    fn rows(&self, content_type: &str, coordinate: Coordinate, value: &Bytes) -> Rows {
-        let lines = content_type == content_type::NDJSON;
-        match (&self.kind, content_type) {
-            (RowKind::Logs | RowKind::Metrics | RowKind::Arrow(_), content_type::ARROW) => {
-                self.arrow(coordinate, value)
-            }
-            (RowKind::Logs, content_type::JSON | content_type::NDJSON) => self.json::<Logs>(coordinate, value, lines),
-            (RowKind::Metrics, content_type::JSON | content_type::NDJSON) => {
-                self.json::<Metrics>(coordinate, value, lines)
-            }
-            (RowKind::Logs, content_type::TEXT) => self.text(coordinate, value),
-            (RowKind::Alerts, content_type::JSON) => self.alert(coordinate, value),
-            _ => Err(format!("content type {:?} is not one that this topic holds", Refusal::excerpt(content_type))),
+    /// Decodes a record of this partition as this, whatever its header says.
+    pub(crate) fn decode_as(&self, content: Content, partition: i32, record: &StoredRecord) -> Decoded {
+        let value = record.value.clone().unwrap_or_default();
+        match self.rows(content, Coordinate::of(partition, record), &value) {
+            Ok((batch, refused)) => Decoded::Rows { batch, refused },
+            Err(reason) => Decoded::Undecodable(Refused { row: -1, reason, bytes: value }),
         }
+    }
+
+    /// Rows of the wire schema as rows with identity; what cannot stay is refused.
+    pub(crate) fn align(&self, partition: i32, record: &StoredRecord, batch: &RecordBatch) -> Rows {
+        let mut aligned = align::Aligned::new(self.schema(), Coordinate::of(partition, record));
+        aligned.add(batch)?;
+        aligned.finish()
+    }
+
+    fn rows(&self, content: Content, coordinate: Coordinate, value: &Bytes) -> Rows {
+        let lines = content == Content::JsonLines;
+        match (&self.kind, content) {
+            (RowKind::Logs | RowKind::Metrics | RowKind::Arrow(_), Content::Arrow) => self.arrow(coordinate, value),
+            (RowKind::Logs, Content::Json | Content::JsonLines) => self.json::<Logs>(coordinate, value, lines),
+            (RowKind::Metrics, Content::Json | Content::JsonLines) => self.json::<Metrics>(coordinate, value, lines),
+            (RowKind::Logs, Content::Text) => self.text(coordinate, value),
+            (RowKind::Logs, Content::OtlpLogs) => {
+                let read = otlp::read_logs(value, &Limits::default()).map_err(|error| error.to_string())?;
+                self.otlp::<Logs>(coordinate, read)
+            }
+            (RowKind::Metrics, Content::OtlpMetrics) => {
+                let read = otlp::read_metrics(value, &Limits::default()).map_err(|error| error.to_string())?;
+                self.otlp::<Metrics>(coordinate, read)
+            }
+            (RowKind::Alerts, Content::Json) => self.alert(coordinate, value),
+            (_, Content::OtlpTraces) => Err("spans are not stored yet".to_owned()),
+            (_, Content::OtlpLogs | Content::OtlpMetrics) => Err("it holds OTLP of another signal".to_owned()),
+            (_, Content::Arrow) => Err(not_held(content_type::ARROW)),
+            (_, Content::Json) => Err(not_held(content_type::JSON)),
+            (_, Content::JsonLines) => Err(not_held(content_type::NDJSON)),
+            (_, Content::Text) => Err(not_held(content_type::TEXT)),
+        }
+    }
+
+    fn otlp<S: Signal>(&self, coordinate: Coordinate, rows: otlp::OtlpRows<S::Columns>) -> Rows {
+        let otlp::OtlpRows { mut columns, indexes, refused } = rows;
+        if refused.len() > MAX_REFUSED {
+            return Err(too_many_refused("entries", refused.first().map(|refused| refused.refusal.to_string())));
+        }
+        let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let mut aligned = align::Aligned::new(self.schema(), coordinate);
+        aligned.add_numbered(&batch, Int32Array::from(indexes))?;
+        let (batch, more) = aligned.finish()?;
+        let refused = refused.into_iter().map(|otlp::OtlpRefused { index, refusal, bytes }| Refused {
+            row: index,
+            reason: refusal.to_string(),
+            bytes,
+        });
+        Ok((batch, refused.chain(more).collect()))
     }
 
     fn arrow(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
@@ -154,8 +200,7 @@ impl Decoder {
         let mut sink = RowSink::<S>::new(value);
         read_entries::<S>(value, lines, &Limits::default(), &mut sink).map_err(|error| error.to_string())?;
         if sink.refused_count > MAX_REFUSED {
-            let example = sink.refused.first().map_or("", |refused| refused.reason.as_str());
-            return Err(format!("more than {MAX_REFUSED} of its entries are refused, for example: {example}"));
+            return Err(too_many_refused("entries", sink.refused.first().map(|refused| refused.reason.clone())));
         }
         let RowSink { mut columns, rows, mut refused, .. } = sink;
         let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
@@ -197,6 +242,14 @@ impl Decoder {
         let batch = RecordBatch::try_new(self.schema(), columns).map_err(|error: ArrowError| error.to_string())?;
         Ok((batch, Vec::new()))
     }
+}
+
+fn not_held(content_type: &str) -> String {
+    format!("content type {:?} is not one that this topic holds", Refusal::excerpt(content_type))
+}
+
+fn too_many_refused(what: &str, example: Option<String>) -> String {
+    format!("more than {MAX_REFUSED} of its {what} are refused, for example: {}", example.unwrap_or_default())
 }
 
 /// Takes entries of a foreign JSON record.

@@ -1,5 +1,6 @@
 //! Columns of log rows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Builder, MapBuilder, StringArray, StringBuilder, TimestampMicrosecondBuilder};
@@ -24,6 +25,21 @@ pub(crate) struct LogColumns {
     attributes: MapBuilder<StringBuilder, StringBuilder>,
     rows: usize,
     size_bytes: usize,
+}
+
+/// A row that was not read from a JSON entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogParts<'a> {
+    pub(crate) timestamp_us: Option<i64>,
+    pub(crate) observed_timestamp_us: Option<i64>,
+    /// OpenTelemetry's severity, 1 to 24.
+    pub(crate) severity_number: Option<i32>,
+    /// The level as received.
+    pub(crate) severity_text: Option<&'a str>,
+    /// Service, host, message, trace, span, request, correlation and user: in schema order.
+    pub(crate) texts: [Option<&'a str>; TEXT_FIELDS.len()],
+    /// Keys are unique.
+    pub(crate) attributes: &'a [(&'a str, Cow<'a, str>)],
 }
 
 /// The text columns between `severity_text` and `attributes`, in schema order.
@@ -79,6 +95,26 @@ impl LogColumns {
         self.size_bytes += size_bytes;
     }
 
+    /// Adds a row given column by column.
+    pub(crate) fn append_parts(&mut self, parts: &LogParts<'_>) {
+        self.timestamp.append_option(parts.timestamp_us);
+        self.observed_timestamp.append_option(parts.observed_timestamp_us);
+        self.severity_number.append_option(parts.severity_number);
+        self.level.append_option(parts.severity_number.and_then(level::name));
+        let mut size_bytes = ROW_SIZE_BYTES + append(&mut self.severity_text, plain(parts.severity_text));
+        for (column, text) in self.texts.iter_mut().zip(parts.texts) {
+            size_bytes += append(column, plain(text));
+        }
+        for (key, value) in parts.attributes {
+            size_bytes += 8 + append(self.attributes.keys(), Some(Str::plain(key)));
+            size_bytes += append(self.attributes.values(), Some(Str::plain(value)));
+        }
+        // Keys and values grow in step, so closing the entry cannot fail.
+        self.attributes.append(true).unwrap_or_default();
+        self.rows += 1;
+        self.size_bytes += size_bytes;
+    }
+
     /// About how large the columns are, in bytes.
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes
@@ -100,6 +136,10 @@ impl LogColumns {
         self.size_bytes = 0;
         RecordBatch::try_new(wire_schema(), columns)
     }
+}
+
+fn plain(text: Option<&str>) -> Option<Str<'_>> {
+    text.filter(|text| !text.is_empty()).map(Str::plain)
 }
 
 /// Adds a text, unescaped on its way in; the size it counts for.

@@ -17,7 +17,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builder::LogColumns;
+pub(crate) use builder::{LogColumns, LogParts};
 pub(crate) use row::LogRow;
 
 /// The topic and the table.

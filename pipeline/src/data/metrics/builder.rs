@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    BinaryArray, BooleanArray, Float64Builder, Int64Builder, StringArray, StringBuilder, TimestampMicrosecondBuilder,
+    BinaryArray, BooleanBuilder, Float64Builder, Int64Builder, StringArray, StringBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
@@ -19,6 +18,7 @@ pub(crate) struct MetricColumns {
     name: StringBuilder,
     kind: StringBuilder,
     value: Float64Builder,
+    stale: BooleanBuilder,
     labels: StringBuilder,
     job: StringBuilder,
     instance: StringBuilder,
@@ -39,6 +39,7 @@ impl Default for MetricColumns {
             name: StringBuilder::new(),
             kind: StringBuilder::new(),
             value: Float64Builder::new(),
+            stale: BooleanBuilder::new(),
             labels: StringBuilder::new(),
             job: StringBuilder::new(),
             instance: StringBuilder::new(),
@@ -58,10 +59,12 @@ impl MetricColumns {
         self.name.append_value(&row.name);
         self.kind.append_option(row.kind);
         self.value.append_option(row.value);
+        self.stale.append_value(row.stale);
         self.labels.append_value(&row.labels_json);
         self.job.append_option(row.label(&["job"]));
         self.instance.append_option(row.label(&["instance"]));
-        self.service.append_option(row.label(&["service", "service.name", "service_name"]));
+        let service = row.service.as_deref();
+        self.service.append_option(service.or_else(|| row.label(&["service", "service.name", "service_name"])));
         self.series_id.append_value(row.series_id());
         self.temporality.append_option(row.temporality.map(|text| text.text()));
         self.rows += 1;
@@ -84,8 +87,8 @@ impl MetricColumns {
                 Arc::new(self.name.finish()),
                 Arc::new(self.kind.finish()),
                 Arc::new(self.value.finish()),
-                // JSON entries carry neither staleness markers nor native histograms.
-                Arc::new(BooleanArray::new(BooleanBuffer::new_unset(rows), None)),
+                Arc::new(self.stale.finish()),
+                // Nobody writes native histograms yet.
                 Arc::new(BinaryArray::new_null(rows)),
                 Arc::new(self.labels.finish()),
                 Arc::new(self.job.finish()),

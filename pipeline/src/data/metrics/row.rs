@@ -26,6 +26,10 @@ pub(crate) struct MetricRow<'a> {
     pub(crate) series: String,
     /// As received.
     pub(crate) temporality: Option<Str<'a>>,
+    /// The service, where it is not a label.
+    pub(crate) service: Option<Cow<'a, str>>,
+    /// A staleness marker; it has no value.
+    pub(crate) stale: bool,
     /// Why it is not a row after all.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -40,6 +44,8 @@ impl<'a> MetricRow<'a> {
         self.labels_json.clear();
         self.series.clear();
         self.temporality = None;
+        self.service = None;
+        self.stale = false;
         self.refusal = None;
     }
 
@@ -74,7 +80,7 @@ impl<'a> MetricRow<'a> {
                 self.member(key, name, value, limits);
             }
         }
-        self.check();
+        self.seal();
         Ok(())
     }
 
@@ -130,7 +136,7 @@ impl<'a> MetricRow<'a> {
     }
 
     /// Sorts the labels, writes the canonical texts, and sees whether anything required is missing.
-    fn check(&mut self) {
+    pub(crate) fn seal(&mut self) {
         labels::normalise(&mut self.labels);
         // The name may have come as a label.
         if let Ok(at) = self.labels.binary_search_by(|(key, _)| key.as_ref().cmp(labels::NAME)) {
@@ -145,7 +151,7 @@ impl<'a> MetricRow<'a> {
             let name = self.name.clone();
             self.bad_value("name", &name, "a metric name (1 to 255 bytes, a letter, `_` or `:` first, no white space)");
         }
-        if self.value.is_none() {
+        if self.value.is_none() && !self.stale {
             self.refuse(Refusal::Missing { field: "value" });
         }
         let pairs = self.labels.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
