@@ -5,6 +5,7 @@ pub mod agents;
 pub mod data;
 pub mod definitions;
 pub mod functions;
+pub mod ledger;
 pub mod log;
 pub mod runtime;
 pub mod sources;

@@ -1,6 +1,6 @@
 //! What one query can name: the tables of its tenant, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use crate::error::SqlError;
 use crate::guard::is_table_function;
 use crate::scan::TenantTable;
 use crate::table::{Table, TableCut};
+use crate::view::{TenantView, View, Views};
 
 /// The catalog's name.
 pub(crate) const CATALOG: &str = "highwater";
@@ -28,10 +29,11 @@ pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
 #[derive(Debug)]
 pub(crate) struct QueryCatalog {
     tables: BTreeMap<String, Arc<TenantTable>>,
+    views: BTreeMap<String, Arc<TenantView>>,
 }
 
 impl QueryCatalog {
-    pub(crate) fn new(tables: &Tables, tenant: &Arc<str>, store_url: &ObjectStoreUrl) -> Arc<Self> {
+    pub(crate) fn new(tables: &Tables, views: &Views, tenant: &Arc<str>, store_url: &ObjectStoreUrl) -> Arc<Self> {
         let tables = tables
             .iter()
             .map(|(name, table)| {
@@ -39,7 +41,15 @@ impl QueryCatalog {
                 (name.clone(), Arc::new(table))
             })
             .collect();
-        Arc::new(Self { tables })
+        let view = |(name, view): (&String, &Arc<dyn View>)| {
+            (name.clone(), Arc::new(TenantView::new(Arc::clone(view), Arc::clone(tenant))))
+        };
+        Arc::new(Self { tables, views: views.iter().map(view).collect() })
+    }
+
+    /// The names of all tables and views, each once, sorted.
+    fn names(&self) -> BTreeSet<&str> {
+        self.tables.keys().chain(self.views.keys()).map(String::as_str).collect()
     }
 
     /// What the query saw of each table it scanned.
@@ -48,7 +58,7 @@ impl QueryCatalog {
     }
 
     fn unknown(&self, name: &str) -> DataFusionError {
-        let names: Vec<&str> = self.tables.keys().map(String::as_str).collect();
+        let names: Vec<&str> = self.names().into_iter().collect();
         let nearest = names.iter().map(|n| (levenshtein(n, name), *n)).min().filter(|(distance, _)| *distance <= 3);
         let hint = match nearest {
             Some((_, n)) => format!("Did you mean '{n}'?"),
@@ -73,15 +83,14 @@ pub(crate) struct CatalogList(pub(crate) Arc<QueryCatalog>);
 #[async_trait]
 impl SchemaProvider for Public {
     fn table_names(&self) -> Vec<String> {
-        self.0.tables.keys().cloned().collect()
+        self.0.names().into_iter().map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        match self.0.tables.get(name) {
-            Some(table) => {
-                let table: Arc<dyn TableProvider> = Arc::<TenantTable>::clone(table);
-                Ok(Some(table))
-            }
+        let table = self.0.tables.get(name).map(|table| Arc::<TenantTable>::clone(table) as Arc<dyn TableProvider>);
+        let view = || self.0.views.get(name).map(|view| Arc::<TenantView>::clone(view) as Arc<dyn TableProvider>);
+        match table.or_else(view) {
+            Some(table) => Ok(Some(table)),
             // Table functions are looked up here before they are looked up among functions.
             None if is_table_function(name) => Ok(None),
             None => Err(self.0.unknown(name)),
@@ -89,11 +98,12 @@ impl SchemaProvider for Public {
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        Ok(self.0.tables.contains_key(name).then_some(TableType::Base))
+        let view = || self.0.views.contains_key(name).then_some(TableType::View);
+        Ok(self.0.tables.contains_key(name).then_some(TableType::Base).or_else(view))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.tables.contains_key(name)
+        self.0.tables.contains_key(name) || self.0.views.contains_key(name)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::query::{QueryInfo, QueryResult};
 use crate::store::LockedRegistry;
 use crate::table::Table;
 use crate::tail::Budget;
+use crate::view::{View, Views};
 
 /// How many operators a memory error names.
 const NAMED_CONSUMERS: usize = 3;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     log: Arc<dyn Log>,
     budget: Arc<Budget>,
     tables: RwLock<Arc<Tables>>,
+    views: RwLock<Arc<Views>>,
     registry: Arc<LockedRegistry>,
     /// Holds what all queries have in common: caches, spill space, the object store.
     runtime_env: RuntimeEnv,
@@ -78,7 +80,8 @@ impl Engine {
         let session = base_session(&config).map_err(|e| start(e.to_string()))?;
         let budget = Arc::new(Budget::new(config.tail_cache_bytes));
         let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
-        let shared = Shared { config, storage, log, budget, tables: RwLock::default(), registry, runtime_env, session };
+        let (tables_now, views) = (RwLock::default(), RwLock::default());
+        let shared = Shared { config, storage, log, budget, tables: tables_now, views, registry, runtime_env, session };
         let engine = Self { shared: Arc::new(shared), permits };
         engine.set_tables(tables);
         Ok(engine)
@@ -103,6 +106,14 @@ impl Engine {
             tables.insert(spec.name, table);
         }
         *shared.tables.write() = Arc::new(tables);
+    }
+
+    /// Adds a table that is made when it is read, or replaces the one of this name. A stored table of the same name goes before it.
+    pub fn register_view(&self, name: &str, view: Arc<dyn View>) {
+        let mut views = self.shared.views.write();
+        let mut changed = Views::clone(&views);
+        changed.insert(name.to_owned(), view);
+        *views = Arc::new(changed);
     }
 
     /// The limits in force.
@@ -140,7 +151,8 @@ impl Shared {
     async fn plan(&self, tenant: &Arc<str>, sql: &str) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
         let statement = guard::parse(sql, &HighwaterDialect)?;
         let tables = Arc::clone(&self.tables.read());
-        let catalog = QueryCatalog::new(&tables, tenant, self.registry.url());
+        let views = Arc::clone(&self.views.read());
+        let catalog = QueryCatalog::new(&tables, &views, tenant, self.registry.url());
         let memory = TrackConsumersPool::new(
             FairSpillPool::new(self.config.memory_limit_bytes),
             std::num::NonZeroUsize::MIN.saturating_add(NAMED_CONSUMERS - 1),

@@ -26,9 +26,11 @@ mod stats;
 mod store;
 mod table;
 mod tail;
+mod view;
 
 pub use config::SqlConfig;
 pub use engine::Engine;
 pub use error::SqlError;
 pub use query::{QueryInfo, QueryResult};
 pub use table::{PartitionCut, TableCut};
+pub use view::View;

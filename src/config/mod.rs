@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use highwater_pipeline::log::kafka::KafkaConfig;
 use highwater_pipeline::sources::IngestConfig;
+use highwater_pipeline::sources::bridge::{self, BridgeError, KafkaSourceConfig};
 use highwater_processors::rollups::RollupConfig;
 use highwater_sql::SqlConfig;
 use serde::Deserialize;
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// What the doors take.
     pub(crate) ingest: IngestConfig,
+    /// What comes in besides what is sent to the doors.
+    pub(crate) sources: SourcesConfig,
     /// Rollups: windows in SQL.
     pub(crate) rollups: Vec<RollupConfig>,
     /// Rule files, as glob patterns relative to the config file.
@@ -68,6 +71,7 @@ impl Default for Config {
             storage: StorageConfig::default(),
             durability: Durability::Sync,
             ingest: IngestConfig::default(),
+            sources: SourcesConfig::default(),
             rollups: Vec::new(),
             rule_files: Vec::new(),
             tables: TablesSection::default(),
@@ -89,6 +93,14 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self { listen: DEFAULT_HTTP_LISTEN }
     }
+}
+
+/// What Highwater fetches by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SourcesConfig {
+    /// Topics of Kafka clusters.
+    pub(crate) kafka: Vec<KafkaSourceConfig>,
 }
 
 /// Which log, and how much of it is kept.
@@ -228,6 +240,12 @@ impl Config {
             return Err(ConfigError::in_key("log.segment_size_bytes", "must be at least 1 MiB (1048576)"));
         }
         self.ingest.validate().map_err(|error| ConfigError::in_key("ingest", error.to_string()))?;
+        if let Err(error) = bridge::validate_all(&self.sources.kafka) {
+            return Err(match error {
+                BridgeError::Config { key, reason } => ConfigError::in_key(key, reason),
+                other => ConfigError::in_key("sources.kafka", other.to_string()),
+            });
+        }
         if self.tables.commit_interval.is_zero() {
             return Err(ConfigError::in_key("tables.commit_interval", "must be longer than zero; 1s is short"));
         }
@@ -272,6 +290,21 @@ mod tests {
         let error = parse("data_dir: x\nlog:\n  partitons: 4\n").unwrap_err();
         assert!(error.starts_with("hw.yaml:3:"), "{error}");
         assert!(error.contains("partitons"), "{error}");
+    }
+
+    #[test]
+    fn topics_to_bridge_are_checked() {
+        let config = parse(
+            "sources:\n  kafka:\n    - brokers: k1:9092\n      topics: [app-logs]\n      format: json\n      security: { security.protocol: SSL }\n",
+        )
+        .unwrap();
+        let source = &config.sources.kafka[0];
+        assert_eq!((source.name.as_str(), source.tenant.as_str()), ("kafka", "default"));
+        assert!(source.security.get("security.protocol") == Some(&"SSL".into()));
+        let error = parse("sources: { kafka: [{ brokers: 'k:9092', topics: [] }] }").unwrap_err();
+        assert!(error.contains("sources.kafka[kafka].topics: name at least one topic"), "{error}");
+        let error = parse("sources:\n  kafka:\n    - brokers: k\n      topic: a\n").unwrap_err();
+        assert!(error.contains("topic"), "{error}");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! snapshot, tables to a last commit, the log to a clean close. What was acknowledged is synced at every moment, so a stop that is
 //! cut short costs time at the next start and nothing else.
 
+mod bridges;
 mod definitions;
 mod http;
+pub(crate) mod ledger;
 mod log;
 mod members;
 pub(crate) mod offline;
@@ -39,11 +41,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::log::OpenLog;
+pub(crate) use self::topics::is_own as is_own_topic;
 use crate::cli::ServeArgs;
 use crate::config::{Config, Role};
 use crate::error::Error;
 use definitions::{LogDefinitions, Writes};
 use http::{Door, Rooms};
+use ledger::LedgerKeeper;
 use members::Members;
 use readiness::{Health, Phase};
 pub(crate) use self_monitoring::OwnLogs;
@@ -102,6 +106,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let mut changes = definitions.changes();
     changes.mark_unchanged();
     tokio::spawn(definitions.clone().follow(shutdown.clone()));
+    let ledger = LedgerKeeper::start(log.log(), gateway.as_ref(), engine.as_ref(), view.clone());
     let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
@@ -176,6 +181,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if tokio::time::timeout(DRAIN_REQUESTS, serving).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_REQUESTS:?} and were cut");
     }
+    ledger.stop().await;
     if let Some(workers) = workers {
         workers.stop().await;
     }
@@ -204,6 +210,7 @@ impl Applying<'_> {
             ("data_dir", config.data_dir != running.data_dir),
             ("http.listen", config.http.listen != running.http.listen),
             ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
+            ("sources", config.sources != running.sources),
             ("log.partitions", config.log.partitions != running.log.partitions),
             ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
             ("tables", config.tables != running.tables),

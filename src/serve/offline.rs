@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use highwater_broker::{Broker, RealFs, SystemClock};
+use highwater_pipeline::ledger::Ledger;
 use highwater_pipeline::log::{EmbeddedLog, Log, LogError};
 use highwater_pipeline::storage::{self, Storage};
 use highwater_sql::{Engine, SqlConfig};
 use tempfile::TempDir;
 
+use super::ledger::{self, LedgerView};
 use crate::error::Error;
 
 /// The tables of a data directory.
@@ -25,8 +27,12 @@ pub(crate) fn open_storage(data_dir: &Path) -> Result<Storage, Error> {
 
 /// The log of a data directory as it is at this moment; later appends are not seen.
 pub(crate) fn open_log(data_dir: &Path) -> Result<Arc<dyn Log>, LogError> {
-    let broker = Broker::open_read_only(data_dir.join("log"), Arc::new(RealFs), Arc::new(SystemClock))?;
-    Ok(Arc::new(EmbeddedLog::new(Arc::new(broker))))
+    Ok(Arc::new(EmbeddedLog::new(open_broker(data_dir)?)))
+}
+
+/// The same, for what only the embedded log can say.
+pub(crate) fn open_broker(data_dir: &Path) -> Result<Arc<Broker>, LogError> {
+    Ok(Arc::new(Broker::open_read_only(data_dir.join("log"), Arc::new(RealFs), Arc::new(SystemClock))?))
 }
 
 /// A query engine over a data directory. What queries spill goes to the directory returned with it.
@@ -37,7 +43,9 @@ pub(crate) async fn engine(data_dir: &Path) -> Result<(Engine, TempDir), Error> 
         .await
         .map_err(|error| Error::failed("listing the tables", error))?;
     let spill = tempfile::tempdir().map_err(|error| Error::failed("making a directory for spilled rows", error))?;
-    let engine = Engine::new(SqlConfig::default(), storage, log, tables, spill.path())
+    let engine = Engine::new(SqlConfig::default(), storage, Arc::clone(&log), tables, spill.path())
         .map_err(|error| Error::failed("starting the query engine", error))?;
+    let ledger = Ledger::new(log, Arc::new(SystemClock), None);
+    engine.register_view(ledger::TABLE, Arc::new(LedgerView(Arc::new(ledger))));
     Ok((engine, spill))
 }

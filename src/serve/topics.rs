@@ -25,7 +25,8 @@ pub(crate) fn router(log: Arc<dyn Log>) -> Router {
         .with_state(log)
 }
 
-fn is_own(topic: &str) -> bool {
+/// True for the names of Highwater's own topics.
+pub(crate) fn is_own(topic: &str) -> bool {
     [data::logs::TOPIC, data::metrics::TOPIC, data::alerts::TOPIC, data::dead_letter::TOPIC].contains(&topic)
         || topic.starts_with("rollup.")
         || topic.starts_with("__highwater")

@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::bridges::Bridges;
 use super::topology::Topology;
 use crate::config::Config;
 use crate::error::Error;
@@ -82,13 +83,11 @@ impl Workers {
         let stop_tables = CancellationToken::new();
         let tables =
             Tables::new(Arc::clone(log), storage.clone(), tables_config, Arc::clone(&clock), stop_tables.clone());
-        let tasks = Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), clock, DriverConfig::default());
+        let bridges = Bridges::open(&config.sources.kafka, log.as_ref(), &clock).await?;
+        let tasks =
+            Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), Arc::clone(&clock), DriverConfig::default());
         let (tables, tasks) = (Arc::new(tables), Arc::new(tasks));
         *view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)) };
-        let member = Arc::clone(log)
-            .join(topology.shared_topics())
-            .await
-            .map_err(|error| Error::failed("joining the group of workers", error))?;
         let (orders, inbox) = mpsc::channel(4);
         let mut actor = Actor {
             config: config.clone(),
@@ -98,10 +97,13 @@ impl Workers {
             stop_tables,
             specs,
             topology,
+            bridges,
+            clock,
             owned: BTreeSet::new(),
         };
+        let joined = Arc::clone(log).join(actor.shared_topics()).await;
+        let mut member = joined.map_err(|error| Error::failed("joining the group of workers", error))?;
         actor.start_tables();
-        let mut member = member;
         // Alone, all is ours at once: what is started here counts when it is asked whether anything is still restoring.
         if let Some(Ok(change)) = member.next().now_or_never() {
             actor.change(change).await;
@@ -137,10 +139,19 @@ struct Actor {
     tables: Arc<Tables>,
     stop_tables: CancellationToken,
     topology: Topology,
+    bridges: Bridges,
+    clock: Arc<dyn Clock>,
     owned: BTreeSet<TopicPartition>,
 }
 
 impl Actor {
+    /// The topics whose partitions are shared out: those that tasks and tables read, and those that stand for bridged ones.
+    fn shared_topics(&self) -> Vec<String> {
+        let mut topics = self.topology.shared_topics();
+        topics.extend(self.bridges.topics());
+        topics
+    }
+
     async fn run(mut self, mut member: Box<dyn Membership>, mut inbox: mpsc::Receiver<Order>) {
         loop {
             let order = tokio::select! {
@@ -209,7 +220,7 @@ impl Actor {
         self.tasks.abandon(&all);
         self.tables.lose(&all);
         loop {
-            match Arc::clone(&self.log).join(self.topology.shared_topics()).await {
+            match Arc::clone(&self.log).join(self.shared_topics()).await {
                 Ok(member) => return member,
                 Err(error) => {
                     tracing::error!(%error, "cannot join the group of workers; trying again");
@@ -229,11 +240,13 @@ impl Actor {
             }
         }
         self.start_tables();
-        let topics = self.topology.shared_topics();
-        if topics == before.shared_topics() {
+        if self.topology.shared_topics() == before.shared_topics() {
             return Ok(());
         }
-        member.subscribe(topics).await.map_err(|error| Error::failed("sharing in the topics of new rollups", error))
+        member
+            .subscribe(self.shared_topics())
+            .await
+            .map_err(|error| Error::failed("sharing in the topics of new rollups", error))
     }
 
     /// Stops tasks, then writers, so that what the last tasks wrote is still committed.
@@ -255,6 +268,7 @@ impl Actor {
                 self.tasks.start(task.clone());
             }
         }
+        self.bridges.start(&self.tasks, &self.log, &self.clock, partitions);
     }
 
     /// Writers of all tables there are, each on those of its partitions that are ours.

@@ -28,7 +28,7 @@ use crate::coordinator::{Coordinator, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
-use crate::log::PartitionLog;
+use crate::log::{LogSettings, PartitionLog, TaskState};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 
 mod check;
@@ -314,6 +314,31 @@ impl Broker {
         let (reply, answer) = oneshot::channel();
         self.inner.send_commit(committer::Command::Begin { task: Arc::from(task), reply })?;
         answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// The highest effect of a task in a partition, durable or on its way; `None` where it has none there. Ask after [`Self::begin_task`]: then
+    /// nothing of an earlier run is added any more.
+    pub async fn task_state(&self, topic: &str, partition: i32, task: &str) -> Result<Option<TaskState>, BrokerError> {
+        self.check_writable("ask for a task's state")?;
+        let (found, index) = self.inner.find(topic, partition)?;
+        let (reply, answer) = oneshot::channel();
+        let key = (found.info.id, partition);
+        self.inner.send(found.partitions[index].writer, Command::TaskState { key, task: Arc::from(task), reply })?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Where every task stands in a partition, as recovery would find it from what is on disk. For checks; it reads much.
+    pub async fn recovered_tasks(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Vec<(Arc<str>, TaskState)>, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        let view = Arc::clone(&found.partitions[index].view);
+        let dir = self.inner.store.partition_dir(topic, partition);
+        let settings = LogSettings::new(&self.inner.config, &found.info.config);
+        let now_ms = self.inner.clock.now_ms();
+        self.inner.crew.blocking(move || view.recovered_tasks(&dir, &settings, now_ms)).await
     }
 
     /// Commits a group's progress, durably, all of it or none. With `task`, refused as [`BrokerError::Fenced`] where that

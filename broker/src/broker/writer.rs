@@ -20,7 +20,7 @@ use crate::config::Durability;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::FsLock;
-use crate::log::{PartitionLog, Retained, RetentionLimits};
+use crate::log::{PartitionLog, Retained, RetentionLimits, TaskState};
 
 use super::meter::PartitionMetrics;
 
@@ -53,6 +53,12 @@ pub(super) enum Command {
         key: Key,
         limits: RetentionLimits,
         reply: Reply<Retained>,
+    },
+    /// Asks where a task stands in a partition.
+    TaskState {
+        key: Key,
+        task: Arc<str>,
+        reply: Reply<Option<TaskState>>,
     },
     /// Lets go of a partition whose topic is being deleted.
     Abandon {
@@ -295,6 +301,13 @@ impl Writer {
                     let retained = owned.log.apply_retention(&limits, now_ms)?;
                     owned.metrics.note_size(&owned.log);
                     Ok(retained)
+                });
+                reply.send(result).ok();
+            }
+            Command::TaskState { key, task, reply } => {
+                let result = self.log(key).map(|owned| {
+                    let mut tasks = owned.log.tasks();
+                    tasks.find(|(name, _)| **name == task).map(|(_, state)| *state)
                 });
                 reply.send(result).ok();
             }

@@ -68,8 +68,9 @@ pub(super) fn recover(
     sweep_temporary_files(fs, dir)?;
     let mut recovered = find(id, fs, dir, Access::Write)?;
     let next_offset = recovered.next_offset;
+    let written_bytes = recovered.written_bytes;
     let (guard, complete) =
-        rebuild_guard_state(fs, dir, &recovered.segments, settings, next_offset, recovered.written_bytes, now_ms)?;
+        rebuild_guard_state(fs, dir, &recovered.segments, settings, next_offset, written_bytes, now_ms, Access::Write)?;
     recovered.guard = guard;
     recovered.report.guard_state_incomplete = !complete;
     let report = &recovered.report;
@@ -105,7 +106,7 @@ impl PartitionView {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Read,
     Write,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cursor::{BatchCursor, Bounds, Step};
 use super::guard_state::GuardState;
+use super::recovery::Access;
 use super::segment::{Segment, offset_of, snapshot_path};
 use super::{LogSettings, SCAN_CHUNK_SIZE_BYTES, snapshot};
 use crate::batch::decode_records;
@@ -12,7 +13,9 @@ use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::fs::file::read_all;
 
-/// The guard state as of the end of the log, and whether it is certainly all of it.
+/// The guard state as of the end of the log, and whether it is certainly all of it. Snapshots that cannot be used are removed with
+/// [`Access::Write`].
+#[expect(clippy::too_many_arguments, reason = "all of them are what an open partition holds together")]
 pub(super) fn rebuild_guard_state(
     fs: &dyn Fs,
     dir: &Path,
@@ -21,6 +24,7 @@ pub(super) fn rebuild_guard_state(
     next_offset: i64,
     written_bytes: u64,
     now_ms: i64,
+    access: Access,
 ) -> Result<(GuardState, bool), BrokerError> {
     let entries = fs.read_dir(dir).map_err(|e| BrokerError::io("list", dir, &e))?;
     let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
@@ -34,6 +38,7 @@ pub(super) fn rebuild_guard_state(
                 start = Some((state, at));
                 break;
             }
+            _ if access == Access::Read => {}
             _ => {
                 // Damaged, or of records that are no more: offsets will be used again, and it must not count then.
                 tracing::warn!(path = %path.display(), "dropping a snapshot of the guard state that cannot be used");

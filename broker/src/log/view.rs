@@ -4,7 +4,7 @@
 //! other order, so that all below the high watermark it saw is there to be read.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,8 +12,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::cursor::{BadRange, BatchCursor, Bounds, Step};
 use super::index::{SparseIndex, Start};
+use super::recovery::Access;
+use super::replay::rebuild_guard_state;
 use super::segment::{Body, Segment};
-use super::{PartitionId, SegmentSummary, rebuild_index};
+use super::{LogSettings, PartitionId, SegmentSummary, TaskState, rebuild_index};
 use crate::batch::decode_records;
 use crate::error::BrokerError;
 use crate::fs::Fs;
@@ -105,6 +107,23 @@ impl PartitionView {
                 closed: matches!(segment.body, Body::Closed(_)),
             })
             .collect()
+    }
+
+    /// Where each task stands, as recovery would find it now: from the newest usable snapshot of the guard state and the records behind it.
+    /// Reads those records, and changes nothing.
+    pub(crate) fn recovered_tasks(
+        &self,
+        dir: &Path,
+        settings: &LogSettings,
+        now_ms: i64,
+    ) -> Result<Vec<(Arc<str>, TaskState)>, BrokerError> {
+        let PartitionOffsets { high_watermark, .. } = self.offsets();
+        let segments = Arc::clone(&self.segments.read());
+        let written_bytes = segments.last().map_or(0, |segment| segment.readable_bytes());
+        let fs = self.fs.as_ref();
+        let (state, _) =
+            rebuild_guard_state(fs, dir, &segments, settings, high_watermark, written_bytes, now_ms, Access::Read)?;
+        Ok(state.tasks.into_iter().collect())
     }
 
     /// Reads from `offset` on: at least one batch if there is one, and no further batch once `max_size_bytes` are reached.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use highwater_broker::{Broker, GroupOffset};
 
 use super::{
-    Append, Appended, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, SoleMember, TopicConfig,
-    TopicInfo,
+    Append, Appended, CommittedOffset, EffectMark, Fetched, Log, LogError, Membership, PartitionOffsets, SoleMember,
+    TopicConfig, TopicInfo,
 };
 
 /// [`Log`] over a [`Broker`] of this process.
@@ -72,6 +72,17 @@ impl Log for EmbeddedLog {
 
     async fn begin_task(&self, task: &str) -> Result<i32, LogError> {
         Ok(self.broker.begin_task(task).await?)
+    }
+
+    async fn effect_marks(&self, task: &str, topic: &str) -> Result<Vec<(i32, EffectMark)>, LogError> {
+        let unknown = || LogError::UnknownTopicOrPartition { topic: topic.to_owned(), partition: 0 };
+        let partitions = self.broker.topic(topic).ok_or_else(unknown)?.config.partitions;
+        let mut marks = Vec::new();
+        for partition in 0..partitions {
+            let state = self.broker.task_state(topic, partition, task).await?;
+            marks.extend(state.map(|state| (partition, state.mark)));
+        }
+        Ok(marks)
     }
 
     async fn join(self: Arc<Self>, topics: Vec<String>) -> Result<Box<dyn Membership>, LogError> {

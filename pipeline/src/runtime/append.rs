@@ -13,7 +13,7 @@ const MAX_RECORDS: usize = 1_000;
 const MAX_SIZE_BYTES: usize = 4 << 20;
 
 /// Groups effects by output partition, each in effect order, cut into appends of bounded size.
-pub(super) fn appends(task: &Arc<str>, epoch: i32, effects: Vec<Effect>) -> Vec<Append> {
+pub(crate) fn appends(task: &Arc<str>, epoch: i32, effects: Vec<Effect>) -> Vec<Append> {
     let mut lanes: BTreeMap<(Arc<str>, i32), LaneBuilder> = BTreeMap::new();
     for effect in effects {
         let lane = lanes.entry((Arc::clone(&effect.topic), effect.partition)).or_default();

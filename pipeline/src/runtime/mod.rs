@@ -41,15 +41,17 @@ mod versions;
 pub mod watermark;
 
 pub use self::core::TaskCore;
+pub(crate) use append::appends;
 pub use clock_records::ClockSchedule;
 pub use driver::{DriverConfig, TaskDriver};
 pub use effects::{Effect, Effects};
 pub use error::RuntimeError;
 pub use input::InputKind;
 pub use processor::{At, Input, Processor, ProcessorError, Rows};
+pub(crate) use retry::{Retried, retry};
 pub use stage::StageRows;
 pub use status::{TaskState, TaskStatus};
-pub use tasks::{ProcessorFactory, TaskSpec, Tasks};
+pub use tasks::{ProcessorFactory, TaskRun, TaskSpec, Tasks};
 pub use versions::{OneVersion, RecordedVersions, VersionedFactory, Versions};
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::definitions::DefinitionsError;
 use crate::log::LogError;
 
 /// What came of a call that was retried.
-pub(super) enum Retried<T, E = LogError> {
+pub(crate) enum Retried<T, E = LogError> {
     /// It succeeded.
     Done(T),
     /// It failed for good.
@@ -23,7 +23,7 @@ pub(super) enum Retried<T, E = LogError> {
 }
 
 /// An error that says whether the same call may succeed later.
-pub(super) trait MayPass: std::fmt::Display {
+pub(crate) trait MayPass: std::fmt::Display {
     fn may_pass(&self) -> bool;
 }
 
@@ -47,7 +47,7 @@ impl MayPass for DefinitionsError {
 
 /// Calls until it succeeds, fails for good, or the task is to stop. Waits 50 ms at first and 5 s at most, each task a little
 /// differently, so that not all come back at once.
-pub(super) async fn retry<T, E, F, Fut>(
+pub(crate) async fn retry<T, E, F, Fut>(
     task: &str,
     what: &str,
     clock: &dyn Clock,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// What a task is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
+    /// For its input, which does not exist yet.
+    Waiting,
     /// Taking its epoch, restoring.
     Starting,
     /// Reading records it had read before the last stop, up to C.
@@ -23,6 +25,7 @@ impl TaskState {
     /// One lower-case word.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Starting => "starting",
             Self::Replaying => "replaying",
             Self::Running => "running",
@@ -70,7 +73,7 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    pub(super) fn starting(task: &Arc<str>, topic: &Arc<str>, partition: i32) -> Self {
+    pub(crate) fn starting(task: &Arc<str>, topic: &Arc<str>, partition: i32) -> Self {
         Self {
             task: Arc::clone(task),
             topic: Arc::clone(topic),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use highwater_broker::Clock;
 use object_store::ObjectStore;
 use parking_lot::Mutex;
@@ -60,7 +61,17 @@ pub struct Tasks {
     alignments: Mutex<BTreeMap<Arc<str>, Arc<Alignment>>>,
 }
 
+/// One run of something that works on a partition.
+pub struct TaskRun {
+    /// Where it writes its status.
+    pub status: Arc<Mutex<TaskStatus>>,
+    /// Runs to the end; true where it ended because a newer run has taken over.
+    pub is_fenced: BoxFuture<'static, bool>,
+}
+
 struct Running {
+    /// The partition whose owner runs it.
+    owned_with: TopicPartition,
     status: Arc<Mutex<Arc<Mutex<TaskStatus>>>>,
     stop: CancellationToken,
     task: AbortOnDropHandle<()>,
@@ -81,35 +92,51 @@ impl Tasks {
     /// Starts a task. One of the same name that runs already is left alone. It ends when it is stopped, or by itself where it fails; the others
     /// go on. Where another run takes over although nobody has told us to stop (two owners, for a moment), it is started again after a pause.
     pub fn start(&self, spec: TaskSpec) {
+        let (name, input) = (Arc::clone(&spec.name), spec.input.clone());
+        let drivers = self.drivers(spec);
+        self.start_runs(name, input, move |stop| {
+            let driver = drivers(stop);
+            let status = driver.status();
+            TaskRun { status, is_fenced: async { driver.run().await.is_err_and(|error| error.is_fenced()) }.boxed() }
+        });
+    }
+
+    /// [`Self::start`] for work that is no [`TaskSpec`]: `runs` makes a run, which ends once its token is cancelled. It belongs to whoever owns the
+    /// partition `owned_with`.
+    pub fn start_runs(
+        &self,
+        name: Arc<str>,
+        owned_with: TopicPartition,
+        runs: impl Fn(CancellationToken) -> TaskRun + Send + Sync + 'static,
+    ) {
         let mut running = self.running.lock();
-        if running.contains_key(&spec.name) {
+        if running.contains_key(&name) {
             return;
         }
-        let (name, stop) = (Arc::clone(&spec.name), CancellationToken::new());
-        let run = self.runs(spec, stop.clone());
-        let first = run();
-        let status = Arc::new(Mutex::new(first.status()));
+        let stop = CancellationToken::new();
+        let first = runs(stop.clone());
+        let status = Arc::new(Mutex::new(Arc::clone(&first.status)));
         let latest = Arc::clone(&status);
         let (asked, clock) = (stop.clone(), Arc::clone(&self.clock));
         let task = tokio::spawn(async move {
-            let mut driver = first;
+            let mut run = first;
             let mut pause = RESTART_AFTER.0;
             // Any other end is final; it is in the status, where everybody looks for it.
-            while driver.run().await.is_err_and(|error| error.is_fenced()) {
+            while run.is_fenced.await {
                 if asked.run_until_cancelled(clock.sleep(pause)).await.is_none() {
                     return;
                 }
                 pause = (pause * 2).min(RESTART_AFTER.1);
-                driver = run();
-                *latest.lock() = driver.status();
+                run = runs(asked.clone());
+                *latest.lock() = Arc::clone(&run.status);
             }
         });
-        running.insert(name, Running { status, stop, task: AbortOnDropHandle::new(task) });
+        running.insert(name, Running { owned_with, status, stop, task: AbortOnDropHandle::new(task) });
     }
 
     /// Stops the tasks of these partitions, each at a commit and a snapshot, and waits for them. Returns how each ended.
     pub async fn stop(&self, partitions: &[TopicPartition]) -> Vec<TaskStatus> {
-        Self::end(self.take(|status| owned(status, partitions))).await
+        Self::end(self.take(|one| partitions.contains(&one.owned_with))).await
     }
 
     /// Stops all tasks, and waits for them. Returns how each ended.
@@ -119,7 +146,7 @@ impl Tasks {
 
     /// Ends the tasks of these partitions where they stand, as a crash would.
     pub fn abandon(&self, partitions: &[TopicPartition]) {
-        drop(self.take(|status| owned(status, partitions)));
+        drop(self.take(|one| partitions.contains(&one.owned_with)));
     }
 
     /// Every task as it is now, in the order of their names.
@@ -139,29 +166,25 @@ impl Tasks {
         .await
     }
 
-    fn take(&self, chosen: impl Fn(&TaskStatus) -> bool) -> Vec<Running> {
-        self.running.lock().extract_if(.., |_, one| chosen(&one.status())).map(|(_, one)| one).collect()
+    fn take(&self, chosen: impl Fn(&Running) -> bool) -> Vec<Running> {
+        self.running.lock().extract_if(.., |_, one| chosen(one)).map(|(_, one)| one).collect()
     }
 
     /// Makes drivers for runs of a task.
-    fn runs(&self, spec: TaskSpec, stop: CancellationToken) -> impl Fn() -> TaskDriver + Send + Sync + 'static {
+    fn drivers(&self, spec: TaskSpec) -> impl Fn(CancellationToken) -> TaskDriver + Send + Sync + 'static {
         let (log, storage, clock) = (Arc::clone(&self.log), Arc::clone(&self.storage), Arc::clone(&self.clock));
         let config = self.config;
         // Stage topics have an order of their own: what their tasks wait for comes in the records.
         let is_table = matches!(spec.kind, InputKind::Table(_));
         let alignment =
             is_table.then(|| Arc::clone(self.alignments.lock().entry(Arc::clone(&spec.input.topic)).or_default()));
-        move || {
+        move |stop| {
             let (log, storage, clock) = (Arc::clone(&log), Arc::clone(&storage), Arc::clone(&clock));
-            let driver = TaskDriver::new(spec.clone(), log, storage, clock, config, stop.clone());
+            let driver = TaskDriver::new(spec.clone(), log, storage, clock, config, stop);
             match &alignment {
                 Some(alignment) => driver.aligned(alignment.place()),
                 None => driver,
             }
         }
     }
-}
-
-fn owned(status: &TaskStatus, partitions: &[TopicPartition]) -> bool {
-    partitions.iter().any(|p| p.partition == status.partition && p.topic == status.topic)
 }

@@ -3,6 +3,7 @@
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::batcher::Batch;
+use crate::ledger::Doors;
 
 #[cfg(test)]
 mod tests;
@@ -33,26 +34,30 @@ pub(super) fn describe() {
 
 /// The counters of one door and signal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Meter {
+pub(super) struct Meter<'d> {
     pub(super) door: &'static str,
     pub(super) signal: &'static str,
+    /// Where the ledger takes its counts from.
+    pub(super) doors: &'d Doors,
 }
 
-impl Meter {
+impl Meter<'_> {
     /// A body was read to its end.
     pub(super) fn read(self, size_bytes: usize, batch: &Batch) {
-        let Self { door, signal } = self;
+        let Self { door, signal, doors } = self;
         counter!(RECEIVED_SIZE, "door" => door, "signal" => signal).increment(size_bytes as u64);
         let received = batch.report.accepted + batch.report.rejected;
         counter!(RECEIVED, "door" => door, "signal" => signal).increment(received);
+        doors.received(door, signal, received, &batch.rejected_by);
         for &(reason, count) in &batch.rejected_by {
-            self.rejected(reason, count);
+            counter!(REJECTED, "door" => door, "signal" => signal, "reason" => reason).increment(count);
         }
     }
 
     /// A record was appended.
     pub(super) fn appended(self, rows: u64, size_bytes: usize, duplicate: bool) {
-        let Self { door, signal } = self;
+        let Self { door, signal, doors } = self;
+        doors.appended(door, signal, rows, duplicate);
         if duplicate {
             counter!(DUPLICATE, "door" => door, "signal" => signal).increment(rows);
         } else {
@@ -63,19 +68,20 @@ impl Meter {
 
     /// Entries were not stored.
     pub(super) fn rejected(self, reason: &'static str, rows: u64) {
-        let Self { door, signal } = self;
+        let Self { door, signal, doors } = self;
+        doors.rejected(door, signal, reason, rows);
         counter!(REJECTED, "door" => door, "signal" => signal, "reason" => reason).increment(rows);
     }
 
     /// A request was refused as a whole.
     pub(super) fn refused(self, reason: &'static str) {
-        let Self { door, signal } = self;
+        let Self { door, signal, .. } = self;
         counter!(REFUSED_REQUESTS, "door" => door, "signal" => signal, "reason" => reason).increment(1);
     }
 
     /// A request was answered.
     pub(super) fn answered(self, seconds: f64) {
-        let Self { door, signal } = self;
+        let Self { door, signal, .. } = self;
         histogram!(REQUEST_SECONDS, "door" => door, "signal" => signal).record(seconds);
     }
 }

@@ -3,12 +3,14 @@
 //! Every door turns what it received into columns, one set per partition, and hands them to [`Ingest`], which encodes and appends them.
 //! Invariants:
 //! - a door answers success only after the append is durable;
-//! - received = stored + duplicate + rejected (by reason), counted per door; what a sender is not told about was not rejected;
+//! - received = stored + duplicate + rejected (by reason), counted per door; what a sender is not told about was not rejected
+//!   (see [`crate::ledger`]);
 //! - the tenant comes from the door, never from the body;
 //! - a request with an idempotency key leaves its rows in the log once, however often it is sent within 24 h;
 //! - memory is bounded: bodies by size before and after decompression, all requests together by a budget.
 
 mod batcher;
+pub mod bridge;
 mod budget;
 mod config;
 mod encoding;

@@ -6,6 +6,7 @@
 mod fixture;
 
 mod appending;
+mod bridging;
 mod definitions;
 mod driving;
 mod keys;

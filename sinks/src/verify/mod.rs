@@ -1,4 +1,5 @@
-//! Proof that the tables hold what the log held: every record in exactly one commit, every row as it was.
+//! Proof that the tables hold what the log held: every record in exactly one commit, every row as it was. And that the topics themselves
+//! are whole: see [`verify_topics`].
 //!
 //! For each table under the storage root:
 //! 1. its Delta history is read commit by commit: per partition the covers follow each other without hole or overlap, and each commit's
@@ -13,9 +14,12 @@
 mod history;
 mod report;
 mod rows;
+mod topics;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod topics_tests;
 
 use std::sync::Arc;
 
@@ -26,6 +30,8 @@ use highwater_pipeline::tables::{DATE_COLUMN, TOPIC_COLUMN, TableSpec, built_in_
 use object_store::path::Path;
 
 pub use report::{Finding, FindingKind, PartitionReport, TableReport, VerifyReport};
+
+pub use topics::{Guards, TopicChecks, TopicFinding, TopicPartitionReport, TopicsReport, verify_topics};
 
 use crate::SinkError;
 use history::History;

@@ -10,6 +10,7 @@ mod log;
 mod s3;
 mod slt;
 mod snapshot;
+mod view;
 
 #[path = "../../../tests/s3/proxy.rs"]
 mod proxy;

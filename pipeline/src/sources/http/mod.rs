@@ -45,7 +45,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
 }
 
 async fn take<S: Route>(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
-    let meter = Meter { door: DOOR, signal: S::TOPIC };
+    let meter = Meter { door: DOOR, signal: S::TOPIC, doors: ingest.doors() };
     #[expect(clippy::disallowed_methods, reason = "measures latency; nothing that is stored depends on it")]
     let started = std::time::Instant::now();
     let (head, mut body) = request.into_parts();

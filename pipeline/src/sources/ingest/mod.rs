@@ -14,6 +14,7 @@ use crate::data::logs::Logs;
 use crate::data::metrics::Metrics;
 use crate::data::signal::Signal;
 use crate::data::{Tenant, content_type};
+use crate::ledger::{Doors, Origin};
 use crate::log::{Append, Guard, Log, LogError, Record, TopicConfig};
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ pub struct Ingest {
     budget: Budget,
     log_partitions: i32,
     metric_partitions: i32,
+    /// What this process took in, for the ledger.
+    doors: Arc<Doors>,
 }
 
 /// One request, its body as it came.
@@ -73,7 +76,15 @@ impl Ingest {
         let log_partitions = ensure(&*log, Logs::TOPIC, &topic).await?;
         let metric_partitions = ensure(&*log, Metrics::TOPIC, &topic).await?;
         let budget = Budget::new(config.max_in_flight_size_bytes);
-        Ok(Self { log, config, budget, log_partitions, metric_partitions })
+        // Eight hex digits tell the runs of one installation apart.
+        let run = uuid::Uuid::new_v4().simple().to_string();
+        let doors = Arc::new(Doors::new(run.get(..8).unwrap_or_default()));
+        Ok(Self { log, config, budget, log_partitions, metric_partitions, doors })
+    }
+
+    /// What the doors have counted since this was opened.
+    pub fn doors(&self) -> &Arc<Doors> {
+        &self.doors
     }
 
     /// Takes logs of this process: JSON in any of the forms that `POST /logs` takes. Returns once they are durable.
@@ -130,7 +141,7 @@ impl Ingest {
 
     /// Reads a request and appends its rows.
     pub(super) async fn take<S: Route>(&self, request: Request) -> Result<IngestReport, IngestError> {
-        let meter = Meter { door: request.door, signal: S::TOPIC };
+        let meter = Meter { door: request.door, signal: S::TOPIC, doors: &self.doors };
         let taken = self.read_and_append::<S>(request, meter).await;
         if let Err(error) = &taken {
             meter.refused(error.code());
@@ -138,7 +149,7 @@ impl Ingest {
         taken
     }
 
-    async fn read_and_append<S: Route>(&self, request: Request, meter: Meter) -> Result<IngestReport, IngestError> {
+    async fn read_and_append<S: Route>(&self, request: Request, meter: Meter<'_>) -> Result<IngestReport, IngestError> {
         let Request { tenant, body, encoding, lines, key, mut reservation, .. } = request;
         let (limit_bytes, limits, partitions) =
             (self.config.max_body_size_bytes, self.config.limits(), S::partitions(self));
@@ -166,7 +177,7 @@ impl Ingest {
         tenant: &Tenant,
         key: Option<&IdempotencyKey>,
         batch: Batch,
-        meter: Meter,
+        meter: Meter<'_>,
     ) -> Result<IngestReport, IngestError> {
         let Batch { partitions, mut report, .. } = batch;
         let topic: Arc<str> = Arc::from(S::TOPIC);
@@ -200,7 +211,8 @@ impl Ingest {
                 continue;
             }
             let size_bytes = record.value.len();
-            let headers = vec![content_type::header(content_type::ARROW)];
+            let origin = Origin::new(meter.door, self.doors.run()).header(meter.signal, record.rows);
+            let headers = vec![content_type::header(content_type::ARROW), origin];
             let appended = self.log.append(Append {
                 topic: Arc::clone(&topic),
                 partition,
@@ -229,7 +241,7 @@ struct Target<'a> {
     partition: i32,
     tenant: &'a Tenant,
     key: Option<&'a IdempotencyKey>,
-    meter: Meter,
+    meter: Meter<'a>,
 }
 
 /// What became of a partition's share of a request.
