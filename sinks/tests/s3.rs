@@ -133,7 +133,7 @@ async fn a_table_on_s3_goes_through_checkpoints_and_restarts() {
             append(log.as_ref(), n % PARTITIONS, run).await;
             tables.flush().await.unwrap();
         }
-        if run == 1 {
+        if run == 0 {
             tables.abort();
         } else {
             shutdown.cancel();
