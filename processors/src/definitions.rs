@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
-use crate::rollups::RollupConfig;
+use crate::rollups::{RollupConfig, default_horizon};
 use crate::rules::{AlertRule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
@@ -37,6 +37,8 @@ struct StoredRollup {
     name: String,
     sql: String,
     lateness_ms: i64,
+    #[serde(default = "default_horizon", skip_serializing_if = "is_default_horizon")]
+    correction_horizon_ms: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +74,11 @@ struct StoredRule {
 #[derive(Deserialize)]
 struct Format {
     format: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default_horizon(ms: &i64) -> bool {
+    *ms == default_horizon()
 }
 
 /// The definitions of a configuration.
@@ -129,14 +136,16 @@ fn plan(version: &Version) -> Result<Topology, ProcessorError> {
 }
 
 impl From<&RollupConfig> for StoredRollup {
-    fn from(RollupConfig { name, sql, lateness_ms }: &RollupConfig) -> Self {
-        Self { name: name.clone(), sql: sql.clone(), lateness_ms: *lateness_ms }
+    fn from(rollup: &RollupConfig) -> Self {
+        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms } = rollup;
+        let (lateness_ms, correction_horizon_ms) = (*lateness_ms, *correction_horizon_ms);
+        Self { name: name.clone(), sql: sql.clone(), lateness_ms, correction_horizon_ms }
     }
 }
 
 impl From<StoredRollup> for RollupConfig {
-    fn from(StoredRollup { name, sql, lateness_ms }: StoredRollup) -> Self {
-        Self { name, sql, lateness_ms }
+    fn from(StoredRollup { name, sql, lateness_ms, correction_horizon_ms }: StoredRollup) -> Self {
+        Self { name, sql, lateness_ms, correction_horizon_ms }
     }
 }
 
@@ -199,6 +208,7 @@ mod tests {
     fn config() -> ProcessorsConfig {
         let rollup = RollupConfig {
             lateness_ms: 1_500,
+            correction_horizon_ms: 60_000,
             ..RollupConfig::new(
                 "requests",
                 "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2",
@@ -229,6 +239,7 @@ groups:
         let text = definitions.to_string();
         assert_eq!(from_definitions(&serde_json::from_str(&text).unwrap()).unwrap(), config, "and through text");
         assert_eq!(definitions["rollups"][0]["lateness_ms"], 1_500);
+        assert_eq!(definitions["rollups"][0]["correction_horizon_ms"], 60_000);
         assert_eq!(definitions["rule_files"][0]["groups"][0]["rules"][0]["for_ms"], 150_000);
     }
 
@@ -264,6 +275,7 @@ groups:
         });
         let read = from_definitions(&record).unwrap();
         assert_eq!((read.partitions, read.rollups[0].lateness_ms), (4, 5_000));
+        assert_eq!(read.rollups[0].correction_horizon_ms, 86_400_000);
         assert_eq!(read.rule_files[0].groups[0].rules[0].alert, "A");
         assert_eq!(to_definitions(&read).unwrap(), record);
     }

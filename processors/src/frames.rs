@@ -16,39 +16,58 @@ use serde::de::DeserializeOwned;
 
 /// Writes a manifest and its batches.
 pub(crate) fn encode<M: Serialize>(manifest: &M, batches: &[RecordBatch]) -> Result<Bytes, ProcessorError> {
-    let manifest =
-        serde_json::to_vec(manifest).map_err(|e| ProcessorError::caused("a state manifest cannot be written", e))?;
-    let size = u32::try_from(manifest.len()).map_err(|_| ProcessorError::new("a state manifest exceeds 4 GiB"))?;
-    let mut out = Vec::with_capacity(4 + manifest.len());
-    out.extend_from_slice(&size.to_le_bytes());
-    out.extend_from_slice(&manifest);
-    for batch in batches {
-        let bytes = ipc::encode(batch).map_err(|e| ProcessorError::caused("state cannot be written", e))?;
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(&bytes);
-    }
-    Ok(out.into())
+    let streams = batches.iter().map(stream).collect::<Result<Vec<_>, _>>()?;
+    encode_streams(manifest, &streams)
 }
 
 /// Reads them back.
 pub(crate) fn decode<M: DeserializeOwned>(body: &Bytes) -> Result<(M, Vec<RecordBatch>), ProcessorError> {
-    let mut rest = &body[..];
+    let (manifest, streams) = decode_streams(body)?;
+    Ok((manifest, streams.into_iter().map(batch).collect::<Result<_, _>>()?))
+}
+
+/// A batch as it stands in a body.
+pub(crate) fn stream(batch: &RecordBatch) -> Result<Bytes, ProcessorError> {
+    ipc::encode(batch).map_err(|e| ProcessorError::caused("state cannot be written", e))
+}
+
+/// The batch of a stream. Our own, so it may be as large as it has grown.
+pub(crate) fn batch(stream: &[u8]) -> Result<RecordBatch, ProcessorError> {
+    let decoded =
+        ipc::decode_within(stream, ipc::Caps::NONE).map_err(|e| ProcessorError::caused("state is unreadable", e))?;
+    let [batch] =
+        <[RecordBatch; 1]>::try_from(decoded).map_err(|_| ProcessorError::new("a frame must hold one batch"))?;
+    Ok(batch)
+}
+
+/// Writes a manifest and batches that are streams already.
+pub(crate) fn encode_streams<M: Serialize>(manifest: &M, streams: &[Bytes]) -> Result<Bytes, ProcessorError> {
+    let manifest =
+        serde_json::to_vec(manifest).map_err(|e| ProcessorError::caused("a state manifest cannot be written", e))?;
+    let size = u32::try_from(manifest.len()).map_err(|_| ProcessorError::new("a state manifest exceeds 4 GiB"))?;
+    let mut out = Vec::with_capacity(4 + manifest.len() + streams.iter().map(|s| 8 + s.len()).sum::<usize>());
+    out.extend_from_slice(&size.to_le_bytes());
+    out.extend_from_slice(&manifest);
+    for stream in streams {
+        out.extend_from_slice(&(stream.len() as u64).to_le_bytes());
+        out.extend_from_slice(stream);
+    }
+    Ok(out.into())
+}
+
+/// Reads a manifest and leaves the batches as they are.
+pub(crate) fn decode_streams<M: DeserializeOwned>(body: &[u8]) -> Result<(M, Vec<&[u8]>), ProcessorError> {
+    let mut rest = body;
     let size = take(&mut rest, 4)?;
     let size = u32::from_le_bytes(size.try_into().map_err(|_| short())?) as usize;
     let manifest = serde_json::from_slice(take(&mut rest, size)?)
         .map_err(|e| ProcessorError::caused("a state manifest is unreadable", e))?;
-    let mut batches = Vec::new();
+    let mut streams = Vec::new();
     while !rest.is_empty() {
         let size = u64::from_le_bytes(take(&mut rest, 8)?.try_into().map_err(|_| short())?);
-        let bytes = take(&mut rest, usize::try_from(size).unwrap_or(usize::MAX))?;
-        // Our own snapshot, however large it has grown.
-        let decoded =
-            ipc::decode_within(bytes, ipc::Caps::NONE).map_err(|e| ProcessorError::caused("state is unreadable", e))?;
-        let [batch] =
-            <[RecordBatch; 1]>::try_from(decoded).map_err(|_| ProcessorError::new("a frame must hold one batch"))?;
-        batches.push(batch);
+        streams.push(take(&mut rest, usize::try_from(size).unwrap_or(usize::MAX))?);
     }
-    Ok((manifest, batches))
+    Ok((manifest, streams))
 }
 
 fn take<'a>(rest: &mut &'a [u8], size: usize) -> Result<&'a [u8], ProcessorError> {

@@ -4,19 +4,12 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use arrow::record_batch::RecordBatch;
-use arrow::util::display::array_value_to_string;
-use datafusion::catalog::MemTable;
-use datafusion::prelude::SessionContext;
-use highwater_pipeline::data::{Decoded, Decoder, RowKind, ipc, time};
-use highwater_pipeline::functions;
+use highwater_pipeline::data::time;
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, Topology, topology};
 use proptest::prelude::*;
-use support::House;
+use support::{House, oracle};
 
 const PARTITIONS: i32 = 3;
 const START_US: i64 = 1_714_996_800_000_000;
@@ -126,54 +119,6 @@ fn json((_, at, behind, service, level, value): &Row) -> String {
     row.to_string()
 }
 
-fn text(batches: &[RecordBatch], columns: &[String]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let values = columns.iter().map(|name| {
-                let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no column {name}"));
-                let value = array_value_to_string(column, row).unwrap();
-                // Sums of floats depend on their order in the last bits.
-                value.parse::<f64>().ok().filter(|_| value.contains('.')).map_or(value, |f| format!("{f:.9}"))
-            });
-            lines.push(values.collect::<Vec<_>>().join(" "));
-        }
-    }
-    lines.sort();
-    lines
-}
-
-/// What DataFusion answers over all rows at once.
-fn batch_answer(house: &House, sql: &str) -> Vec<RecordBatch> {
-    let decoder = Decoder::new(RowKind::Logs);
-    let mut batches = Vec::new();
-    for partition in 0..PARTITIONS {
-        for record in house.records("logs", partition) {
-            match decoder.decode(partition, record) {
-                Decoded::Rows { batch, refused } => {
-                    assert!(refused.is_empty(), "{refused:?}");
-                    batches.push(batch);
-                }
-                Decoded::Control(_) => {}
-                Decoded::Undecodable(refused) => panic!("{refused:?}"),
-            }
-        }
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut context = SessionContext::new();
-        functions::register(&mut context).unwrap();
-        let table = MemTable::try_new(decoder.schema(), vec![batches]).unwrap();
-        context.register_table("logs", Arc::new(table)).unwrap();
-        context.sql(sql).await.unwrap().collect().await.unwrap()
-    })
-}
-
-fn rollup_batches(house: &House) -> Vec<RecordBatch> {
-    let records = (0..PARTITIONS).flat_map(|partition| house.records("rollup.r", partition));
-    records.flat_map(|record| ipc::decode(record.value.as_ref().unwrap()).unwrap()).collect()
-}
-
 /// Steps tasks in the order that `choices` gives until all have read everything; `restarts` says at which steps the task is
 /// snapshotted, and at which it is killed, restored and brought back to where it was.
 fn run(house: &mut House, choices: &[usize], restarts: Option<&[u8]>) {
@@ -210,12 +155,12 @@ proptest! {
         fill(&mut house, &rows, batch);
         run(&mut house, &choices, None);
         close(&mut house);
-        let expected = batch_answer(&house, &sql);
+        let expected = oracle::batch_answer(&house, PARTITIONS, &sql);
         let columns: Vec<String> = match expected.first() {
             Some(batch) => batch.schema().fields().iter().map(|f| f.name().clone()).collect(),
             None => Vec::new(),
         };
-        prop_assert_eq!(text(&rollup_batches(&house), &columns), text(&expected, &columns), "{}", sql);
+        prop_assert_eq!(oracle::text(&oracle::newest(&house, &topology.rollups[0], PARTITIONS), &columns), oracle::text(&expected, &columns), "{}", sql);
     }
 
     #[test]
@@ -245,11 +190,9 @@ proptest! {
             fill(&mut house, &rows, batch);
             house.settle();
             close(&mut house);
-            let batches = rollup_batches(&house);
-            let columns: Vec<String> = batches.first().map_or(Vec::new(), |b| {
-                b.schema().fields().iter().map(|f| f.name().clone()).collect()
-            });
-            text(&batches, &columns)
+            let batches = oracle::newest(&house, &topology.rollups[0], PARTITIONS);
+            let columns = topology.rollups[0].output_schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+            oracle::text(&batches, &columns)
         }).collect();
         prop_assert_eq!(&answers[0], &answers[1], "{}", sql);
     }

@@ -1,16 +1,18 @@
 //! Scripts that a person can read: what goes in, and what must come out.
 //!
 //! ```text
-//! rollup <name> <lateness>            the SQL follows, indented
+//! rollup <name> <lateness> [<horizon>]    the SQL follows, indented; the correction horizon is 24h if not said
 //! rules                               a rule file follows, indented
 //! partitions <n>                      of logs; 1 if not said
 //!
 //! logs/0 @12:00:01                    one record appended at this time, its rows indented:
 //!   12:00:00 service=web level=ERROR tenant=acme
 //! clock logs/0 @12:00:09 12:00:08     a clock record with this event time; `idle` may follow; `-` for no event time
-//! late <rollup> <rows>                so many rows were late so far
+//! late <rollup> <rows> <rows>         so many rows were late, and so many too late, so far
 //! restart                             every task is killed and restored from a snapshot taken here
 //! > requests_1m 12:00:00 service=web n=1
+//! > requests_1m 12:00:00 superseded by revision 1
+//! > requests_1m 12:00:00 service=web n=2 revision=1
 //! > alert firing HighErrors 12:01:00 service=web value=3 since=12:01:00
 //! ```
 //! Lines with `>` are everything that the step before them causes, in any order across partitions; a step without them
@@ -28,7 +30,7 @@ use arrow::array::{Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
-use highwater_pipeline::data::{Decoded, Decoder, RowKind, content_type, identity, ipc, time};
+use highwater_pipeline::data::{Control, Decoded, Decoder, RowKind, content_type, identity, ipc, time};
 use highwater_pipeline::log::{Record, StoredRecord};
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::{RuleFile, parse_duration_ms};
@@ -87,10 +89,13 @@ fn run(script: &str) -> Result<(), String> {
     for step in steps {
         let words: Vec<&str> = step.line.split_whitespace().collect();
         match words.as_slice() {
-            ["rollup", name, lateness] => {
-                let sql = step.below.join("\n");
-                let lateness_ms = parse_duration_ms(lateness)?;
-                config.rollups.push(RollupConfig { lateness_ms, ..RollupConfig::new(*name, sql) });
+            ["rollup", name, lateness, horizon @ ..] => {
+                let mut rollup = RollupConfig::new(*name, step.below.join("\n"));
+                rollup.lateness_ms = parse_duration_ms(lateness)?;
+                if let [horizon] = horizon {
+                    rollup.correction_horizon_ms = parse_duration_ms(horizon)?;
+                }
+                config.rollups.push(rollup);
                 continue;
             }
             ["rules"] => {
@@ -108,10 +113,10 @@ fn run(script: &str) -> Result<(), String> {
         }
         let house = house.as_mut().unwrap();
         match words.as_slice() {
-            ["late", rollup, rows] => {
-                let late = house.late_rows(rollup);
-                if late.to_string() != *rows {
-                    return Err(format!("line {}: {}\n  but there are {late}", step.number, step.line));
+            ["late", rollup, late, too_late] => {
+                let counts = (house.count(rollup, "late_rows"), house.count(rollup, "too_late_rows"));
+                if (counts.0.to_string(), counts.1.to_string()) != ((*late).to_owned(), (*too_late).to_owned()) {
+                    return Err(format!("line {}: {}\n  but there are {counts:?}", step.number, step.line));
                 }
             }
             ["restart"] => (0..house.task_count()).for_each(|task| {
@@ -207,7 +212,15 @@ impl Seen {
             let seen = self.0.entry((topic.clone(), *partition)).or_default();
             for record in &records[*seen..] {
                 let value = record.value.as_ref().unwrap();
-                if let Some(rollup) = topic.strip_prefix("rollup.") {
+                if let (Some(rollup), Some(content_type::CONTROL)) =
+                    (topic.strip_prefix("rollup."), content_type::of(record))
+                {
+                    let Ok(Control::Superseded { window_start_us, revision, .. }) = Control::parse(value) else {
+                        panic!("{value:?}")
+                    };
+                    let start = clock_time(&time::format(window_start_us));
+                    lines.push(format!("{rollup} {start} superseded by revision {revision}"));
+                } else if let Some(rollup) = topic.strip_prefix("rollup.") {
                     for batch in ipc::decode(value).unwrap() {
                         (0..batch.num_rows()).for_each(|row| lines.push(show_row(rollup, &batch, row)));
                     }
@@ -235,7 +248,10 @@ fn show_row(rollup: &str, batch: &RecordBatch, row: usize) -> String {
         }
         write!(line, " {}={value}", field.name()).unwrap();
     }
-    line
+    match text("_revision").as_str() {
+        "0" => line,
+        revision => format!("{line} revision={revision}"),
+    }
 }
 
 fn show_alert(value: &[u8]) -> String {

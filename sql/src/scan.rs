@@ -1,11 +1,12 @@
 //! A table inside one query: the cut is taken at the first scan and shared by all of them, so that a self-join sees one moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, Statistics, stats::Precision};
+use datafusion::common::{DFSchema, Result, ScalarValue, Statistics, stats::Precision};
 use datafusion::datasource::TableType;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -14,15 +15,17 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, ident, lit, not};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
-use highwater_pipeline::tables::{DATE_COLUMN, TENANT_COLUMN};
+use highwater_pipeline::data::identity;
+use highwater_pipeline::tables::{DATE_COLUMN, Superseded, TENANT_COLUMN, WINDOW_START_COLUMN};
 use tokio::sync::OnceCell;
 
 use crate::delta::DataFile;
@@ -37,6 +40,8 @@ pub(crate) struct TenantTable {
     tenant: Arc<str>,
     store_url: ObjectStoreUrl,
     cut: OnceCell<Cut>,
+    /// What the tail supersedes, in files and tail.
+    superseded: OnceCell<Arc<Superseded>>,
 }
 
 impl std::fmt::Debug for TenantTable {
@@ -47,7 +52,7 @@ impl std::fmt::Debug for TenantTable {
 
 impl TenantTable {
     pub(crate) fn new(table: Arc<Table>, tenant: Arc<str>, store_url: ObjectStoreUrl) -> Self {
-        Self { table, tenant, store_url, cut: OnceCell::new() }
+        Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new() }
     }
 
     /// What the query saw of it; `None` where it did not look.
@@ -113,9 +118,32 @@ impl TenantTable {
         Ok(DataSourceExec::from_data_source(config))
     }
 
+    /// The files' rows that the tail does not supersede: windows of a rollup that were closed again since the files were written.
+    fn scan_files_without(
+        &self,
+        superseded: &Superseded,
+        files: &[Arc<DataFile>],
+        state: &dyn Session,
+        projection: &[usize],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut needed = projection.to_vec();
+        for name in [identity::PARTITION, WINDOW_START_COLUMN] {
+            let index = self.table.schema.index_of(name)?;
+            if !needed.contains(&index) {
+                needed.push(index);
+            }
+        }
+        let stored = self.scan_files(files, state, &needed, None)?;
+        let schema = DFSchema::try_from(stored.schema())?;
+        let holds = state.create_physical_expr(not(is_superseded(superseded)), &schema)?;
+        let filter = FilterExecBuilder::new(holds, stored).apply_projection(Some((0..projection.len()).collect()))?;
+        Ok(Arc::new(filter.build()?))
+    }
+
     fn scan_tail(
         &self,
         cut: &Cut,
+        superseded: &Arc<Superseded>,
         projection: &[usize],
         limit: Option<usize>,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
@@ -133,6 +161,7 @@ impl TenantTable {
                     to: offsets.end,
                     tenant: Arc::clone(&self.tenant),
                     projection: Arc::clone(&projection),
+                    superseded: Arc::clone(superseded),
                     schema: SchemaRef::clone(&schema),
                 });
                 stream
@@ -168,6 +197,7 @@ impl TableProvider for TenantTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let cut = self.cut.get_or_try_init(|| self.table.cut()).await?;
+        let superseded = self.superseded.get_or_try_init(|| self.table.superseded(cut)).await?;
         let all: Vec<usize>;
         let projection = match projection {
             Some(projection) => projection.as_slice(),
@@ -181,15 +211,29 @@ impl TableProvider for TenantTable {
         let files = self.files(cut, state, filters)?;
         let stored = match files.as_slice() {
             [] => None,
-            files => Some(self.scan_files(files, state, projection, limit)?),
+            files if superseded.is_empty() => Some(self.scan_files(files, state, projection, limit)?),
+            files => Some(self.scan_files_without(superseded, files, state, projection)?),
         };
-        let live = self.scan_tail(cut, projection, limit)?;
+        let live = self.scan_tail(cut, superseded, projection, limit)?;
         match (stored, live) {
             (Some(stored), Some(live)) => UnionExec::try_new(vec![stored, live]),
             (Some(only), None) | (None, Some(only)) => Ok(only),
             (None, None) => Ok(Arc::new(EmptyExec::new(Arc::new(self.table.schema.project(projection)?)))),
         }
     }
+}
+
+/// True for rows of the windows that are closed again, partition by partition.
+fn is_superseded(superseded: &Superseded) -> Expr {
+    let mut windows: BTreeMap<i32, Vec<Expr>> = BTreeMap::new();
+    for (partition, window_start_us, _) in superseded.iter() {
+        let start = ScalarValue::TimestampMicrosecond(Some(window_start_us), Some("UTC".into()));
+        windows.entry(partition).or_default().push(lit(start));
+    }
+    let of_partition = |(partition, starts)| {
+        ident(identity::PARTITION).eq(lit(partition)).and(ident(WINDOW_START_COLUMN).in_list(starts, false))
+    };
+    windows.into_iter().map(of_partition).reduce(Expr::or).unwrap_or_else(|| lit(false))
 }
 
 /// What is known of all files together: how many rows, and their size.
@@ -216,6 +260,7 @@ struct TailStream {
     to: i64,
     tenant: Arc<str>,
     projection: Arc<[usize]>,
+    superseded: Arc<Superseded>,
     schema: SchemaRef,
 }
 
@@ -231,8 +276,9 @@ impl PartitionStream for TailStream {
     }
 
     fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (tenant, projection) = (Arc::clone(&self.tenant), Arc::clone(&self.projection));
         let rows = Arc::clone(&self.reader)
-            .read(self.place.clone(), self.from, self.to, Arc::clone(&self.tenant), Arc::clone(&self.projection))
+            .read(self.place.clone(), self.from..self.to, tenant, projection, Arc::clone(&self.superseded))
             .map_err(SqlError::into);
         Box::pin(RecordBatchStreamAdapter::new(SchemaRef::clone(&self.schema), rows))
     }

@@ -25,7 +25,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::DeltaTableError;
 use highwater_pipeline::log::Log;
 use highwater_pipeline::storage::Storage;
-use highwater_pipeline::tables::{DATE_COLUMN, TENANT_COLUMN, TableSpec, app_id};
+use highwater_pipeline::tables::{DATE_COLUMN, Superseded, TENANT_COLUMN, TableSpec, app_id};
 use serde::Serialize;
 
 use crate::delta::{DeltaReader, TableSnapshot};
@@ -108,6 +108,18 @@ impl Table {
             }
             attempt += 1;
         }
+    }
+
+    /// What the tail of a cut supersedes: windows of a rollup that were closed again behind the stored end. A file of the version may still hold their
+    /// earlier rows, and so may the tail; the query shows neither.
+    pub(crate) async fn superseded(&self, cut: &Cut) -> Result<Arc<Superseded>, SqlError> {
+        let mut superseded = Superseded::default();
+        if self.spec.is_revised() {
+            for (place, offsets) in &cut.tails {
+                self.tail.superseded(place, offsets.clone(), &mut superseded).await?;
+            }
+        }
+        Ok(Arc::new(superseded))
     }
 
     async fn look(&self) -> Result<Cut, SqlError> {

@@ -7,7 +7,7 @@ use crate::support::{Server, Site, eventually};
 
 /// A full minute of 2026-03-01, UTC.
 const START_S: i64 = 1_772_362_800;
-/// Rows of a [`Server::prime`]: what each call below adds.
+/// Rows of a [`Server::pass_time`]: what each call below adds.
 const ROWS: i64 = 40;
 
 /// A rollup that stays, and one that is edited: it counts rows `factor` times.
@@ -36,17 +36,16 @@ async fn an_edited_rollup_changes_where_the_log_says_whatever_is_killed() {
     let site = Site::with_config(&rollups(1));
     let server = site.start().await;
     assert_eq!(version(&server).await, 1);
-    server.prime("first", START_S + 1).await;
-    server.prime("app", START_S + 10).await;
+    server.pass_time("app", START_S + 10).await;
     // Closes minute 0, and opens minute 1.
-    server.prime("app", START_S + 65).await;
+    server.pass_time("app", START_S + 65).await;
     assert_minute(&server, "edited", 0, ROWS).await;
 
     site.configure(&rollups(1000));
     let reply = server.post("/-/reload", "").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(version(&server).await, 2);
-    server.prime("app", START_S + 70).await;
+    server.pass_time("app", START_S + 70).await;
     eventually("every task of logs applies version 2", true, async || {
         let status = server.get("/api/v1/status").await.json();
         let tasks = status["tasks"].as_array().unwrap();
@@ -59,7 +58,7 @@ async fn an_edited_rollup_changes_where_the_log_says_whatever_is_killed() {
     drop(std::fs::remove_dir_all(site.data_dir().join("snapshots")));
     let server = site.start().await;
     assert_eq!(version(&server).await, 2);
-    server.prime("app", START_S + 126).await;
+    server.pass_time("app", START_S + 126).await;
     for (rollup, minutes) in [("kept", [ROWS, 2 * ROWS]), ("edited", [ROWS, 1000 * ROWS])] {
         for (minute, expected) in (0..).zip(minutes) {
             assert_minute(&server, rollup, minute, expected).await;
@@ -71,8 +70,8 @@ async fn an_edited_rollup_changes_where_the_log_says_whatever_is_killed() {
     site.configure(&rollups(7));
     let server = site.start().await;
     assert_eq!(version(&server).await, 3);
-    server.prime("app", START_S + 130).await;
-    server.prime("app", START_S + 186).await;
+    server.pass_time("app", START_S + 130).await;
+    server.pass_time("app", START_S + 186).await;
     assert_minute(&server, "kept", 2, 2 * ROWS).await;
     assert_minute(&server, "edited", 2, 7 * ROWS).await;
 
@@ -92,15 +91,17 @@ async fn rollups_come_and_go_with_a_reload_and_tasks_stay() {
         let tasks = status["tasks"].as_array().unwrap().iter();
         tasks.map(|t| (t["task"].as_str().unwrap().to_owned(), t["epoch"].as_i64().unwrap())).collect()
     };
-    server.prime("app", START_S + 1).await;
+    server.pass_time("app", START_S + 1).await;
+    eventually("every task has started", true, async || epochs(&server).await.iter().all(|(_, epoch)| *epoch > 0))
+        .await;
     let before = epochs(&server).await;
     assert!(server.try_sql("SELECT * FROM kept").await.status >= 400, "there is no such table yet");
 
     site.configure(&rollups(1));
     assert_eq!(server.post("/-/reload", "").await.status, 200);
     assert_eq!(server.number("SELECT count(*) FROM kept").await, 0);
-    server.prime("app", START_S + 2).await;
-    server.prime("app", START_S + 66).await;
+    server.pass_time("app", START_S + 2).await;
+    server.pass_time("app", START_S + 66).await;
     assert_minute(&server, "kept", 0, ROWS).await;
     let table = site.table("kept").join("_delta_log");
     eventually("the new rollup is written to its table", true, async || table.exists()).await;

@@ -65,7 +65,7 @@ const SAMPLES: [Sample; 5] = [
 ];
 
 /// The directory of the files, or a loud word that it is not there.
-fn loghub() -> Option<PathBuf> {
+pub fn loghub() -> Option<PathBuf> {
     let named = std::env::var_os("HIGHWATER_LOGHUB").map(PathBuf::from);
     let directory = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/loghub"));
     if directory.join("Apache.log").is_file() {

@@ -14,4 +14,5 @@ mod duckdb;
 mod end_to_end;
 mod hostile;
 mod kill;
+mod late;
 mod loghub;

@@ -3,6 +3,7 @@
 //! ```json
 //! {"type":"clock","base_offset":41,"event_time_us":1700000000000000,"idle":false}
 //! {"type":"progress","source":"logs/2","position":42,"watermark_us":1700000000000000,"idle":false}
+//! {"type":"superseded","source":"requests_1m/2","window_start_us":1700000000000000,"revision":1}
 //! ```
 
 use bytes::Bytes;
@@ -37,6 +38,16 @@ pub enum Control {
         watermark_us: Option<i64>,
         /// True while the source's input is idle.
         idle: bool,
+    },
+    /// A window of a rollup is closed again: what its task wrote of it before this record no longer holds. The rows of the new revision follow;
+    /// there may be none. Written by the task into the rollup's topic, and into the rules' topic.
+    Superseded {
+        /// The rollup and the partition of its topic, e.g. `requests_1m/2`.
+        source: String,
+        /// Start of the window, Unix microseconds.
+        window_start_us: i64,
+        /// The revision that follows; 1 is the first correction.
+        revision: i32,
     },
 }
 

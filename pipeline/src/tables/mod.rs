@@ -15,6 +15,7 @@
 //! - Every commit that holds rows names, per topic partition, the offsets `[from, to)` it covers ([`Cover`], under
 //!   [`COVER_KEY`] of `commitInfo`), and carries a Delta application transaction with `appId` = [`app_id`] and
 //!   `version` = `to`. The covers of one partition follow each other without gap or overlap.
+//! - A rollup's table holds the newest revision of each row only: the commit that takes in a marker removes the rows it supersedes ([`Superseded`]).
 //! - Whatever a writer has committed it also commits, afterwards, as offset of the consumer group [`table_group`], which holds
 //!   retention of the log back.
 //!
@@ -24,6 +25,7 @@ mod columns;
 mod cover;
 mod path;
 mod spec;
+mod superseded;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use columns::{
 pub use cover::{COMMIT_ID_KEY, COVER_KEY, Cover, covers_from_json, covers_to_json};
 pub use path::{data_file_path, encode_path_value, is_data_file_path, table_path, table_url};
 pub use spec::{PARTITION_COLUMNS, TableSpec, built_in_tables, rollup_table};
+pub use superseded::{REVISION_COLUMN, Superseded, WINDOW_START_COLUMN};
 
 /// Why a table's description or a commit's cover could not be understood.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 
 use super::columns::stored_schema;
+use super::superseded::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use super::{TableError, path};
 use crate::data::{RowKind, alerts, dead_letter, logs, metrics};
 
@@ -41,6 +42,11 @@ impl TableSpec {
         stored_schema(&self.row_schema(), self.topics.len() > 1)
     }
 
+    /// True where later revisions of a row replace earlier ones, as in a rollup's table.
+    pub fn is_revised(&self) -> bool {
+        matches!(&self.kind, RowKind::Arrow(schema) if schema.column_with_name(REVISION_COLUMN).is_some())
+    }
+
     /// The consumer group of its progress.
     pub fn group(&self) -> String {
         super::table_group(&self.name)
@@ -67,7 +73,8 @@ pub fn rollup_table(name: &str, schema: SchemaRef) -> Result<TableSpec, TableErr
     if built_in_tables().iter().any(|t| t.name == name) {
         return Err(TableError::BadName { name: name.to_string() });
     }
-    let spec = table(name, &format!("rollup.{name}"), RowKind::Arrow(schema), "window_start", &["window_start"]);
+    let spec =
+        table(name, &format!("rollup.{name}"), RowKind::Arrow(schema), WINDOW_START_COLUMN, &[WINDOW_START_COLUMN]);
     super::columns::check_time_column(name, &spec.table_schema(), &spec.time_column)?;
     Ok(spec)
 }

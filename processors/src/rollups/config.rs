@@ -13,17 +13,26 @@ pub struct RollupConfig {
     /// How far the watermark must be past a window's end before it closes, e.g. `5s`. In milliseconds here.
     #[serde(default = "default_lateness", deserialize_with = "duration_ms", rename = "lateness")]
     pub lateness_ms: i64,
+    /// How long a closed window can still be corrected, in append time after its last closing, e.g. `24h`. In milliseconds here.
+    #[serde(default = "default_horizon", deserialize_with = "duration_ms", rename = "correction_horizon")]
+    pub correction_horizon_ms: i64,
 }
 
 impl RollupConfig {
-    /// A rollup with the default lateness of 5 seconds.
+    /// A rollup with the default lateness of 5 seconds and correction horizon of a day.
     pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
-        Self { name: name.into(), sql: sql.into(), lateness_ms: default_lateness() }
+        let (name, sql) = (name.into(), sql.into());
+        Self { name, sql, lateness_ms: default_lateness(), correction_horizon_ms: default_horizon() }
     }
 }
 
 fn default_lateness() -> i64 {
     5_000
+}
+
+/// A day, in milliseconds.
+pub(crate) fn default_horizon() -> i64 {
+    24 * 60 * 60 * 1_000
 }
 
 fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

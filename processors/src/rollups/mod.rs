@@ -9,23 +9,29 @@
 //!    plus lateness, the accumulators' states go to `__highwater.partials`, partitioned by group. Rows that come
 //!    for such a window later are *supplements*; they follow at the next second of event time.
 //! 2. [`FoldProcessor`], one per partition of `__highwater.partials`: keeps the partials of each source apart. When the merged watermark
-//!    reaches the window's end plus lateness, it folds them in the order of the source partitions and emits the rows.
+//!    reaches the window's end plus lateness, it folds them in the order of the source partitions and emits the rows. It keeps them
+//!    ([`folding`]): what comes later opens the window again, and its next closing replaces the one before.
 //!
 //! Invariants:
 //! - The tenant is part of every group.
 //! - Within a source, a group's state has seen its rows in log order; across sources, partials are folded in partition order. So the result is
 //!   the same to the bit, however the records arrive.
-//! - A row whose window is closed is counted as late, never folded into another.
+//! - The last revision of a window holds every row that ever came for it, but those counted as too late: rows whose window's partials were
+//!   dropped, a day of append time after its last closing. A row is never folded into another window.
 
+mod closing;
 mod config;
 mod extremes;
 mod fold;
+mod folding;
 mod groups;
 mod partials;
 mod plan;
 mod prepared;
+mod spans;
 
 pub use config::RollupConfig;
+pub(crate) use config::default_horizon;
 pub use fold::FoldProcessor;
 pub use partials::PartialsProcessor;
 pub use plan::{RollupPlan, Source};

@@ -262,7 +262,7 @@ impl Processor for PartialsProcessor {
             Input::Rows(rows) => self.rows(at, rows, effects),
             Input::Control(Control::Clock { .. }) => self.clock(at, effects),
             // Of stages; whoever writes one into an input topic means nothing by it.
-            Input::Control(Control::Progress { .. }) | Input::Stage(_) => Ok(()),
+            Input::Control(Control::Progress { .. } | Control::Superseded { .. }) | Input::Stage(_) => Ok(()),
             Input::Barrier(writer) => self.write(writer),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -13,6 +14,8 @@ use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggrega
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_pipeline::data::{identity, logs, metrics, time};
 use highwater_pipeline::functions::{TUMBLE, tumble_width_us};
+use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::tables::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use twox_hash::XxHash64;
 
 use super::config::RollupConfig;
@@ -22,14 +25,12 @@ use crate::planning;
 /// The aggregates whose state survives a round trip through a snapshot to the bit, and merges in order.
 const AGGREGATES: [&str; 7] = ["count", "sum", "min", "max", "avg", "bool_and", "bool_or"];
 /// Columns every rollup has; a query may not use these names for something else.
-const WINDOW_START: &str = "window_start";
 const WINDOW_END: &str = "window_end";
 const TENANT: &str = "tenant";
-const REVISION: &str = "_revision";
 /// In partials: how many rows went into a group.
 pub(super) const ROWS: &str = "_rows";
 /// Part of the definition's hash; bumped when the meaning of partials changes.
-const FORMAT: &str = "rollup 1";
+const FORMAT: &str = "rollup 2";
 
 /// Which topic a rollup reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +80,8 @@ pub struct RollupPlan {
     pub(super) source: Source,
     pub(super) width_us: i64,
     pub(super) lateness_us: i64,
+    /// How long the partials of a closed window are kept, in append time. No part of the definition: state means the same with another.
+    pub(super) horizon_us: i64,
     pub(super) definition: u64,
     /// WHERE.
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
@@ -163,13 +166,18 @@ impl RollupPlan {
         highwater_pipeline::functions::tumble_start_us(watermark_us.saturating_sub(self.lateness_us), self.width_us)
     }
 
+    /// For an error that ends a task of this rollup.
+    pub(super) fn cannot_fold(&self, error: DataFusionError) -> ProcessorError {
+        ProcessorError::caused(format!("rollup {} cannot be folded", self.name), error)
+    }
+
     /// The columns every row has, in the order of the output schema behind the query's own.
-    pub(super) fn common_columns(&self, window_start_us: i64, tenant: ArrayRef) -> [ArrayRef; 4] {
+    pub(super) fn common_columns(&self, window_start_us: i64, revision: i32, tenant: ArrayRef) -> [ArrayRef; 4] {
         let rows = tenant.len();
         [
             Arc::new(time::array(vec![window_start_us; rows])),
             Arc::new(time::array(vec![window_start_us.saturating_add(self.width_us); rows])),
-            Arc::new(arrow::array::Int32Array::from(vec![0; rows])),
+            Arc::new(arrow::array::Int32Array::from(vec![revision; rows])),
             tenant,
         ]
     }
@@ -193,6 +201,9 @@ impl Planner<'_> {
         self.check_name()?;
         if config.lateness_ms < 0 {
             return Err(self.refuse("lateness must not be negative"));
+        }
+        if config.correction_horizon_ms < 0 {
+            return Err(self.refuse("correction_horizon must not be negative"));
         }
         let tables = Source::ALL.iter().map(|s| (s.topic(), planning::schema_only(s.schema()))).collect();
         let session = planning::session(tables).map_err(|e| self.planner(&e))?;
@@ -243,6 +254,7 @@ impl Planner<'_> {
             source,
             width_us,
             lateness_us,
+            horizon_us: config.correction_horizon_ms.saturating_mul(1_000),
             definition,
             filter,
             keys,
@@ -403,7 +415,7 @@ impl Planner<'_> {
         group: &[FieldRef],
         aggregates: &[PlannedAggregate],
     ) -> Result<SchemaRef, ProcessorsError> {
-        let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(WINDOW_START, time::data_type(), false))];
+        let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(WINDOW_START_COLUMN, time::data_type(), false))];
         fields.extend(group.iter().map(Arc::clone));
         for (index, aggregate) in aggregates.iter().enumerate() {
             let state = aggregate.function.state_fields().map_err(|e| self.planner(&e))?;
@@ -430,13 +442,13 @@ impl Planner<'_> {
                 Expr::Column(c) => Some(c),
                 _ => None,
             };
-            if column.is_some_and(|c| c.name == *window_column.1.name()) && name == WINDOW_START {
+            if column.is_some_and(|c| c.name == *window_column.1.name()) && name == WINDOW_START_COLUMN {
                 continue;
             }
             if name == TENANT && column.is_some_and(|c| c.name == TENANT) {
                 continue;
             }
-            if [WINDOW_START, WINDOW_END, TENANT, "date"].contains(&name) || name.starts_with('_') {
+            if [WINDOW_START_COLUMN, WINDOW_END, TENANT, "date"].contains(&name) || name.starts_with('_') {
                 let reason = format!(
                     "SELECT {expr}: the name {name} is taken (every rollup has window_start, window_end, tenant, date, and names with _ in front are internal); choose another with AS"
                 );
@@ -456,9 +468,9 @@ impl Planner<'_> {
             select.push(self.physical(expr, &aggregate.schema)?);
             fields.push(Arc::new(Field::new(name, field.data_type().clone(), true)));
         }
-        fields.push(Arc::new(Field::new(WINDOW_START, time::data_type(), false)));
+        fields.push(Arc::new(Field::new(WINDOW_START_COLUMN, time::data_type(), false)));
         fields.push(Arc::new(Field::new(WINDOW_END, time::data_type(), false)));
-        fields.push(Arc::new(Field::new(REVISION, DataType::Int32, false)));
+        fields.push(Arc::new(Field::new(REVISION_COLUMN, DataType::Int32, false)));
         fields.push(Arc::new(Field::new(TENANT, DataType::Utf8, false)));
         Ok((select, Arc::new(Schema::new(fields))))
     }
@@ -468,7 +480,7 @@ impl Planner<'_> {
             .map_err(|e| self.planner(&e))
     }
 
-    fn planner(&self, error: &datafusion::error::DataFusionError) -> ProcessorsError {
+    fn planner(&self, error: &DataFusionError) -> ProcessorsError {
         self.refuse(planning::explain(error))
     }
 

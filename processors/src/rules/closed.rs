@@ -1,4 +1,8 @@
 //! The closed windows of one rollup, waiting until every stage-2 task has closed them.
+//!
+//! Windows are evaluated once, in order of event time. What comes for a window later (one that is closed again, or old rows loaded beside live
+//! ones) is counted and left alone: last year's logs must not fire alerts as if new, nor resolve what is up now. A window that is closed again before it is
+//! evaluated is evaluated as corrected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,10 +24,12 @@ pub(super) struct Closed {
     closed_us: Vec<Option<i64>>,
     /// End of the last window that was evaluated, or passed over because nothing could come of it.
     evaluated_us: Option<i64>,
-    /// Rows by window start, then by the task they came from.
-    windows: BTreeMap<i64, BTreeMap<Arc<str>, Vec<RecordBatch>>>,
-    /// Every tenant that ever had a row: absence is evaluated for them.
+    /// Rows by window start, then by the stage-2 partition they came from.
+    windows: BTreeMap<i64, BTreeMap<usize, Vec<RecordBatch>>>,
+    /// Every tenant that ever had a row evaluated: absence is evaluated for them.
     tenants: BTreeSet<String>,
+    /// Rows that came for windows evaluated before, since the start of the log.
+    late_rows: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -31,8 +37,9 @@ struct Manifest {
     closed_us: Vec<Option<i64>>,
     evaluated_us: Option<i64>,
     tenants: BTreeSet<String>,
-    /// Per batch: window start and the task it came from.
-    batches: Vec<(i64, Arc<str>)>,
+    late_rows: u64,
+    /// Per batch: window start and the stage-2 partition it came from.
+    batches: Vec<(i64, usize)>,
 }
 
 /// A window to evaluate.
@@ -52,6 +59,7 @@ impl Closed {
             evaluated_us: None,
             windows: BTreeMap::new(),
             tenants: BTreeSet::new(),
+            late_rows: 0,
         }
     }
 
@@ -63,17 +71,39 @@ impl Closed {
     /// Takes rows of one closed window.
     pub(super) fn add(
         &mut self,
-        source: &Arc<str>,
+        partition: usize,
         window_start_us: i64,
         batch: RecordBatch,
     ) -> Result<(), ProcessorError> {
+        if self.is_evaluated(window_start_us) {
+            self.late_rows += batch.num_rows() as u64;
+            // Absolute, and a function of the log: replay does not count twice.
+            metrics::counter!("highwater_rules_late_rows_total", "rollup" => self.plan.name().to_owned())
+                .absolute(self.late_rows);
+            return Ok(());
+        }
         for tenant in tenant_column(&batch)?.iter().flatten() {
             if !self.tenants.contains(tenant) {
                 self.tenants.insert(tenant.to_owned());
             }
         }
-        self.windows.entry(window_start_us).or_default().entry(Arc::clone(source)).or_default().push(batch);
+        self.windows.entry(window_start_us).or_default().entry(partition).or_default().push(batch);
         Ok(())
+    }
+
+    /// A stage-2 partition has closed a window again: its rows so far do not hold, others follow.
+    pub(super) fn supersede(&mut self, partition: usize, window_start_us: i64) {
+        if let Some(sources) = self.windows.get_mut(&window_start_us) {
+            sources.remove(&partition);
+            if sources.is_empty() {
+                self.windows.remove(&window_start_us);
+            }
+        }
+    }
+
+    fn is_evaluated(&self, window_start_us: i64) -> bool {
+        self.evaluated_us
+            .is_some_and(|evaluated_us| window_start_us.saturating_add(self.plan.width_us()) <= evaluated_us)
     }
 
     /// A stage-2 partition has closed its windows up to here.
@@ -123,12 +153,13 @@ impl Closed {
             closed_us: self.closed_us.clone(),
             evaluated_us: self.evaluated_us,
             tenants: self.tenants.clone(),
+            late_rows: self.late_rows,
             batches: Vec::new(),
         };
         let mut batches = Vec::new();
         for (&window_us, sources) in &self.windows {
-            for (source, parts) in sources {
-                manifest.batches.extend(parts.iter().map(|_| (window_us, Arc::clone(source))));
+            for (&partition, parts) in sources {
+                manifest.batches.extend(parts.iter().map(|_| (window_us, partition)));
                 batches.extend(parts.iter().cloned());
             }
         }
@@ -145,8 +176,9 @@ impl Closed {
         }
         (self.closed_us, self.evaluated_us, self.tenants) =
             (manifest.closed_us, manifest.evaluated_us, manifest.tenants);
-        for ((window_us, source), batch) in manifest.batches.into_iter().zip(batches) {
-            self.windows.entry(window_us).or_default().entry(source).or_default().push(batch);
+        self.late_rows = manifest.late_rows;
+        for ((window_us, partition), batch) in manifest.batches.into_iter().zip(batches) {
+            self.windows.entry(window_us).or_default().entry(partition).or_default().push(batch);
         }
         Ok(())
     }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Time is the end of the window: event time, and nothing else. A window without rows is evaluated as well, once every stage-2 task has
-//! closed it, so that alerts resolve in silence.
+//! closed it, so that alerts resolve in silence. A window is evaluated once: what corrects it later is counted
+//! (`highwater_rules_late_rows_total`) and fires and resolves nothing.
 //!
 //! - [`RuleFile`]: reads and checks a file. [`RulePlan`]: a rule, planned against its rollup.
 //! - [`RulesProcessor`]: the task. Its effects are the records of topic `alerts`.

@@ -63,9 +63,17 @@ impl RulesProcessor {
         };
         let starts =
             batch.column_by_name("window_start").and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
-        match starts.and_then(|starts| starts.values().first().copied()) {
-            Some(window_start_us) => closed.add(&source, window_start_us, batch),
-            None => Ok(()),
+        match (starts.and_then(|starts| starts.values().first().copied()), partition_of(&source)) {
+            (Some(window_start_us), Some((_, partition))) => closed.add(partition, window_start_us, batch),
+            _ => Ok(()),
+        }
+    }
+
+    /// A window is closed again. Definitions are not named here: the task of a changed rollup starts with revision 0.
+    fn superseded(&mut self, source: &str, window_start_us: i64) {
+        let Some((name, partition)) = partition_of(source) else { return };
+        if let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) {
+            closed.supersede(partition, window_start_us);
         }
     }
 
@@ -76,9 +84,8 @@ impl RulesProcessor {
         closed_us: Option<i64>,
         effects: &mut Effects,
     ) -> Result<(), ProcessorError> {
-        let (Some((name, partition)), Some(closed_us)) = (source.rsplit_once('/'), closed_us) else { return Ok(()) };
+        let (Some((name, partition)), Some(closed_us)) = (partition_of(source), closed_us) else { return Ok(()) };
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
-        let Ok(partition) = partition.parse::<usize>() else { return Ok(()) };
         closed.close(partition, closed_us);
         if !self.orphans.is_empty() {
             let topic = Arc::clone(&self.topic);
@@ -147,6 +154,10 @@ impl Processor for RulesProcessor {
             Input::Control(Control::Progress { source, watermark_us, .. }) => {
                 self.progress(at, source, *watermark_us, effects)
             }
+            Input::Control(Control::Superseded { source, window_start_us, .. }) => {
+                self.superseded(source, *window_start_us);
+                Ok(())
+            }
             Input::Control(Control::Clock { .. }) | Input::Rows(_) => Ok(()),
             Input::Barrier(writer) => self.write(writer),
         }
@@ -170,6 +181,12 @@ impl Processor for RulesProcessor {
         }
         Ok(())
     }
+}
+
+/// The name and the partition in `<name>/<partition>`.
+fn partition_of(source: &str) -> Option<(&str, usize)> {
+    let (name, partition) = source.rsplit_once('/')?;
+    Some((name, partition.parse().ok()?))
 }
 
 impl Saved {

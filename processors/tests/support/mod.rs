@@ -6,6 +6,8 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod oracle;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -181,19 +183,19 @@ impl House {
         }
     }
 
-    /// Rows of a rollup that came for closed windows, as the snapshots of stage 2 count them.
-    pub fn late_rows(&mut self, rollup: &str) -> u64 {
+    /// A count of a rollup (`late_rows`, `too_late_rows`, `corrections`, `forgotten_windows`), as the snapshots of stage 2 have it.
+    pub fn count(&mut self, rollup: &str, name: &str) -> u64 {
         let folds =
             self.tasks.iter_mut().filter(|task| &*task.spec.input.topic == highwater_processors::PARTIALS_TOPIC);
-        let late = folds.map(|task| {
+        let counts = folds.map(|task| {
             let snapshot = StateReader::parse(&task.core.snapshot(1).expect("a snapshot")).expect("a snapshot");
-            let name = format!("rollup/{rollup}");
-            let body = &snapshot.sections().iter().find(|s| s.name == name).expect("a section").body;
+            let section = format!("rollup/{rollup}");
+            let body = &snapshot.sections().iter().find(|s| s.name == section).expect("a section").body;
             let size = u32::from_le_bytes(body[..4].try_into().unwrap()) as usize;
             let manifest: serde_json::Value = serde_json::from_slice(&body[4..4 + size]).expect("a manifest");
-            manifest["late_rows"].as_u64().expect("a count")
+            manifest["counts"][name].as_u64().expect("a count")
         });
-        late.sum()
+        counts.sum()
     }
 
     pub fn records(&self, topic: &str, partition: i32) -> &[StoredRecord] {

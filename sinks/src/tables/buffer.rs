@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use highwater_pipeline::log::TopicPartition;
-use highwater_pipeline::tables::Cover;
+use highwater_pipeline::tables::{Cover, Superseded};
 
 use super::budget::Held;
 
 /// A piece of one partition, decoded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Chunk {
     /// The offsets it covers, in order and contiguous: more than one only where damaged ranges lie between.
     pub(super) covers: Vec<Cover>,
     /// Its rows, in log order, as the table has them.
     pub(super) batches: Vec<RecordBatch>,
+    /// The markers among its records.
+    pub(super) superseded: Superseded,
     /// Bytes of the rows in memory.
     pub(super) bytes: usize,
 }
@@ -29,18 +31,21 @@ pub(super) struct Buffer {
 struct Part {
     covers: Vec<Cover>,
     batches: Vec<RecordBatch>,
+    superseded: Superseded,
     rows: u64,
     bytes: usize,
     held: Vec<Held>,
 }
 
 /// A buffer's content, on its way into one commit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Covers, grouped by partition, each partition's in order.
     pub(super) covers: Vec<Cover>,
     /// Rows: partition after partition, each in log order.
     pub(super) batches: Vec<RecordBatch>,
+    /// What does not hold any more, of these rows and of those in the table.
+    pub(super) superseded: Superseded,
     /// Number of rows.
     pub(super) rows: u64,
     /// The share of the memory budget; kept until the rows are gone.
@@ -61,6 +66,7 @@ impl Buffer {
             }
         }
         part.batches.extend(chunk.batches);
+        part.superseded.extend(&chunk.superseded);
         part.bytes += chunk.bytes;
         part.held.push(held);
     }
@@ -100,10 +106,11 @@ impl Buffer {
 
     /// Empties it into one commit's worth.
     pub(super) fn take(&mut self) -> Batch {
-        let mut batch = Batch { covers: Vec::new(), batches: Vec::new(), rows: 0, held: Vec::new() };
+        let mut batch = Batch::default();
         for part in std::mem::take(&mut self.parts).into_values() {
             batch.covers.extend(part.covers);
             batch.batches.extend(part.batches);
+            batch.superseded.extend(&part.superseded);
             batch.rows += part.rows;
             batch.held.extend(part.held);
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
-use deltalake_core::kernel::{Action, Add, CommitInfo, MetadataExt, Protocol, Transaction};
+use deltalake_core::kernel::{Action, Add, CommitInfo, LogicalFileView, MetadataExt, Protocol, Transaction};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
@@ -33,6 +33,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::encode::EncodedFile;
+use super::supersede::{REPLACED_KEY, Replacement};
 use crate::SinkError;
 
 mod schema;
@@ -63,6 +64,7 @@ pub struct Commit {
     base_version: u64,
     covers: Vec<Cover>,
     files: Vec<EncodedFile>,
+    replacement: Replacement,
     /// Where each partition has to stand for it to go in, by application id; `None`: never committed.
     from: BTreeMap<String, Option<i64>>,
     /// Where each stands once it is in.
@@ -75,16 +77,51 @@ impl Commit {
         &self.covers
     }
 
-    /// The files it adds.
-    pub fn files(&self) -> &[EncodedFile] {
-        &self.files
+    /// The files it adds: new rows, then what is left of the files it replaces.
+    pub fn files(&self) -> impl Iterator<Item = &EncodedFile> {
+        self.files.iter().chain(self.replacement.files())
+    }
+
+    /// What it replaces.
+    pub(super) fn replacement(&self) -> &Replacement {
+        &self.replacement
     }
 
     /// Gives its files new names, under which they have to be put again before the next attempt.
     pub(super) fn rename_files(&mut self) {
-        for file in &mut self.files {
+        for file in self.files.iter_mut().chain(self.replacement.files_mut()) {
             file.rename();
         }
+    }
+
+    /// Decides what it replaces.
+    pub(super) fn set_replacement(&mut self, replacement: Replacement) {
+        self.replacement = replacement;
+    }
+}
+
+/// A data file of the table's newest version.
+#[derive(Debug, Clone)]
+pub(crate) struct ActiveFile {
+    /// Path relative to the table's directory.
+    pub(crate) path: String,
+    pub(crate) tenant: Option<String>,
+    pub(crate) date: Option<String>,
+    pub(crate) size_bytes: i64,
+    /// Delta's statistics, JSON.
+    pub(crate) stats: Option<String>,
+}
+
+impl ActiveFile {
+    pub(crate) fn new(file: &LogicalFileView) -> Self {
+        let mut values = file.partition_values_map();
+        let [tenant, date] = PARTITION_COLUMNS.map(|column| values.remove(column).flatten());
+        Self { path: file.path().to_string(), tenant, date, size_bytes: file.size(), stats: file.stats() }
+    }
+
+    /// Its values of the partition columns, as the Delta log has them.
+    pub(super) fn partition_values(&self) -> HashMap<String, Option<String>> {
+        partition_values(&self.tenant, &self.date)
     }
 }
 
@@ -209,7 +246,8 @@ impl DeltaLog {
             from.entry(app.clone()).or_insert_with(|| self.positions.contains_key(&app).then_some(cover.from));
             to.insert(app, cover.to);
         }
-        let commit = Commit { id: Uuid::new_v4(), base_version: self.version, covers, files, from, to };
+        let (id, base_version, replacement) = (Uuid::new_v4(), self.version, Replacement::default());
+        let commit = Commit { id, base_version, covers, files, replacement, from, to };
         match self.stands(&commit) {
             Stands::AtStart => Ok(commit),
             Stands::Moved => Err(self.another_owner(&commit)),
@@ -230,11 +268,18 @@ impl DeltaLog {
         let mut info = HashMap::new();
         info.insert(COVER_KEY.to_string(), covers_to_json(&commit.covers));
         info.insert(COMMIT_ID_KEY.to_string(), json!(commit.id.to_string()));
-        let mut actions = vec![Action::CommitInfo(commit_info("STREAMING UPDATE", self.version, now_ms, info))];
+        let replaced = &commit.replacement.replaced;
+        if !replaced.is_empty() {
+            info.insert(REPLACED_KEY.to_string(), commit.replacement.to_json());
+        }
+        let mut info = commit_info("STREAMING UPDATE", self.version, now_ms, info);
+        info.is_blind_append = Some(replaced.is_empty());
+        let mut actions = vec![Action::CommitInfo(info)];
         actions.extend(
             commit.to.iter().map(|(app, to)| Action::Txn(Transaction::new_with_last_update(app, *to, Some(now_ms)))),
         );
-        actions.extend(commit.files.iter().map(|file| Action::Add(add(file, now_ms))));
+        actions.extend(replaced.iter().map(|replaced| Action::Remove(replaced.remove.clone())));
+        actions.extend(commit.files().map(|file| Action::Add(add(file, now_ms))));
         let error = match self.put(next, self.to_json(&actions)?).await {
             Ok(()) => {
                 self.version = next;
@@ -303,6 +348,13 @@ impl DeltaLog {
             }
             Err(e) => Err(self.delta(e.into())),
         }
+    }
+
+    /// The table's newest version and the files that make it up.
+    pub(super) async fn active_files(&self) -> Result<(u64, Vec<ActiveFile>), SinkError> {
+        let table = self.load().await.map_err(|e| self.delta(e))?;
+        let state = table.snapshot().map_err(|e| self.delta(e))?;
+        Ok((state.version(), state.log_data().iter().map(|file| ActiveFile::new(&file)).collect()))
     }
 
     /// Every data file that the table refers to, or did until it was replaced and not yet vacuumed: paths relative to the table.
@@ -444,13 +496,15 @@ fn commit_info(operation: &str, read_version: u64, now_ms: i64, info: HashMap<St
     }
 }
 
+fn partition_values(tenant: &Option<String>, date: &Option<String>) -> HashMap<String, Option<String>> {
+    let [of_tenant, of_date] = PARTITION_COLUMNS.map(str::to_string);
+    HashMap::from([(of_tenant, tenant.clone()), (of_date, date.clone())])
+}
+
 fn add(file: &EncodedFile, now_ms: i64) -> Add {
     Add {
         path: file.path.clone(),
-        partition_values: HashMap::from([
-            (PARTITION_COLUMNS[0].to_string(), file.tenant.clone()),
-            (PARTITION_COLUMNS[1].to_string(), file.date.clone()),
-        ]),
+        partition_values: partition_values(&file.tenant, &file.date),
         size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
         modification_time: now_ms,
         data_change: true,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::Array;
-use highwater_pipeline::data::{Decoded, Decoder};
+use highwater_pipeline::data::{Control, Decoded, Decoder};
 use highwater_pipeline::log::{Fetched, Log, LogError, TopicInfo};
 use highwater_pipeline::tables::{Cover, TableSpec, stored_batch};
 
@@ -58,7 +58,7 @@ impl Fetcher {
             table = %self.spec.name, topic = %topic.name, partition, from, to,
             "the log no longer holds records that the table had not read; the table records a gap"
         );
-        Chunk { covers: vec![self.cover(topic, partition, from, to, true)], batches: Vec::new(), bytes: 0 }
+        Chunk { covers: vec![self.cover(topic, partition, from, to, true)], ..Chunk::default() }
     }
 
     fn cover(&self, topic: &TopicInfo, partition: i32, from: i64, to: i64, gap: bool) -> Cover {
@@ -105,10 +105,17 @@ impl Fetcher {
         if fetched.next_offset > at {
             covers.push(self.cover(topic, partition, at, fetched.next_offset, false));
         }
-        let mut chunk = Chunk { covers, batches: Vec::new(), bytes: 0 };
+        let mut chunk = Chunk { covers, ..Chunk::default() };
         for record in &fetched.records {
-            // What cannot be decoded is the first-stage task's to dead-letter; here it only counts as covered.
-            let Decoded::Rows { batch, .. } = self.decoder.decode(partition, record) else { continue };
+            let batch = match self.decoder.decode(partition, record) {
+                Decoded::Rows { batch, .. } => batch,
+                Decoded::Control(Control::Superseded { window_start_us, .. }) if self.spec.is_revised() => {
+                    chunk.superseded.add(partition, window_start_us, record.offset);
+                    continue;
+                }
+                // What cannot be decoded is the first-stage task's to dead-letter; here it only counts as covered.
+                Decoded::Control(_) | Decoded::Undecodable(_) => continue,
+            };
             if batch.num_rows() == 0 {
                 continue;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use highwater_pipeline::log::{Clock, CommittedOffset, Log};
 use highwater_pipeline::storage::Storage;
-use highwater_pipeline::tables::{Cover, TableSpec};
+use highwater_pipeline::tables::{Cover, Superseded, TableSpec};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use super::delta::{Attempt, Commit, Committed, DeltaLog};
 use super::encode::{EncodedFile, encode};
 use super::handle::StatusCell;
 use super::metrics;
+use super::supersede::Rewriter;
 use crate::SinkError;
 
 /// Files written at the same time.
@@ -62,20 +63,25 @@ impl Flusher {
     /// Brings a batch into the table. Storage faults are retried until they end (or a few times, during shutdown).
     pub(super) async fn flush(&mut self, batch: Batch) -> Result<Flushed, SinkError> {
         let started_ms = self.clock.now_ms();
-        let Batch { covers, batches, rows, held, .. } = batch;
+        let Batch { covers, mut batches, superseded, rows, held } = batch;
+        for batch in &mut batches {
+            *batch = superseded.filter(&self.spec.name, batch)?;
+        }
+        batches.retain(|batch| batch.num_rows() > 0);
         let files = if batches.is_empty() { Vec::new() } else { self.encode(batches).await? };
         // The rows are gone; what remains are the encoded files, a fraction of their size.
         drop(held);
         let mut commit = self.delta().await?.begin(covers, files)?;
+        self.replace(&mut commit, &superseded).await?;
         let put_ms = self.put_files(&commit).await?;
-        let committed = self.commit(&mut commit, put_ms).await?;
+        let committed = self.commit(&mut commit, &superseded, put_ms).await?;
 
-        let bytes: usize = commit.files().iter().map(|f| f.bytes.len()).sum();
+        let bytes: usize = commit.files().map(|f| f.bytes.len()).sum();
         let now_ms = self.clock.now_ms();
         let took = std::time::Duration::from_millis(u64::try_from(now_ms - started_ms).unwrap_or(0));
-        metrics::committed(&self.spec.name, rows, bytes as u64, commit.files().len(), took, now_ms);
+        metrics::committed(&self.spec.name, rows, bytes as u64, commit.files().count(), took, now_ms);
         tracing::debug!(
-            table = %self.spec.name, version = committed.version(), rows, bytes, files = commit.files().len(),
+            table = %self.spec.name, version = committed.version(), rows, bytes, files = commit.files().count(),
             took_ms = took.as_millis(), "committed"
         );
         match committed {
@@ -122,16 +128,17 @@ impl Flusher {
     /// Writes the commit's files, all of them after the time it gives back.
     async fn put_files(&self, commit: &Commit) -> Result<i64, SinkError> {
         let mut attempt = 0;
+        let files: Vec<&EncodedFile> = commit.files().collect();
         loop {
             let put_ms = self.clock.now_ms();
-            match self.put_once(commit.files()).await {
+            match self.put_once(&files).await {
                 Ok(()) => return Ok(put_ms),
                 Err(e) => self.wait_after(e, "put", &mut attempt).await?,
             }
         }
     }
 
-    async fn put_once(&self, files: &[EncodedFile]) -> Result<(), SinkError> {
+    async fn put_once(&self, files: &[&EncodedFile]) -> Result<(), SinkError> {
         for together in files.chunks(PARALLEL_PUTS) {
             let mut puts = Vec::with_capacity(together.len());
             for file in together {
@@ -148,13 +155,22 @@ impl Flusher {
         self.files.put(&path, PutPayload::from_bytes(file.bytes.clone())).await.map(|_| ()).map_err(object)
     }
 
-    async fn commit(&mut self, commit: &mut Commit, mut put_ms: i64) -> Result<Committed, SinkError> {
+    async fn commit(
+        &mut self,
+        commit: &mut Commit,
+        superseded: &Superseded,
+        mut put_ms: i64,
+    ) -> Result<Committed, SinkError> {
         let mut attempt = 0;
         loop {
+            let replaced = self.replace(commit, superseded).await?;
             let now_ms = self.clock.now_ms();
             // Another owner's sweep may be about to take files as old as these: nobody knows the new names.
-            if now_ms.saturating_sub(put_ms) > self.config.rewrite_age_ms() {
+            let old = now_ms.saturating_sub(put_ms) > self.config.rewrite_age_ms();
+            if old {
                 commit.rename_files();
+            }
+            if replaced || old {
                 put_ms = self.put_files(commit).await?;
             }
             match self.delta().await?.try_commit(commit, now_ms).await {
@@ -172,6 +188,24 @@ impl Flusher {
                     self.wait_after(error, "commit", &mut attempt).await?;
                 }
                 Err(e) => self.wait_after(e, "commit", &mut attempt).await?,
+            }
+        }
+    }
+
+    /// Plans what the commit replaces, unless it was planned on this version of the table: another writer may have replaced the same files. True
+    /// where there are other files to put.
+    async fn replace(&mut self, commit: &mut Commit, superseded: &Superseded) -> Result<bool, SinkError> {
+        if superseded.is_empty() {
+            return Ok(false);
+        }
+        let (spec, config, store) = (Arc::clone(&self.spec), Arc::clone(&self.config), Arc::clone(&self.files));
+        let rewriter = Rewriter { spec: &spec, config: &config, store: &store };
+        let mut attempt = 0;
+        loop {
+            let now_ms = self.clock.now_ms();
+            match rewriter.bring_up_to_date(commit, self.delta().await?, superseded, now_ms).await {
+                Ok(changed) => return Ok(changed),
+                Err(e) => self.wait_after(e, "supersede", &mut attempt).await?,
             }
         }
     }

@@ -28,8 +28,10 @@ mod handle;
 mod look;
 mod metrics;
 mod partitions;
+pub(crate) mod read;
 mod sort;
 mod stats;
+pub(crate) mod supersede;
 mod sweep;
 mod writer;
 

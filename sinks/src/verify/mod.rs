@@ -6,13 +6,15 @@
 //!    application transaction says where its covers end;
 //! 2. the files of each commit are read: every row lies in one of the commit's covers, none is there twice, and each cover has as many rows
 //!    as it says;
-//! 3. what the log still holds of each cover is decoded anew and compared with the table, value by value.
+//! 3. what the log still holds of each cover is decoded anew and compared with the table, value by value. In a rollup's table that is the newest
+//!    revision of each window, and nothing else.
 //!
 //! Nothing is written and no lock is taken, so it runs beside a server as well as on a data directory alone. It holds one commit's rows in memory
-//! at a time. Rows of files that were replaced since (compaction) are compared only as far as the commit that added them is concerned.
+//! at a time. A file that was replaced stands for the commit that added it, where the commit that replaced it says by what.
 
 mod history;
 mod report;
+mod revisions;
 mod rows;
 mod topics;
 

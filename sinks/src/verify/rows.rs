@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Date32Array, RecordBatch, StringArray, UInt32Array, new_null_array};
-use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Int32Type, Int64Type};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
-use deltalake_core::kernel::Add;
 use highwater_pipeline::data::{Decoded, Decoder, identity};
 use highwater_pipeline::log::{Log, LogError, TopicInfo};
 use highwater_pipeline::storage::Storage;
-use highwater_pipeline::tables::{
-    Cover, DATE_COLUMN, TENANT_COLUMN, TOPIC_COLUMN, TableSpec, stored_batch, table_path,
-};
+use highwater_pipeline::tables::{Cover, Superseded, TOPIC_COLUMN, TableSpec, stored_batch, table_path};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::history::{Commit, History};
 use super::report::{FindingKind, TableReport};
+use super::revisions::{self, Revisions};
 use crate::SinkError;
+use crate::tables::delta::ActiveFile;
+use crate::tables::read::read_file;
 
 const FETCH_SIZE_BYTES: usize = 4 << 20;
 /// How many differing rows of one cover are named.
@@ -37,22 +36,28 @@ pub(super) async fn check(
     if log.is_none() {
         report.note("no log at hand: rows were counted, not compared".to_string());
     }
+    let superseded = match log {
+        Some(log) if spec.is_revised() => revisions::markers(spec, log, history).await?,
+        _ => Superseded::default(),
+    };
+    let mut revisions = Revisions::default();
     for commit in &history.commits {
-        let replaced = commit.files.iter().filter(|f| !history.active.contains(&f.path)).count();
-        if replaced > 0 {
-            report.note(format!(
-                "version {}: {replaced} of its files were replaced since; its rows were not read",
-                commit.version
-            ));
+        if commit.lost_files > 0 {
+            let (version, lost) = (commit.version, commit.lost_files);
+            report.note(format!("version {version}: {lost} of its files were replaced since; its rows were not read"));
             continue;
         }
         let table = read_commit(spec, storage, commit, report).await?;
-        check_counts(&table, commit, report);
+        check_counts(spec, &table, commit, report);
+        if spec.is_revised() {
+            revisions.count(spec, &table.batch)?;
+        }
         let Some(log) = log else { continue };
         for cover in commit.covers.iter().filter(|c| !c.gap) {
-            compare(spec, log, commit.version, cover, &table, report).await?;
+            compare(spec, log, (commit.version, cover), &superseded, &table, report).await?;
         }
     }
+    revisions.check(report);
     Ok(())
 }
 
@@ -111,11 +116,12 @@ async fn read_commit(
     let schema = spec.table_schema();
     let mut batches = Vec::new();
     for file in &commit.files {
-        let read = read_file(spec, storage, file).await?;
+        let read = read(spec, storage, file).await?;
         let rows: usize = read.iter().map(RecordBatch::num_rows).sum();
         report.files += 1;
         report.rows += rows as u64;
-        let stated = file.get_stats().ok().flatten().map(|s| s.num_records);
+        let stats: Option<serde_json::Value> = file.stats.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let stated = stats.and_then(|stats| stats["numRecords"].as_i64());
         if stated != i64::try_from(rows).ok() {
             let stated = stated.map_or_else(|| "no number of".to_string(), |n| n.to_string());
             let message = format!("file {} holds {rows} rows, but its statistics say {stated} rows", file.path);
@@ -138,61 +144,23 @@ fn sort(all: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(all, &order)
 }
 
-/// A file's rows with all columns of the table: the partition columns from the log, columns added since as NULL.
-async fn read_file(spec: &TableSpec, storage: &Storage, file: &Add) -> Result<Vec<RecordBatch>, SinkError> {
+/// A file's rows with all columns of the table.
+async fn read(spec: &TableSpec, storage: &Storage, file: &ActiveFile) -> Result<Vec<RecordBatch>, SinkError> {
     let object = |source| SinkError::Object { table: spec.name.clone(), path: file.path.clone(), source };
-    let parquet = |source| SinkError::Parquet { table: spec.name.clone(), source };
-    let arrow = |source| SinkError::Arrow { table: spec.name.clone(), source };
     let mut path = table_path(&spec.name);
     path.extend(Path::parse(&file.path).map_err(|e| object(e.into()))?.parts());
     let bytes = storage.objects().get(&path).await.map_err(object)?.bytes().await.map_err(object)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(parquet)?.build().map_err(parquet)?;
-    let partition_value = |name: &str| file.partition_values.get(name).cloned().flatten();
-    let (tenant, date) = (partition_value(TENANT_COLUMN), partition_value(DATE_COLUMN));
-    let mut batches = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(arrow)?;
-        let count = batch.num_rows();
-        let columns: Result<Vec<ArrayRef>, ArrowError> = spec
-            .table_schema()
-            .fields()
-            .iter()
-            .map(|field| match field.name().as_str() {
-                TENANT_COLUMN => {
-                    let tenant = tenant.clone().unwrap_or_default();
-                    let repeated: ArrayRef =
-                        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(tenant, count)));
-                    Ok(repeated)
-                }
-                DATE_COLUMN => dates(date.as_deref(), count),
-                name => match batch.column_by_name(name) {
-                    Some(column) => as_type(column, field.data_type()),
-                    None => Ok(new_null_array(field.data_type(), count)),
-                },
-            })
-            .collect();
-        batches.push(RecordBatch::try_new(spec.table_schema(), columns.map_err(arrow)?).map_err(arrow)?);
-    }
-    Ok(batches)
+    read_file(spec, file.tenant.as_deref(), file.date.as_deref(), bytes)
 }
 
-fn dates(date: Option<&str>, count: usize) -> Result<ArrayRef, ArrowError> {
-    let Some(date) = date else { return Ok(Arc::new(Date32Array::new_null(count))) };
-    let one = cast(&StringArray::from(vec![date]), &DataType::Date32)?;
-    arrow::compute::take(&one, &UInt32Array::from(vec![0; count]), None)
-}
-
-fn as_type(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-    if column.data_type() == wanted { Ok(Arc::clone(column)) } else { cast(column, wanted) }
-}
-
-/// Every row lies in a cover, none is there twice, each cover has as many rows as it says.
-fn check_counts(table: &Rows, commit: &Commit, report: &mut TableReport) {
+/// Every row lies in a cover, none is there twice, each cover has as many rows as it says; fewer where later revisions have replaced some.
+fn check_counts(spec: &TableSpec, table: &Rows, commit: &Commit, report: &mut TableReport) {
     let mut counted = 0;
     for cover in &commit.covers {
         let range = table.range(&cover.topic, cover.partition, cover.from, cover.to);
         counted += range.len();
-        if range.len() as u64 != cover.rows {
+        let rows = range.len() as u64;
+        if rows > cover.rows || rows < cover.rows && !spec.is_revised() {
             let message = format!("the commit says {} rows, its files hold {}", cover.rows, range.len());
             report.find(FindingKind::Mismatch, commit.version, cover, message);
         }
@@ -216,12 +184,12 @@ fn check_counts(table: &Rows, commit: &Commit, report: &mut TableReport) {
     }
 }
 
-/// What the log still holds of a cover, decoded anew, against the table.
+/// What the log still holds of a cover, decoded anew and without what does not hold any more, against the table.
 async fn compare(
     spec: &TableSpec,
     log: &dyn Log,
-    version: u64,
-    cover: &Cover,
+    (version, cover): (u64, &Cover),
+    superseded: &Superseded,
     table: &Rows,
     report: &mut TableReport,
 ) -> Result<(), SinkError> {
@@ -233,6 +201,7 @@ async fn compare(
         return Ok(());
     };
     let Some((from, fresh)) = read_log(spec, log, &topic, cover, report).await? else { return Ok(()) };
+    let fresh = Rows { batch: superseded.filter(&spec.name, &fresh.batch)? };
     let stored = table.range(&cover.topic, cover.partition, from, cover.to);
     let stored = Rows { batch: table.batch.slice(stored.start, stored.len()) };
     report.partition(cover).compared_rows += stored.len() as u64;

@@ -51,15 +51,24 @@ pub(super) struct Segment {
     pub(super) base_offset: i64,
     pub(super) next_offset: i64,
     pub(super) batches: Vec<RecordBatch>,
+    /// The markers among its records, in offset order.
+    pub(super) markers: Vec<Marker>,
     rows: usize,
     size_bytes: usize,
 }
 
+/// At this offset a window of a rollup is closed again; see [`Superseded`](highwater_pipeline::tables::Superseded).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub(super) offset: i64,
+    pub(super) window_start_us: i64,
+}
+
 impl Segment {
-    pub(super) fn new(base_offset: i64, next_offset: i64, batches: Vec<RecordBatch>) -> Self {
+    pub(super) fn new(base_offset: i64, next_offset: i64, batches: Vec<RecordBatch>, markers: Vec<Marker>) -> Self {
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
-        let size_bytes = batches.iter().map(size_bytes).sum();
-        Self { base_offset, next_offset, batches, rows, size_bytes }
+        let size_bytes = batches.iter().map(size_bytes).sum::<usize>() + markers.len() * size_of::<Marker>();
+        Self { base_offset, next_offset, batches, markers, rows, size_bytes }
     }
 }
 
@@ -110,8 +119,11 @@ impl TailCache {
             .filter(|b| b.next_offset == segment.base_offset && b.rows + segment.rows <= BATCH_ROWS)
             .and_then(|b| {
                 let parts = b.batches.iter().chain(&segment.batches).cloned().collect();
+                let markers = b.markers.iter().chain(&segment.markers).copied().collect();
                 // Where they do not join, they stay apart.
-                join(parts).ok().map(|batches| Arc::new(Segment::new(b.base_offset, segment.next_offset, batches)))
+                join(parts)
+                    .ok()
+                    .map(|batches| Arc::new(Segment::new(b.base_offset, segment.next_offset, batches, markers)))
             });
         let kept = joined.unwrap_or_else(|| Arc::clone(&segment));
         if self.budget.take(kept.size_bytes)
@@ -163,7 +175,12 @@ mod tests {
     /// A segment with one row of 8 bytes per offset.
     fn segment(offsets: std::ops::Range<i64>) -> Segment {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(offsets.clone()));
-        Segment::new(offsets.start, offsets.end, vec![RecordBatch::try_from_iter([("_offset", column)]).unwrap()])
+        Segment::new(
+            offsets.start,
+            offsets.end,
+            vec![RecordBatch::try_from_iter([("_offset", column)]).unwrap()],
+            Vec::new(),
+        )
     }
 
     fn join(parts: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, ArrowError> {

@@ -1,28 +1,29 @@
 //! The live half of a table: rows that are in the log and not yet in the Delta table.
 //!
-//! [`TailReader::read`] gives the rows at offsets `[from, to)` of one partition, decoded. What was decoded is kept (within a budget
+//! [`TailReader::read`] gives the rows at some offsets of one partition, decoded. What was decoded is kept (within a budget
 //! over all tables) until the table has passed it, so that a dashboard that asks every second decodes each record once.
 //!
 //! Invariant: a segment holds every row at its offsets, of every tenant, in offset order. Who may see which of them is decided on the
-//! way out.
+//! way out; so is which rows of a rollup a later revision has superseded, in this tail ([`TailReader::superseded`]).
 
 mod cache;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::error::ArrowError;
 use futures::{Stream, StreamExt, TryStreamExt};
-use highwater_pipeline::data::{Decoded, Decoder, identity};
+use highwater_pipeline::data::{Control, Decoded, Decoder, identity};
 use highwater_pipeline::log::Log;
-use highwater_pipeline::tables::{TENANT_COLUMN, TableSpec, stored_batch};
+use highwater_pipeline::tables::{Superseded, TENANT_COLUMN, TableSpec, stored_batch};
 use uuid::Uuid;
 
 pub(crate) use cache::Budget;
-use cache::{Segment, TailCache};
+use cache::{Marker, Segment, TailCache};
 
 use crate::error::SqlError;
 
@@ -67,17 +68,36 @@ impl TailReader {
         self.cache.evict_below(partition, offset);
     }
 
-    /// The rows of one tenant at offsets `[from, to)`, in offset order, only the columns of `projection`. `to` must not be past the high
-    /// watermark.
+    /// Adds what the records at these offsets supersede.
+    pub(crate) async fn superseded(
+        &self,
+        partition: &TailPartition,
+        offsets: Range<i64>,
+        superseded: &mut Superseded,
+    ) -> Result<(), SqlError> {
+        let mut at = offsets.start;
+        while at < offsets.end {
+            let segment = self.segment(partition, at).await?;
+            for marker in segment.markers.iter().filter(|marker| offsets.contains(&marker.offset)) {
+                superseded.add(partition.partition, marker.window_start_us, marker.offset);
+            }
+            at = segment.next_offset;
+        }
+        Ok(())
+    }
+
+    /// The rows of one tenant at these offsets that hold, in offset order, only the columns of `projection`. The offsets must not reach past the
+    /// high watermark.
     pub(crate) fn read(
         self: Arc<Self>,
         partition: TailPartition,
-        from: i64,
-        to: i64,
+        offsets: Range<i64>,
         tenant: Arc<str>,
         projection: Arc<[usize]>,
+        superseded: Arc<Superseded>,
     ) -> impl Stream<Item = Result<RecordBatch, SqlError>> + Send {
-        let segments = futures::stream::try_unfold(from, {
+        let to = offsets.end;
+        let segments = futures::stream::try_unfold(offsets.start, {
             let reader = Arc::clone(&self);
             move |at| {
                 let (reader, partition) = (Arc::clone(&reader), partition.clone());
@@ -96,7 +116,12 @@ impl TailReader {
                 let batches: Vec<_> = segment
                     .batches
                     .iter()
-                    .map(|batch| visible(batch, at..to, &tenant, &projection).map_err(|e| self.broken(&e.to_string())))
+                    .map(|batch| {
+                        let rows = between(batch, at..to).map_err(|e| self.broken(&e.to_string()))?;
+                        let rows =
+                            superseded.filter(&self.spec.name, &rows).map_err(|e| self.broken(&e.to_string()))?;
+                        visible(&rows, &tenant, &projection).map_err(|e| self.broken(&e.to_string()))
+                    })
                     .filter(|rows| !matches!(rows, Ok(rows) if rows.num_rows() == 0))
                     .collect();
                 futures::stream::iter(batches)
@@ -124,16 +149,22 @@ impl TailReader {
                 );
             }
             if fetched.next_offset > offset {
-                let mut batches = Vec::new();
+                let (mut batches, mut markers) = (Vec::new(), Vec::new());
                 for record in &fetched.records {
-                    if let Decoded::Rows { batch, .. } = self.decoder.decode(partition.partition, record) {
-                        let batch = stored_batch(&self.spec, &partition.topic, &batch)
-                            .map_err(|e| self.broken(&e.to_string()))?;
-                        batches.push(batch);
+                    match self.decoder.decode(partition.partition, record) {
+                        Decoded::Rows { batch, .. } => {
+                            let batch = stored_batch(&self.spec, &partition.topic, &batch)
+                                .map_err(|e| self.broken(&e.to_string()))?;
+                            batches.push(batch);
+                        }
+                        Decoded::Control(Control::Superseded { window_start_us, .. }) => {
+                            markers.push(Marker { offset: record.offset, window_start_us });
+                        }
+                        Decoded::Control(_) | Decoded::Undecodable(_) => {}
                     }
                 }
                 let batches = self.join(batches).map_err(|e| self.broken(&e.to_string()))?;
-                let segment = Segment::new(offset, fetched.next_offset, batches);
+                let segment = Segment::new(offset, fetched.next_offset, batches, markers);
                 return Ok(self.cache.insert(partition, segment, |parts| self.join(parts)));
             }
             wait = EMPTY_WAIT;
@@ -172,25 +203,26 @@ impl TailReader {
     }
 }
 
-/// The rows at these offsets that belong to the tenant, only the columns asked for.
-fn visible(
-    batch: &RecordBatch,
-    offsets: std::ops::Range<i64>,
-    tenant: &str,
-    projection: &[usize],
-) -> Result<RecordBatch, ArrowError> {
-    let missing = |column: &str| ArrowError::SchemaError(format!("a decoded batch has no column {column}"));
-    let offset =
-        batch.column_by_name(identity::OFFSET).ok_or_else(|| missing(identity::OFFSET))?.as_primitive::<Int64Type>();
+/// The rows at these offsets.
+fn between(batch: &RecordBatch, offsets: Range<i64>) -> Result<RecordBatch, ArrowError> {
+    let column = column(batch, identity::OFFSET)?.as_primitive::<Int64Type>();
     // Rows are in offset order.
-    let begin = offset.values().partition_point(|o| *o < offsets.start);
-    let end = offset.values().partition_point(|o| *o < offsets.end).max(begin);
-    let batch = batch.slice(begin, end - begin);
-    let tenants = batch.column_by_name(TENANT_COLUMN).ok_or_else(|| missing(TENANT_COLUMN))?;
-    let own: BooleanArray = arrow::compute::kernels::cmp::eq(tenants, &StringArray::new_scalar(tenant))?;
+    let begin = column.values().partition_point(|o| *o < offsets.start);
+    let end = column.values().partition_point(|o| *o < offsets.end).max(begin);
+    Ok(batch.slice(begin, end - begin))
+}
+
+/// The rows that belong to the tenant, only the columns asked for.
+fn visible(batch: &RecordBatch, tenant: &str, projection: &[usize]) -> Result<RecordBatch, ArrowError> {
+    let own: BooleanArray =
+        arrow::compute::kernels::cmp::eq(column(batch, TENANT_COLUMN)?, &StringArray::new_scalar(tenant))?;
     let rows = batch.project(projection)?;
     if own.null_count() == 0 && own.true_count() == own.len() {
         return Ok(rows);
     }
     filter_record_batch(&rows, &own)
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, ArrowError> {
+    batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("a decoded batch has no column {name}")))
 }

@@ -262,7 +262,8 @@ pub(crate) fn other_tenant() -> RecordBatch {
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
-fn rollup_row(service: &str, minute: i64, requests: i64, errors: i64) -> RecordBatch {
+/// A row of table `requests_1m`.
+pub(crate) fn rollup_row(service: &str, minute: i64, requests: i64, errors: i64) -> RecordBatch {
     const BEGIN_US: i64 = 1_767_322_800_000_000; // 2026-01-02T03:00:00Z
     let at = |minute: i64| -> ArrayRef {
         Arc::new(TimestampMicrosecondArray::from(vec![BEGIN_US + minute * 60_000_000]).with_timezone("UTC"))

@@ -39,10 +39,10 @@ impl Site {
         self
     }
 
-    /// With the telemetry of the server itself, as a first start has it.
-    pub fn with_self_monitoring() -> Self {
+    /// With the telemetry of the server itself, as a first start has it, and more configuration.
+    pub fn with_self_monitoring(more: &str) -> Self {
         let site = Self::new();
-        site.write("highwater.yaml", QUICK);
+        site.write("highwater.yaml", &format!("{QUICK}{more}"));
         site
     }
 

@@ -12,6 +12,10 @@ fn is_the_json_that_the_format_promises() {
     let text = r#"{"type":"progress","source":"logs/2","position":42,"watermark_us":null,"idle":true}"#;
     assert_eq!(progress.to_bytes(), text);
     assert_eq!(Control::parse(text.as_bytes()), Ok(progress));
+    let superseded = Control::Superseded { source: "r/2".into(), window_start_us: 60_000_000, revision: 1 };
+    let text = r#"{"type":"superseded","source":"r/2","window_start_us":60000000,"revision":1}"#;
+    assert_eq!(superseded.to_bytes(), text);
+    assert_eq!(Control::parse(text.as_bytes()), Ok(superseded));
 }
 
 #[test]

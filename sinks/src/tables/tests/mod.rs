@@ -5,6 +5,7 @@ mod encoding;
 mod equality;
 mod owners;
 mod schema;
+mod superseding;
 mod writing;
 
 use std::sync::Arc;
