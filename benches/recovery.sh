@@ -8,11 +8,11 @@
 #   ready        seconds from exec to readiness: the log recovered, every task's state restored and replayed to where it was
 #   caught up    seconds from exec until no task and no table is behind
 #
-# Environment: ROWS (4000000), HOSTS (100000 a service, of 10 services), SERVER_CORES (0), LOAD_CORES (1), DATA.
+# Environment: ROWS (10000000; snapshots are taken every 30 s, so the load has to last longer), HOSTS (50000 a service, of 10 services), SERVER_CORES (0), LOAD_CORES (1), DATA.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
-: "${ROWS:=4000000}" "${HOSTS:=100000}" "${SERVER_CORES:=0}" "${LOAD_CORES:=1}"
+: "${ROWS:=10000000}" "${HOSTS:=50000}" "${SERVER_CORES:=0}" "${LOAD_CORES:=1}"
 
 cargo build --locked --release --quiet --package highwater --package highwater-benches --bins
 target=$(cargo metadata --locked --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
@@ -64,6 +64,7 @@ kill -9 $server
 wait $server 2>/dev/null || true
 
 log_mb=$(du -sk "$work/data/log" | awk '{ printf "%.0f", $1 / 1024 }')
+mkdir -p "$work/data/snapshots"
 state_mb=$(find "$work/data/snapshots" -name '*.snap' -printf '%h %f %s\n' | sort | awk '{ size[$1] = $3 } END { for (task in size) n += size[task]; printf "%.0f", n / 1048576 }')
 begun=$(now_s)
 start
