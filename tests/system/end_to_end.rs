@@ -157,7 +157,8 @@ async fn everything_is_there_after_a_restart() {
     }
 }
 
-const ALERTING: &str = "
+/// A rollup over ten seconds, and the rules over it.
+pub const ALERTING: &str = "
 rollups:
   - name: errors_10s
     lateness: 2s
@@ -168,7 +169,7 @@ rollups:
 rule_files: [rules.yaml]
 ";
 
-const RULES: &str = "
+pub const RULES: &str = "
 groups:
   - name: errors
     rules:
@@ -180,7 +181,7 @@ groups:
 ";
 
 /// 2026-03-01T00:00:00Z.
-const START_S: i64 = 1_772_323_200;
+pub const START_S: i64 = 1_772_323_200;
 
 /// One window of traffic: 40 requests of one service on one host, the first `errors` of them errors. One host, so one partition: a rule evaluates a
 /// window as it is first closed, and a partition that wakes up beside others that are silent closes it whole.

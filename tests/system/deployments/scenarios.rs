@@ -3,31 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Deployment;
+use crate::end_to_end::{ALERTING, RULES, START_S};
 use crate::support::{EventStream, Server, eventually};
-
-/// 2026-03-01T00:00:00Z.
-const START_S: i64 = 1_772_323_200;
-
-const CONFIG: &str = "
-rollups:
-  - name: errors_10s
-    lateness: 2s
-    sql: |
-      SELECT tumble(timestamp, INTERVAL '10 seconds') AS window_start, service,
-             count(*) AS requests, count(*) FILTER (WHERE level IN ('ERROR', 'CRITICAL')) AS errors
-      FROM logs GROUP BY 1, 2
-rule_files: [rules.yaml]
-";
-
-const RULES: &str = "
-groups:
-  - name: errors
-    rules:
-      - alert: TooManyErrors
-        sql: SELECT service, errors FROM errors_10s WHERE errors > 5
-        for: 10s
-        labels: { severity: page }
-";
 
 const FILES: [(&str, &str); 1] = [("rules.yaml", RULES)];
 
@@ -116,13 +93,13 @@ macro_rules! everywhere {
         mod alone {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $scenario() {
-                super::$scenario(super::Deployment::alone(super::CONFIG, &super::FILES).await).await;
+                super::$scenario(super::Deployment::alone(super::ALERTING, &super::FILES).await).await;
             })*
         }
         mod on_kafka {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $scenario() {
-                if let Some(deployment) = super::Deployment::together(super::CONFIG, &super::FILES, false).await {
+                if let Some(deployment) = super::Deployment::together(super::ALERTING, &super::FILES, false).await {
                     super::$scenario(deployment).await;
                 }
             })*
@@ -134,7 +111,7 @@ everywhere!(rows_are_there_at_once, a_retry_is_stored_once, windows_close_and_ru
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_close_and_rules_fire_on_kafka_and_s3() {
-    if let Some(deployment) = Deployment::together(CONFIG, &FILES, true).await {
+    if let Some(deployment) = Deployment::together(ALERTING, &FILES, true).await {
         windows_close_and_rules_fire(deployment).await;
     }
 }
