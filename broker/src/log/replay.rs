@@ -8,7 +8,7 @@ use super::guard_state::GuardState;
 use super::recovery::Access;
 use super::segment::{Segment, offset_of, snapshot_path};
 use super::{LogSettings, SCAN_CHUNK_SIZE_BYTES, snapshot};
-use crate::batch::decode_records;
+use crate::batch::{BatchHeader, decode_records};
 use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::fs::file::read_all;
@@ -67,8 +67,7 @@ pub(super) fn rebuild_guard_state(
                     let limit = settings.max_decompressed_size_bytes;
                     // A batch that does not decode is not ours, so it has no guard; reads report it.
                     if decode_records(&batch.header, &batch.bytes, i64::MIN, limit, &mut records).is_ok() {
-                        // Where records carry their sender's time, that is the best guess at when they were appended.
-                        state.observe(&records, batch.header.max_timestamp_ms.min(now_ms));
+                        state.observe(&records, append_time_ms(&batch.header, now_ms));
                     }
                 }
                 Step::Batch(_) | Step::Bad(_) => {}
@@ -77,4 +76,10 @@ pub(super) fn rebuild_guard_state(
         }
     }
     Ok((state, complete))
+}
+
+/// When a batch was appended. Where its records carry their sender's time that is a guess, and not later than now; our own stamp
+/// stands also when the clock was set back since: a key made older than it is would be forgotten too early.
+fn append_time_ms(header: &BatchHeader, now_ms: i64) -> i64 {
+    if header.is_log_append_time() { header.max_timestamp_ms } else { header.max_timestamp_ms.min(now_ms) }
 }

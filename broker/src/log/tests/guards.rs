@@ -102,6 +102,22 @@ fn an_older_epoch_is_fenced_also_after_a_restart() {
 }
 
 #[test]
+fn a_key_keeps_its_age_where_the_clock_was_set_back_before_a_restart() {
+    let fs = new_fs();
+    let mut log = open(&fs);
+    let appended_ms = NOW + IDEMPOTENCY_HORIZON_MS;
+    log.append(&[record("k")], &idempotent("k"), appended_ms).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    fs.crash(Crash::Kill);
+    // It opens at NOW, a day earlier; then the clock is put right.
+    let mut log = open(&fs);
+    let again = log.append(&[record("k")], &idempotent("k"), appended_ms + 5_000).unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.append_time_ms, appended_ms);
+}
+
+#[test]
 fn the_guard_state_survives_damaged_snapshots() {
     let fs = new_fs();
     let mut log = open(&fs);
