@@ -13,6 +13,7 @@
 
 pub mod batch;
 pub mod fs;
+pub mod kafka;
 pub mod log;
 
 mod append;

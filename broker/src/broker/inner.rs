@@ -58,7 +58,7 @@ impl Crew {
         }
     }
 
-    fn new_topic_id(&self) -> Uuid {
+    pub(super) fn new_id(&self) -> Uuid {
         match self {
             Self::Threads => Uuid::new_v4(),
             Self::Stepper(new_id) => new_id(),
@@ -109,7 +109,7 @@ impl Inner {
 
     /// Creates a topic on disk, opens its partitions and makes it known. Blocks.
     pub(super) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
-        let info = self.store.create(name, self.crew.new_topic_id(), config)?;
+        let info = self.store.create(name, self.crew.new_id(), config)?;
         let opened = self.open_partitions(&info);
         let logs = opened.inspect_err(|_| {
             if let Err(error) = self.store.delete(&info) {

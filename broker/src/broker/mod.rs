@@ -32,6 +32,7 @@ use crate::log::{LogSettings, PartitionLog, TaskState};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 
 mod check;
+mod cluster;
 mod committer;
 mod inner;
 mod maintenance;

@@ -1,0 +1,33 @@
+//! The Kafka error code of each [`BrokerError`]. The match is exhaustive, so that a new error is given a code by whoever adds it.
+
+use kafka_protocol::ResponseError;
+
+use crate::error::BrokerError;
+
+/// The error that a Kafka client is told.
+pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
+    match error {
+        BrokerError::UnknownTopicOrPartition { .. } => ResponseError::UnknownTopicOrPartition,
+        BrokerError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        BrokerError::Fenced { .. } => ResponseError::InvalidProducerEpoch,
+        BrokerError::InvalidTopicName { .. } => ResponseError::InvalidTopicException,
+        BrokerError::InvalidConfig { .. } => ResponseError::InvalidConfig,
+        BrokerError::InvalidRequest { .. } => ResponseError::InvalidRequest,
+        BrokerError::BatchTooLarge { .. } => ResponseError::MessageTooLarge,
+        // A client tries again on this one, and the next try may find room.
+        BrokerError::DiskFull { .. } => ResponseError::KafkaStorageError,
+        BrokerError::Stopped { .. }
+        | BrokerError::Io { .. }
+        | BrokerError::Corrupt { .. }
+        | BrokerError::Batch { .. } => ResponseError::KafkaStorageError,
+        BrokerError::Locked { .. } | BrokerError::ReadOnly { .. } | BrokerError::Stepped { .. } => {
+            ResponseError::UnknownServerError
+        }
+        BrokerError::Closed => ResponseError::BrokerNotAvailable,
+    }
+}
+
+/// The code of [`response_error`].
+pub(in crate::kafka) fn code(error: &BrokerError) -> i16 {
+    response_error(error).code()
+}

@@ -1,0 +1,71 @@
+//! Every setting and limit of the door.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Says of a topic whether clients may write to it, delete it or alter it.
+pub type MayWrite = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What clients are told to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Settings of a [`super::KafkaServer`].
+#[derive(Clone)]
+pub struct DoorSettings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What clients are told to dial; `None` tells each the address it came in on.
+    pub advertised: Option<Advertised>,
+    /// Partitions of a topic that a client creates by asking for it; `None` refuses to create topics so.
+    pub auto_create_partitions: Option<i32>,
+    /// Topics for which this is false answer TOPIC_AUTHORIZATION_FAILED to whatever would change them.
+    pub may_write: MayWrite,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address.
+    pub max_connections_per_address: usize,
+    /// Bytes of requests on their way over all connections. Past it sockets are not read until there is room; it is also the largest
+    /// Produce request.
+    pub max_in_flight_bytes: usize,
+    /// Largest request other than Produce, in bytes.
+    pub max_request_size_bytes: usize,
+    /// Bytes of records in answers on their way over all connections. Past it, answers get shorter and then wait.
+    pub max_answer_bytes: usize,
+    /// A connection on which nothing happens for so long is closed, in milliseconds.
+    pub idle_timeout_ms: u64,
+    /// Time a client has to send a request it began, or to take an answer, in milliseconds, and a second more per 64 KiB.
+    pub transfer_timeout_ms: u64,
+    /// Time a client has to finish its TLS handshake and its login, in milliseconds.
+    pub login_timeout_ms: u64,
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
+            advertised: None,
+            auto_create_partitions: Some(1),
+            may_write: Arc::new(|_| true),
+            max_connections: 4096,
+            max_connections_per_address: 1024,
+            max_in_flight_bytes: 64 << 20,
+            max_request_size_bytes: 1 << 20,
+            max_answer_bytes: 128 << 20,
+            idle_timeout_ms: 10 * 60 * 1000,
+            transfer_timeout_ms: 30_000,
+            login_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl std::fmt::Debug for DoorSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DoorSettings").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
