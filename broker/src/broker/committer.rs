@@ -9,11 +9,14 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::coordinator::{Coordinator, OffsetOfTopic};
+use crate::coordinator::{Committed, Coordinator, Entry, Expired, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::FsLock;
 
 const MAX_GROUP: usize = 4096;
+
+/// Called once it is durable, or has failed, in the order in which things were asked for. Must not wait.
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, BrokerError>) + Send>;
 
 pub(super) enum Command {
     Commit {
@@ -25,6 +28,17 @@ pub(super) enum Command {
     Begin {
         task: Arc<str>,
         reply: oneshot::Sender<Result<i32, BrokerError>>,
+    },
+    /// An entry that its sender has checked.
+    Record {
+        entry: Entry,
+        done: Done<()>,
+    },
+    Expire {
+        group: Arc<str>,
+        and_group: bool,
+        expired: Box<dyn Fn(&str, i32, &Committed) -> bool + Send>,
+        done: Done<Expired>,
     },
     ForgetTopic {
         topic_id: Uuid,
@@ -100,6 +114,14 @@ impl Committer {
                 answers.push(Box::new(move |synced| {
                     drop(reply.send(staged.and_then(|epoch| synced.map(|()| epoch))));
                 }));
+            }
+            Command::Record { entry, done } => {
+                let staged = coordinator.record(entry);
+                answers.push(Box::new(move |synced| done(staged.and(synced))));
+            }
+            Command::Expire { group, and_group, expired, done } => {
+                let staged = coordinator.expire(&group, and_group, expired);
+                answers.push(Box::new(move |synced| done(staged.and_then(|what| synced.map(|()| what)))));
             }
             Command::ForgetTopic { topic_id, reply } => {
                 coordinator.forget_topic(topic_id);

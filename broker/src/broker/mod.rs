@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::append::{Append, Appended};
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::coordinator::{Coordinator, OffsetOfTopic};
+use crate::coordinator::{Committed, Coordinator, CoordinatorView, Entry, Expired, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
@@ -43,6 +43,7 @@ mod tests;
 mod topics;
 mod writer;
 
+pub(crate) use committer::Done;
 pub use maintenance::HOLDING_GROUP_PREFIX;
 pub use stepped::Stepper;
 
@@ -364,6 +365,39 @@ impl Broker {
             reply,
         })?;
         answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Hands an entry to the journal. What is handed over first is written first; `done` is called once it is durable, or has failed,
+    /// and must not wait.
+    pub(crate) fn record(&self, entry: Entry, done: Done<()>) -> Result<(), BrokerError> {
+        self.inner.send_commit(committer::Command::Record { entry, done })
+    }
+
+    /// Forgets the offsets of a group for which `expired` holds and, with `and_group`, the group itself where none is left.
+    pub(crate) fn expire_offsets(
+        &self,
+        group: Arc<str>,
+        and_group: bool,
+        expired: Box<dyn Fn(&str, i32, &Committed) -> bool + Send>,
+        done: Done<Expired>,
+    ) -> Result<(), BrokerError> {
+        self.inner.send_commit(committer::Command::Expire { group, and_group, expired, done })
+    }
+
+    /// What is durable of groups.
+    pub(crate) fn coordinator(&self) -> &Arc<CoordinatorView> {
+        &self.inner.coordinator
+    }
+
+    /// The broker's clock.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// The identity of the topic that has this partition.
+    pub(crate) fn topic_id_of(&self, topic: &str, partition: i32) -> Result<(Arc<str>, uuid::Uuid), BrokerError> {
+        let (found, _) = self.inner.find(topic, partition)?;
+        Ok((Arc::clone(&found.info.name), found.info.id))
     }
 
     /// All committed offsets of a group, sorted by topic and partition.

@@ -1,4 +1,4 @@
-//! Committed offsets of consumer groups and epochs of tasks: small, durable, and shared by all topics. Like the partition log this is
+//! Committed offsets and membership of consumer groups, and epochs of tasks: small, durable, and shared by all topics. Like the partition log this is
 //! a synchronous core; one thread of the broker drives it, and commits that arrive together share one sync.
 //!
 //! Invariants:
@@ -19,12 +19,19 @@ use crate::fs::Fs;
 use crate::topic::GroupOffset;
 
 mod entry;
+mod group;
 mod journal;
+mod state;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-use entry::{CommittedEntry, Entry};
+pub(crate) use entry::{Committed, CommittedOffset, Entry};
+pub(crate) use group::{StoredGroup, StoredMember};
+pub(crate) use state::CoordinatorView;
+
 use journal::Journal;
+use state::State;
 
 /// The journal is written anew once it is this large and holds mostly what later entries replaced.
 const COMPACT_ABOVE_BYTES: u64 = 4 << 20;
@@ -33,23 +40,6 @@ const MAX_NAME_SIZE_BYTES: usize = 1024;
 /// Limit of the text kept with an offset, in bytes.
 const MAX_METADATA_SIZE_BYTES: usize = 64 << 10;
 
-/// What is durable.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct State {
-    groups: BTreeMap<Arc<str>, Offsets>,
-    epochs: BTreeMap<Arc<str>, i32>,
-}
-
-/// Offsets of a group by topic and partition.
-type Offsets = BTreeMap<(Arc<str>, i32), Committed>;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Committed {
-    topic_id: Uuid,
-    offset: i64,
-    metadata: String,
-}
-
 /// A group's offset with the identity of its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffsetOfTopic {
@@ -57,45 +47,13 @@ pub(crate) struct OffsetOfTopic {
     pub(crate) offset: GroupOffset,
 }
 
-/// The readers' side, shared.
-#[derive(Debug, Default)]
-pub(crate) struct CoordinatorView {
-    state: RwLock<State>,
-}
-
-impl CoordinatorView {
-    /// A group's offsets, sorted by topic and partition.
-    pub(crate) fn committed(&self, group: &str) -> Vec<GroupOffset> {
-        let state = self.state.read();
-        let Some(offsets) = state.groups.get(group) else { return Vec::new() };
-        offsets
-            .iter()
-            .map(|((topic, partition), committed)| GroupOffset {
-                topic: Arc::clone(topic),
-                partition: *partition,
-                offset: committed.offset,
-                metadata: committed.metadata.clone(),
-            })
-            .collect()
-    }
-
-    /// Names of the groups, sorted.
-    pub(crate) fn groups(&self) -> Vec<String> {
-        self.state.read().groups.keys().map(|name| name.to_string()).collect()
-    }
-
-    /// The lowest offset that any group whose name starts with `prefix` committed for this partition.
-    pub(crate) fn lowest(&self, prefix: &str, topic: &Arc<str>, partition: i32) -> Option<i64> {
-        let state = self.state.read();
-        let key = (Arc::clone(topic), partition);
-        let groups = state.groups.iter().filter(|(name, _)| name.starts_with(prefix));
-        groups.filter_map(|(_, offsets)| offsets.get(&key)).map(|committed| committed.offset).min()
-    }
-
-    /// The epoch in charge of a task; 0 where it was never begun.
-    pub(crate) fn epoch(&self, task: &str) -> i32 {
-        self.state.read().epochs.get(task).copied().unwrap_or(0)
-    }
+/// What [`Coordinator::expire`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expired {
+    /// How many offsets count no more.
+    pub(crate) offsets: usize,
+    /// True where the group went with them.
+    pub(crate) deleted: bool,
 }
 
 /// The writer's side.
@@ -177,12 +135,17 @@ impl Coordinator {
         }
         let offsets = offsets
             .into_iter()
-            .map(|OffsetOfTopic { topic_id, offset }| CommittedEntry {
+            .map(|OffsetOfTopic { topic_id, offset }| CommittedOffset {
                 topic: offset.topic,
                 topic_id,
                 partition: offset.partition,
-                offset: offset.offset,
-                metadata: offset.metadata,
+                committed: Committed {
+                    offset: offset.offset,
+                    leader_epoch: -1,
+                    metadata: offset.metadata,
+                    committed_at_ms: None,
+                    expires_at_ms: None,
+                },
             })
             .collect();
         self.write(Entry::Commit { group: Arc::clone(group), offsets })
@@ -199,6 +162,32 @@ impl Coordinator {
         self.write(Entry::Epoch { task: Arc::clone(task), epoch })?;
         self.epochs.insert(Arc::clone(task), epoch);
         Ok(epoch)
+    }
+
+    /// Writes an entry that its sender has checked; it counts once [`Self::sync`] has returned.
+    pub(crate) fn record(&mut self, entry: Entry) -> Result<(), BrokerError> {
+        self.check_running()?;
+        self.write(entry)
+    }
+
+    /// Writes that the offsets of a group for which `expired` holds count no more, and with `and_group` that the group is no more, where
+    /// no offset is left. Decides on everything written before, so what is synced first.
+    pub(crate) fn expire(
+        &mut self,
+        group: &Arc<str>,
+        and_group: bool,
+        expired: impl Fn(&str, i32, &Committed) -> bool,
+    ) -> Result<Expired, BrokerError> {
+        self.sync()?;
+        let (partitions, left) = self.view.state.read().expired(group, expired);
+        let offsets = partitions.len();
+        let deleted = and_group && left == 0;
+        if deleted {
+            self.record(Entry::DeleteGroup { group: Arc::clone(group) })?;
+        } else if offsets > 0 {
+            self.record(Entry::ForgetOffsets { group: Arc::clone(group), partitions })?;
+        }
+        Ok(Expired { offsets, deleted })
     }
 
     fn write(&mut self, entry: Entry) -> Result<(), BrokerError> {
@@ -231,7 +220,7 @@ impl Coordinator {
 
     /// Forgets the offsets of a topic that was deleted. Nothing is written: they name an id that will not come back.
     pub(crate) fn forget_topic(&mut self, topic_id: Uuid) {
-        self.view.state.write().retain_offsets(|_, committed| committed.topic_id != topic_id);
+        self.view.state.write().retain_offsets(|_, durable| durable.topic_id != topic_id);
     }
 
     fn compact_if_due(&mut self) -> Result<(), BrokerError> {
@@ -260,57 +249,6 @@ impl Coordinator {
         tracing::error!(reason, "committed offsets and task epochs take no writes any more");
         self.stopped = Some(reason.clone());
         BrokerError::Stopped { what: "the journal of committed offsets".into(), reason }
-    }
-}
-
-impl State {
-    fn replay(entries: Vec<Entry>, topic_id: impl Fn(&str) -> Option<Uuid>) -> Self {
-        let mut state = Self::default();
-        for entry in entries {
-            state.apply(entry);
-        }
-        state.retain_offsets(|topic, committed| topic_id(topic) == Some(committed.topic_id));
-        state
-    }
-
-    fn apply(&mut self, entry: Entry) {
-        match entry {
-            Entry::Commit { group, offsets } => {
-                let known = self.groups.entry(group).or_default();
-                for CommittedEntry { topic, topic_id, partition, offset, metadata } in offsets {
-                    known.insert((topic, partition), Committed { topic_id, offset, metadata });
-                }
-            }
-            Entry::Epoch { task, epoch } => {
-                let known = self.epochs.entry(task).or_insert(epoch);
-                *known = epoch.max(*known);
-            }
-        }
-    }
-
-    fn retain_offsets(&mut self, keep: impl Fn(&str, &Committed) -> bool) {
-        for offsets in self.groups.values_mut() {
-            offsets.retain(|(topic, _), committed| keep(topic, committed));
-        }
-        self.groups.retain(|_, offsets| !offsets.is_empty());
-    }
-
-    /// The fewest entries that make this state.
-    fn entries(&self) -> Vec<Entry> {
-        let epochs = self.epochs.iter().map(|(task, epoch)| Entry::Epoch { task: Arc::clone(task), epoch: *epoch });
-        let commits = self.groups.iter().flat_map(|(group, offsets)| {
-            offsets.iter().map(|((topic, partition), committed)| Entry::Commit {
-                group: Arc::clone(group),
-                offsets: vec![CommittedEntry {
-                    topic: Arc::clone(topic),
-                    topic_id: committed.topic_id,
-                    partition: *partition,
-                    offset: committed.offset,
-                    metadata: committed.metadata.clone(),
-                }],
-            })
-        });
-        epochs.chain(commits).collect()
     }
 }
 

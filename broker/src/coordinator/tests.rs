@@ -289,3 +289,130 @@ fn nonsense_is_refused() {
     assert!(matches!(refused, Err(BrokerError::InvalidRequest { .. })));
     assert_eq!(Entry::decode(&[9, 9, 9]), None);
 }
+
+fn committed_at(offset: i64, committed_at_ms: i64) -> Committed {
+    Committed {
+        offset,
+        leader_epoch: 4,
+        metadata: "note".to_owned(),
+        committed_at_ms: Some(committed_at_ms),
+        expires_at_ms: None,
+    }
+}
+
+fn commit_of(name: &str, topic: &str, partition: i32, committed: Committed) -> Entry {
+    let offset = CommittedOffset { topic: Arc::from(topic), topic_id: id_of(topic).unwrap(), partition, committed };
+    Entry::Commit { group: group(name), offsets: vec![offset] }
+}
+
+fn stored_group() -> StoredGroup {
+    let member = |id: &str, instance: Option<&str>| StoredMember {
+        id: group(id),
+        instance_id: instance.map(group),
+        client_id: group("client"),
+        client_host: group("/10.0.0.1"),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 300_000,
+        protocols: vec![(group("range"), bytes::Bytes::from_static(b"\0\x01")), (group("sticky"), bytes::Bytes::new())],
+        assignment: bytes::Bytes::from_static(b"assigned"),
+    };
+    StoredGroup {
+        protocol_type: Some(group("consumer")),
+        generation: 7,
+        protocol: Some(group("range")),
+        leader: Some(group("a")),
+        since_ms: 1_700_000_000_000,
+        members: vec![member("a", None), member("b", Some("instance"))],
+    }
+}
+
+#[test]
+fn every_kind_of_entry_comes_back_as_it_was_and_no_shorter_one_does() {
+    let entries = [
+        commit_of("g", "logs", 3, committed_at(9, 1_000)),
+        Entry::Epoch { task: group("logs/0"), epoch: 5 },
+        Entry::Group { group: group("g"), state: Box::new(stored_group()) },
+        Entry::ForgetOffsets { group: group("g"), partitions: vec![(group("logs"), 3), (group("metrics"), 0)] },
+        Entry::DeleteGroup { group: group("g") },
+    ];
+    for entry in entries {
+        let bytes = entry.encode();
+        for cut in 0..bytes.len() {
+            assert_eq!(Entry::decode(&bytes[..cut]), None, "{cut} bytes of {entry:?}");
+        }
+        assert_eq!(Entry::decode(&bytes), Some(entry));
+    }
+}
+
+/// Bytes as the first format wrote them: the journals of today's installations hold these.
+#[test]
+fn offsets_of_the_first_format_are_read_and_kept_for_ever() {
+    let mut bytes = vec![1];
+    wire::put_text(&mut bytes, "g");
+    wire::put_count(&mut bytes, 1);
+    wire::put_text(&mut bytes, "logs");
+    bytes.extend_from_slice(LOGS.as_bytes());
+    bytes.extend_from_slice(&2i32.to_be_bytes());
+    bytes.extend_from_slice(&77i64.to_be_bytes());
+    wire::put_text(&mut bytes, "note");
+    let committed = Committed {
+        offset: 77,
+        leader_epoch: -1,
+        metadata: "note".to_owned(),
+        committed_at_ms: None,
+        expires_at_ms: None,
+    };
+    assert_eq!(Entry::decode(&bytes), Some(commit_of("g", "logs", 2, committed)));
+}
+
+#[test]
+fn groups_and_their_offsets_survive_until_they_are_deleted() {
+    let fs = new_fs();
+    let mut coordinator = open(&fs);
+    coordinator.record(commit_of("g", "logs", 0, committed_at(5, 1_000))).unwrap();
+    coordinator.record(commit_of("g", "logs", 1, committed_at(6, 2_000))).unwrap();
+    coordinator.record(commit_of("other", "logs", 1, committed_at(8, 2_000))).unwrap();
+    coordinator.record(Entry::Group { group: group("g"), state: Box::new(stored_group()) }).unwrap();
+    coordinator.sync().unwrap();
+    coordinator.journal.replace(&coordinator.view.state.read().entries()).unwrap();
+    drop(coordinator);
+    fs.crash(Crash::LoseUnsynced);
+
+    let mut coordinator = open(&fs);
+    assert_eq!(coordinator.view().stored_groups(), [(group("g"), stored_group())]);
+    assert_eq!(coordinator.view().offset("g", &group("logs"), 0), Some(committed_at(5, 1_000)));
+    let partitions = vec![(group("logs"), 0), (group("logs"), 99)];
+    coordinator.record(Entry::ForgetOffsets { group: group("g"), partitions }).unwrap();
+    coordinator.sync().unwrap();
+    assert_eq!(coordinator.view().offset("g", &group("logs"), 0), None);
+    assert_eq!(coordinator.view().offset("g", &group("logs"), 1), Some(committed_at(6, 2_000)));
+    coordinator.record(Entry::DeleteGroup { group: group("g") }).unwrap();
+    coordinator.sync().unwrap();
+    drop(coordinator);
+    fs.crash(Crash::LoseUnsynced);
+
+    let coordinator = open(&fs);
+    assert_eq!(coordinator.view().stored_groups(), []);
+    assert_eq!(coordinator.view().groups(), ["other"]);
+}
+
+#[test]
+fn expiry_sees_what_was_committed_just_before_it() {
+    let fs = new_fs();
+    let mut coordinator = open(&fs);
+    let old = |_: &str, _: i32, committed: &Committed| committed.committed_at_ms.is_some_and(|at| at < 1_500);
+    coordinator.record(commit_of("g", "logs", 0, committed_at(5, 1_000))).unwrap();
+    coordinator.record(commit_of("g", "logs", 1, committed_at(6, 1_000))).unwrap();
+    coordinator.sync().unwrap();
+    // On its way, not synced: expiry must not take the newer commit for the older one.
+    coordinator.record(commit_of("g", "logs", 1, committed_at(7, 2_000))).unwrap();
+    assert_eq!(coordinator.expire(&group("g"), true, old).unwrap(), Expired { offsets: 1, deleted: false });
+    coordinator.sync().unwrap();
+    assert_eq!(committed(&coordinator, "g"), [("logs".to_owned(), 1, 7, "note".to_owned())]);
+    let all = |_: &str, _: i32, _: &Committed| true;
+    assert_eq!(coordinator.expire(&group("g"), false, all).unwrap(), Expired { offsets: 1, deleted: false });
+    coordinator.record(Entry::Group { group: group("g"), state: Box::new(stored_group()) }).unwrap();
+    assert_eq!(coordinator.expire(&group("g"), true, all).unwrap(), Expired { offsets: 0, deleted: true });
+    coordinator.sync().unwrap();
+    assert_eq!(open(&fs).view().stored_groups(), []);
+}
