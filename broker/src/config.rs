@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Compression;
 use crate::error::BrokerError;
 
 /// When an append is acknowledged.
@@ -48,6 +47,8 @@ pub struct BrokerConfig {
     pub checkpoint_interval_ms: u64,
     /// Idempotency keys remembered per partition; past it the oldest are forgotten early (and counted).
     pub max_idempotency_keys: usize,
+    /// Keys that compaction holds in memory at once, some 50 bytes each; a topic with more is compacted in several passes.
+    pub max_compaction_keys: usize,
 }
 
 impl Default for BrokerConfig {
@@ -65,6 +66,7 @@ impl Default for BrokerConfig {
             retention_interval_ms: 30_000,
             checkpoint_interval_ms: 5_000,
             max_idempotency_keys: 1 << 20,
+            max_compaction_keys: 1 << 20,
         }
     }
 }
@@ -98,14 +100,17 @@ impl BrokerConfig {
                 "retention_interval_ms, checkpoint_interval_ms and relaxed_sync_interval_ms must be above 0".into(),
             );
         }
+        if self.max_compaction_keys == 0 {
+            return refuse("max_compaction_keys must be above 0".into());
+        }
         Ok(())
     }
 }
 
 const MIN_SEGMENT_SIZE_BYTES: u64 = 4 << 10;
-const MAX_SEGMENT_SIZE_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_SEGMENT_SIZE_BYTES: u64 = 1 << 30;
 
-fn check_segment_size(size_bytes: u64) -> Result<(), BrokerError> {
+pub(crate) fn check_segment_size(size_bytes: u64) -> Result<(), BrokerError> {
     if (MIN_SEGMENT_SIZE_BYTES..=MAX_SEGMENT_SIZE_BYTES).contains(&size_bytes) {
         return Ok(());
     }
@@ -120,56 +125,4 @@ pub enum TimestampType {
     LogAppendTime,
     /// The sender's, or the time of append where it gave none.
     CreateTime,
-}
-
-/// Settings of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TopicConfig {
-    /// Number of partitions, 1 to 10,000.
-    pub partitions: i32,
-    /// Closed segments go once their newest record is older than this, in milliseconds. `None`: never. Default 7 days.
-    pub retention_ms: Option<i64>,
-    /// Oldest closed segments go while a partition is larger than this, in bytes. `None`: no limit.
-    pub retention_bytes: Option<u64>,
-    /// Size at which a segment is closed, in bytes; `None` takes the broker's.
-    pub segment_size_bytes: Option<u64>,
-    /// Whose time records carry.
-    pub timestamp_type: TimestampType,
-    /// How the broker compresses the batches it makes itself. Highwater's Arrow records are compressed inside already, so `None`.
-    pub compression: Compression,
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        Self {
-            partitions: 1,
-            retention_ms: Some(7 * 24 * 60 * 60 * 1000),
-            retention_bytes: None,
-            segment_size_bytes: None,
-            timestamp_type: TimestampType::LogAppendTime,
-            compression: Compression::None,
-        }
-    }
-}
-
-impl TopicConfig {
-    /// The defaults with this many partitions.
-    pub fn with_partitions(partitions: i32) -> Self {
-        Self { partitions, ..Self::default() }
-    }
-
-    pub(crate) fn validate(&self) -> Result<(), BrokerError> {
-        if !(1..=10_000).contains(&self.partitions) {
-            return Err(BrokerError::InvalidConfig {
-                what: format!("a topic has 1 to 10,000 partitions, not {}", self.partitions),
-            });
-        }
-        if self.retention_ms.is_some_and(|ms| ms < 0) {
-            return Err(BrokerError::InvalidConfig {
-                what: "retention_ms must not be negative; leave it out to keep records".into(),
-            });
-        }
-        self.segment_size_bytes.map_or(Ok(()), check_segment_size)
-    }
 }

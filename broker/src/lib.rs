@@ -26,12 +26,16 @@ mod coordinator;
 mod error;
 mod record;
 mod topic;
+mod topic_config;
 
 pub use append::{Append, Appended, EFFECT_HEADER, EffectMark, Guard, IDEMPOTENCY_HEADER, IDEMPOTENCY_HORIZON_MS};
 pub use broker::{Broker, HOLDING_GROUP_PREFIX, Stepper};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{BrokerConfig, Durability, TimestampType, TopicConfig};
+pub use config::{BrokerConfig, Durability, TimestampType};
 pub use error::BrokerError;
 pub use fs::{Fs, FsFile, RealFs, SimFs};
 pub use record::{Header, Record, StoredRecord};
 pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo};
+pub use topic_config::{
+    CleanupPolicy, DescribedSetting, SettingChange, SettingSource, SettingSynonym, SettingType, TopicConfig,
+};

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::config::TopicConfig;
 use crate::error::BrokerError;
 use crate::log::DamagedRange;
 use crate::record::StoredRecord;
+use crate::topic_config::TopicConfig;
 
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,12 +14,13 @@ use super::topics::TopicStore;
 use super::writer::Command;
 use super::{committer, writer};
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::BrokerConfig;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::log::{LogSettings, PartitionId, PartitionLog, PartitionView, RecoveryReport};
 use crate::topic::TopicInfo;
+use crate::topic_config::TopicConfig;
 
 pub(super) struct Inner {
     pub(super) config: BrokerConfig,

@@ -23,13 +23,14 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::append::{Append, Appended};
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::BrokerConfig;
 use crate::coordinator::{Committed, Coordinator, CoordinatorView, Entry, Expired, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
 use crate::log::{LogSettings, PartitionLog, TaskState};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
+use crate::topic_config::TopicConfig;
 
 mod check;
 mod cluster;

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::config::TopicConfig;
 use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::fs::file::{create_dir_durably, read_all, write_atomically};
 use crate::topic::{TopicInfo, check_name};
+use crate::topic_config::TopicConfig;
 
 const TOPIC_FILE: &str = "topic.json";
 

@@ -23,9 +23,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Compression;
-use crate::config::{BrokerConfig, TimestampType, TopicConfig};
+use crate::config::{BrokerConfig, TimestampType};
 use crate::error::BrokerError;
 use crate::fs::Fs;
+use crate::topic_config::TopicConfig;
 
 mod checkpoint;
 mod cursor;
@@ -93,8 +94,33 @@ pub struct LogSettings {
     pub max_idempotency_keys: usize,
     /// Whose time records carry.
     pub timestamp_type: TimestampType,
-    /// How batches are compressed.
+    /// How the batches made here are compressed.
     pub compression: Compression,
+    /// How batches of Kafka clients are compressed; `None` leaves them as they are.
+    pub recompression: Option<Compression>,
+    /// A segment is closed this long after its first append, in milliseconds.
+    pub segment_ms: Option<i64>,
+    /// Under `CreateTime`, how far a record's time may lie before its append, in milliseconds.
+    pub timestamp_before_max_ms: Option<i64>,
+    /// Under `CreateTime`, how far a record's time may lie after its append, in milliseconds.
+    pub timestamp_after_max_ms: Option<i64>,
+    /// How the log is compacted; `None`: not at all, and records need no key.
+    pub compaction: Option<CompactionSettings>,
+}
+
+/// How a log is compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionSettings {
+    /// Tombstones stay this long once compaction has come upon them, in milliseconds.
+    pub delete_retention_ms: i64,
+    /// It is time once more than this share of the log is new, in millionths.
+    pub min_dirty_ratio_ppm: u32,
+    /// Records younger than this are left alone, in milliseconds.
+    pub min_lag_ms: i64,
+    /// It is time once a record has waited this long, in milliseconds.
+    pub max_lag_ms: Option<i64>,
+    /// Keys held in memory at once.
+    pub max_keys: usize,
 }
 
 impl LogSettings {
@@ -102,11 +128,24 @@ impl LogSettings {
     pub fn new(broker: &BrokerConfig, topic: &TopicConfig) -> Self {
         Self {
             segment_size_bytes: topic.segment_size_bytes.unwrap_or(broker.segment_size_bytes),
-            max_batch_size_bytes: broker.max_batch_size_bytes,
+            max_batch_size_bytes: topic
+                .max_batch_size_bytes
+                .map_or(broker.max_batch_size_bytes, |limit| limit.min(broker.max_batch_size_bytes)),
             max_decompressed_size_bytes: broker.max_decompressed_size_bytes,
             max_idempotency_keys: broker.max_idempotency_keys,
             timestamp_type: topic.timestamp_type,
             compression: topic.compression,
+            recompression: topic.recompression,
+            segment_ms: topic.segment_ms,
+            timestamp_before_max_ms: topic.timestamp_before_max_ms,
+            timestamp_after_max_ms: topic.timestamp_after_max_ms,
+            compaction: topic.cleanup.compacts().then_some(CompactionSettings {
+                delete_retention_ms: topic.delete_retention_ms,
+                min_dirty_ratio_ppm: topic.min_dirty_ratio_ppm,
+                min_lag_ms: topic.min_compaction_lag_ms,
+                max_lag_ms: topic.max_compaction_lag_ms,
+                max_keys: broker.max_compaction_keys,
+            }),
         }
     }
 }

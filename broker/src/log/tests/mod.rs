@@ -34,6 +34,7 @@ pub(super) fn settings() -> LogSettings {
         max_idempotency_keys: 100,
         timestamp_type: TimestampType::LogAppendTime,
         compression: Compression::None,
+        ..LogSettings::new(&BrokerConfig::default(), &TopicConfig::default())
     }
 }
 
