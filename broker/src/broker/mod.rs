@@ -150,7 +150,7 @@ impl Broker {
             return Ok(topic.info.clone());
         }
         check_name(name)?;
-        config.validate()?;
+        config.validate_for(&self.inner.config)?;
         self.check_writable("create a topic")?;
         let changes = Arc::clone(&self.topic_changes).lock_owned().await;
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
