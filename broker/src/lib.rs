@@ -24,6 +24,7 @@ mod config;
 #[allow(dead_code, reason = "the consumer groups that use the rest of it are being built")]
 mod coordinator;
 mod error;
+mod raw;
 mod record;
 mod topic;
 mod topic_config;
@@ -34,6 +35,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{BrokerConfig, Durability, TimestampType};
 pub use error::BrokerError;
 pub use fs::{Fs, FsFile, RealFs, SimFs};
+pub use raw::{AbortedTransaction, FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
 pub use record::{Header, Record, StoredRecord};
 pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo};
 pub use topic_config::{

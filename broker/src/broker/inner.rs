@@ -18,7 +18,8 @@ use crate::config::BrokerConfig;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::Fs;
-use crate::log::{LogSettings, PartitionId, PartitionLog, PartitionView, RecoveryReport};
+use crate::log::{LogSettings, OngoingTransactions, PartitionId, PartitionLog, PartitionView, RecoveryReport};
+use crate::raw::PartitionEnds;
 use crate::topic::TopicInfo;
 use crate::topic_config::TopicConfig;
 
@@ -34,6 +35,8 @@ pub(super) struct Inner {
     pub(super) committer: Option<Sender<committer::Command>>,
     /// Partitions are dealt to the writers in turn.
     pub(super) next_writer: AtomicUsize,
+    /// Shared with the writers, who ask it.
+    pub(super) ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>>,
     pub(super) crew: Crew,
 }
 
@@ -75,8 +78,8 @@ pub(super) struct Topic {
 pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) view: Arc<PartitionView>,
-    /// Follows the high watermark; closed once the partition has no writer any more.
-    pub(super) watermark: watch::Receiver<i64>,
+    /// Follows where it begins and ends; closed once the partition has no writer any more.
+    pub(super) ends: watch::Receiver<PartitionEnds>,
     /// Which writer thread owns the log.
     pub(super) writer: usize,
 }
@@ -132,11 +135,11 @@ impl Inner {
         let mut partitions = Vec::with_capacity(logs.len());
         for log in logs {
             let writer = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.writers.len().max(1);
-            let (sender, watermark) = watch::channel(log.view().offsets().high_watermark);
+            let (sender, ends) = watch::channel(log.view().ends());
             let (id, view) = (log.id().clone(), Arc::clone(log.view()));
             let key: writer::Key = (info.id, id.partition);
-            self.send(writer, Command::Adopt { key, log: Box::new(log), watermark: sender })?;
-            partitions.push(Partition { id, view, watermark, writer });
+            self.send(writer, Command::Adopt { key, log: Box::new(log), ends: sender })?;
+            partitions.push(Partition { id, view, ends, writer });
         }
         self.topics.write().insert(Arc::clone(&info.name), Arc::new(Topic { info, partitions }));
         Ok(())
@@ -207,8 +210,8 @@ pub(super) fn open_read_only(
         let dir = store.partition_dir(&info.name, partition);
         let limit = config.max_decompressed_size_bytes;
         let view = PartitionView::open_read_only(id.clone(), Arc::clone(fs), &dir, limit)?;
-        let (_, watermark) = watch::channel(view.offsets().high_watermark);
-        partitions.push(Partition { id, view: Arc::new(view), watermark, writer: 0 });
+        let (_, ends) = watch::channel(view.ends());
+        partitions.push(Partition { id, view: Arc::new(view), ends, writer: 0 });
     }
     Ok(Topic { info, partitions })
 }
