@@ -246,7 +246,10 @@ impl Broker {
     ) -> Result<Fetched, BrokerError> {
         let (found, index) = self.inner.find(topic, partition)?;
         let found = &found.partitions[index];
-        if found.view.ends().last_stable_offset <= offset && !max_wait.is_zero() {
+        let is_at_end = |PartitionEnds { last_stable_offset, high_watermark, .. }| {
+            (last_stable_offset..=high_watermark).contains(&offset)
+        };
+        if is_at_end(found.view.ends()) && !max_wait.is_zero() {
             let mut ends = found.ends.clone();
             let wait = ends.wait_for(|ends| ends.last_stable_offset > offset);
             let has_writer = !matches!(tokio::time::timeout(max_wait, wait).await, Ok(Err(_)));
@@ -259,9 +262,9 @@ impl Broker {
                 tokio::time::sleep(max_wait).await;
             }
         }
-        let PartitionEnds { log_start, last_stable_offset, high_watermark } = found.view.ends();
-        if (last_stable_offset..=high_watermark).contains(&offset) {
-            let high_watermark = last_stable_offset;
+        let ends = found.view.ends();
+        if is_at_end(ends) {
+            let PartitionEnds { log_start, last_stable_offset: high_watermark, .. } = ends;
             return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
         }
         let view = Arc::clone(&found.view);

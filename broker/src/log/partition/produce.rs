@@ -2,7 +2,7 @@
 
 use super::super::producers::{Judged, MarkerJudged, OngoingTransactions, Refused};
 use super::PartitionLog;
-use crate::batch::{TimeRules, BatchRules, CheckedBatch, disk_field, encode_marker, set_leader_epoch};
+use crate::batch::{BatchRules, CheckedBatch, TimeRules, disk_field, encode_marker, set_leader_epoch};
 use crate::config::TimestampType;
 use crate::error::BrokerError;
 use crate::log::{LogSettings, PartitionId};
@@ -13,7 +13,7 @@ impl LogSettings {
     pub(crate) fn batch_rules(&self, now_ms: i64) -> BatchRules {
         BatchRules {
             max_unpacked_size_bytes: self.max_decompressed_size_bytes,
-            times: (self.timestamp_type == TimestampType::CreateTime).then(|| TimeRules {
+            times: (self.timestamp_type == TimestampType::CreateTime).then_some(TimeRules {
                 now_ms,
                 before_max_ms: self.timestamp_before_max_ms,
                 after_max_ms: self.timestamp_after_max_ms,
