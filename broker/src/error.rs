@@ -47,6 +47,22 @@ pub enum BrokerError {
         /// The name.
         name: String,
     },
+    /// There is a topic of this name.
+    #[error("topic {topic} is there already")]
+    TopicExists {
+        /// Its name.
+        topic: String,
+    },
+    /// A number of partitions that a topic cannot be given.
+    #[error("topic {topic} has {now} partitions and cannot have {asked}: it can only be given more, up to 10,000")]
+    InvalidPartitions {
+        /// Topic name.
+        topic: String,
+        /// How many it has.
+        now: i32,
+        /// How many were asked for.
+        asked: i32,
+    },
     /// A setting out of its bounds.
     #[error("invalid setting: {what}")]
     InvalidConfig {

@@ -1,6 +1,7 @@
 //! What the broker's callers and threads share.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,6 +76,7 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<Partition>,
 }
 
+#[derive(Clone)]
 pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) view: Arc<PartitionView>,
@@ -114,7 +116,7 @@ impl Inner {
     /// Creates a topic on disk, opens its partitions and makes it known. Blocks.
     pub(super) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
         let info = self.store.create(name, self.crew.new_id(), config)?;
-        let opened = self.open_partitions(&info);
+        let opened = self.open_partitions(&info, 0..info.config.partitions);
         let logs = opened.inspect_err(|_| {
             if let Err(error) = self.store.delete(&info) {
                 tracing::warn!(topic = name, %error, "a topic that could not be opened could not be deleted either");
@@ -124,14 +126,26 @@ impl Inner {
         Ok(info)
     }
 
-    fn open_partitions(&self, info: &TopicInfo) -> Result<Vec<PartitionLog>, BrokerError> {
-        (0..info.config.partitions)
+    /// Opens some partitions of a topic.
+    pub(super) fn open_partitions(
+        &self,
+        info: &TopicInfo,
+        partitions: Range<i32>,
+    ) -> Result<Vec<PartitionLog>, BrokerError> {
+        partitions
             .map(|p| open_log(&self.config, &self.fs, self.clock.now_ms(), &self.store, info, p).map(|(log, _)| log))
             .collect()
     }
 
     /// Gives the logs of a topic to the writers and makes the topic known.
     pub(super) fn adopt(&self, info: TopicInfo, logs: Vec<PartitionLog>) -> Result<(), BrokerError> {
+        let partitions = self.hand_over(&info, logs)?;
+        self.topics.write().insert(Arc::clone(&info.name), Arc::new(Topic { info, partitions }));
+        Ok(())
+    }
+
+    /// Gives logs of a topic to the writers.
+    pub(super) fn hand_over(&self, info: &TopicInfo, logs: Vec<PartitionLog>) -> Result<Vec<Partition>, BrokerError> {
         let mut partitions = Vec::with_capacity(logs.len());
         for log in logs {
             let writer = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.writers.len().max(1);
@@ -141,8 +155,7 @@ impl Inner {
             self.send(writer, Command::Adopt { key, log: Box::new(log), ends: sender })?;
             partitions.push(Partition { id, view, ends, writer });
         }
-        self.topics.write().insert(Arc::clone(&info.name), Arc::new(Topic { info, partitions }));
-        Ok(())
+        Ok(partitions)
     }
 }
 

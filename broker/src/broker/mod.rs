@@ -43,6 +43,7 @@ mod raw;
 mod stepped;
 #[cfg(test)]
 mod tests;
+mod topic_changes;
 mod topics;
 mod writer;
 
@@ -58,7 +59,7 @@ use writer::{Command, WriterContext};
 /// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
 pub struct Broker {
     inner: Arc<Inner>,
-    /// Serialises creating and deleting topics.
+    /// Serialises creating, altering and deleting topics.
     topic_changes: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
     threads: Mutex<Threads>,

@@ -22,7 +22,7 @@ use crate::config::Durability;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::FsLock;
-use crate::log::{OngoingTransactions, PartitionLog, Retained, RetentionLimits, TaskState};
+use crate::log::{LogSettings, OngoingTransactions, PartitionLog, Retained, RetentionLimits, TaskState};
 use crate::raw::{PartitionEnds, Produced, TransactionMarker};
 
 use super::meter::PartitionMetrics;
@@ -70,6 +70,12 @@ pub(super) enum Command {
         key: Key,
         limits: RetentionLimits,
         reply: Reply<Retained>,
+    },
+    /// Changes the settings of a partition's log.
+    Configure {
+        key: Key,
+        settings: Box<LogSettings>,
+        reply: Reply<()>,
     },
     /// Asks where a task stands in a partition.
     TaskState {
@@ -394,6 +400,10 @@ impl Writer {
                     owned.publish_ends();
                     Ok(retained)
                 });
+                reply.send(result).ok();
+            }
+            Command::Configure { key, settings, reply } => {
+                let result = self.log(key).map(|owned| owned.log.configure(*settings));
                 reply.send(result).ok();
             }
             Command::TaskState { key, task, reply } => {

@@ -36,6 +36,12 @@ macro_rules! apis {
 
 apis! {
     ApiVersions => api_versions,
+    CreateTopics => create_topics,
+    DeleteTopics => delete_topics,
+    DeleteRecords => delete_records,
+    DescribeConfigs => describe_configs,
+    CreatePartitions => create_partitions,
+    IncrementalAlterConfigs => incremental_alter_configs,
     DescribeCluster => describe_cluster,
 }
 

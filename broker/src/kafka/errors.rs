@@ -12,6 +12,8 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
         BrokerError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         BrokerError::Fenced { .. } => ResponseError::InvalidProducerEpoch,
         BrokerError::InvalidTopicName { .. } => ResponseError::InvalidTopicException,
+        BrokerError::TopicExists { .. } => ResponseError::TopicAlreadyExists,
+        BrokerError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,
         BrokerError::InvalidConfig { .. } => ResponseError::InvalidConfig,
         BrokerError::InvalidRequest { .. } => ResponseError::InvalidRequest,
         BrokerError::BatchTooLarge { .. } => ResponseError::MessageTooLarge,

@@ -110,6 +110,11 @@ impl PartitionLog {
         &self.id
     }
 
+    /// Goes by other settings from here on. What is written already stays as it is.
+    pub fn configure(&mut self, settings: LogSettings) {
+        self.settings = settings;
+    }
+
     /// One past the last written offset, synced or not.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
