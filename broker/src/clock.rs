@@ -9,6 +9,12 @@ pub trait Clock: Send + Sync + 'static {
     /// Now, in Unix milliseconds. May go backwards, as the wall clock of a real machine may.
     fn now_ms(&self) -> i64;
 
+    /// Milliseconds that have passed since some moment that stays the same while the process runs: what timeouts count by. Never goes
+    /// back, as the wall clock may; a clock that is moved by hand says what it says.
+    fn elapsed_ms(&self) -> i64 {
+        self.now_ms()
+    }
+
     /// Completes after this much time, whatever the wall clock does meanwhile. Needs a tokio runtime with timers, unless the clock is
     /// one of a simulation.
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -28,6 +34,13 @@ impl Clock for SystemClock {
             Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
         }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "this is the one real clock behind the trait")]
+        let now = std::time::Instant::now();
+        i64::try_from(now.duration_since(*START.get_or_init(|| now)).as_millis()).unwrap_or(i64::MAX)
     }
 }
 

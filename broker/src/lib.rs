@@ -9,7 +9,7 @@
 //! - **Bounded.** Batches, what they unpack to, bytes in flight, and keys remembered have limits; past them the answer is an error.
 //!
 //! Where to look: [`batch`] is the codec, [`log`] one partition (synchronous and deterministic), `coordinator` groups and tasks,
-//! `broker` the threads and the async face, [`fs`] the seam to the disk. `docs/formats/log.md` draws every file byte by byte.
+//! `broker` the threads and the async face, `groups` Kafka's consumer groups, [`fs`] the seam to the disk. `docs/formats/log.md` draws every file byte by byte.
 
 pub mod batch;
 pub mod fs;
@@ -17,14 +17,12 @@ pub mod kafka;
 pub mod log;
 
 mod append;
-#[allow(dead_code, reason = "the consumer groups that use the rest of it are being built")]
 mod broker;
 mod clock;
 mod config;
-#[allow(dead_code, reason = "the consumer groups that use the rest of it are being built")]
 mod coordinator;
 mod error;
-mod raw;
+mod groups;
 mod record;
 mod topic;
 mod topic_config;
@@ -35,7 +33,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{BrokerConfig, Durability, TimestampType};
 pub use error::BrokerError;
 pub use fs::{Fs, FsFile, RealFs, SimFs};
-pub use raw::{AbortedTransaction, FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
+pub use groups::{GroupDescription, GroupError, GroupListing, GroupSettings, GroupState, Groups, MemberDescription};
 pub use record::{Header, Record, StoredRecord};
 pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo};
 pub use topic_config::{

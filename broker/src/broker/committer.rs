@@ -18,6 +18,9 @@ const MAX_GROUP: usize = 4096;
 /// Called once it is durable, or has failed, in the order in which things were asked for. Must not wait.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, BrokerError>) + Send>;
 
+/// Says of an offset, by topic and partition, whether it has expired.
+pub(crate) type IsExpired = Box<dyn Fn(&str, i32, &Committed) -> bool + Send>;
+
 pub(super) enum Command {
     Commit {
         group: Arc<str>,
@@ -37,7 +40,7 @@ pub(super) enum Command {
     Expire {
         group: Arc<str>,
         and_group: bool,
-        expired: Box<dyn Fn(&str, i32, &Committed) -> bool + Send>,
+        expired: IsExpired,
         done: Done<Expired>,
     },
     ForgetTopic {

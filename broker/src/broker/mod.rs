@@ -2,9 +2,9 @@
 //! crash, is decided by the synchronous cores ([`crate::log`] and the coordinator of groups and tasks).
 //!
 //! ```text
-//! append, produce ──▶ writer thread of the partition: write, write, write, fdatasync, answer all ──▶ readers see it
+//! append ──▶ writer thread of the partition: write, write, write, fdatasync, answer all ──▶ readers see it
 //! commit_offsets, begin_task ──▶ commit thread, likewise
-//! read, fetch ──▶ blocking pool: positioned reads below the high watermark
+//! read ──▶ blocking pool: positioned reads below the high watermark
 //! retention thread ──▶ writer threads, every `retention_interval_ms`
 //! ```
 //!
@@ -24,30 +24,28 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::append::{Append, Appended};
 use crate::clock::Clock;
 use crate::config::BrokerConfig;
-use crate::coordinator::{Committed, Coordinator, CoordinatorView, Entry, Expired, OffsetOfTopic};
+use crate::coordinator::{Coordinator, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
-use crate::log::{LogSettings, NoTransactions, OngoingTransactions, PartitionLog, TaskState};
-use crate::raw::{PartitionEnds, TimeQuery};
+use crate::log::{LogSettings, PartitionLog, TaskState};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 use crate::topic_config::TopicConfig;
 
 mod check;
 mod cluster;
 mod committer;
+mod groups_journal;
 mod inner;
 mod maintenance;
 mod meter;
-mod raw;
 mod stepped;
 #[cfg(test)]
 mod tests;
-mod topic_changes;
 mod topics;
 mod writer;
 
-pub(crate) use committer::Done;
+pub(crate) use groups_journal::GroupsJournal;
 pub use maintenance::HOLDING_GROUP_PREFIX;
 pub use stepped::Stepper;
 
@@ -59,7 +57,7 @@ use writer::{Command, WriterContext};
 /// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
 pub struct Broker {
     inner: Arc<Inner>,
-    /// Serialises creating, altering and deleting topics.
+    /// Serialises creating and deleting topics.
     topic_changes: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
     threads: Mutex<Threads>,
@@ -137,7 +135,6 @@ impl Broker {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
-            ongoing: Arc::new(RwLock::new(Arc::new(NoTransactions))),
             crew: Crew::Threads,
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
@@ -234,9 +231,9 @@ impl Broker {
         answer.await.map_err(|_| BrokerError::Closed)?
     }
 
-    /// Reads committed records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached,
-    /// and nothing above the last stable offset. There it waits up to `max_wait` for more, and then answers with no records.
-    /// Values share memory with the bytes read; nothing is copied.
+    /// Reads records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached, and
+    /// nothing above the high watermark. At the high watermark it waits up to `max_wait` for more, and then answers with
+    /// no records. Values share memory with the bytes read; nothing is copied.
     pub async fn read(
         &self,
         topic: &str,
@@ -247,12 +244,9 @@ impl Broker {
     ) -> Result<Fetched, BrokerError> {
         let (found, index) = self.inner.find(topic, partition)?;
         let found = &found.partitions[index];
-        let is_at_end = |PartitionEnds { last_stable_offset, high_watermark, .. }| {
-            (last_stable_offset..=high_watermark).contains(&offset)
-        };
-        if is_at_end(found.view.ends()) && !max_wait.is_zero() {
-            let mut ends = found.ends.clone();
-            let wait = ends.wait_for(|ends| ends.last_stable_offset > offset);
+        if offset == found.view.offsets().high_watermark && !max_wait.is_zero() {
+            let mut watermark = found.watermark.clone();
+            let wait = watermark.wait_for(|high_watermark| *high_watermark > offset);
             let has_writer = !matches!(tokio::time::timeout(max_wait, wait).await, Ok(Err(_)));
             if !has_writer {
                 // Deleted, shut down, or read-only from the start.
@@ -263,9 +257,8 @@ impl Broker {
                 tokio::time::sleep(max_wait).await;
             }
         }
-        let ends = found.view.ends();
-        if is_at_end(ends) {
-            let PartitionEnds { log_start, last_stable_offset: high_watermark, .. } = ends;
+        let PartitionOffsets { log_start, high_watermark } = found.view.offsets();
+        if offset == high_watermark {
             return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
         }
         let view = Arc::clone(&found.view);
@@ -277,11 +270,10 @@ impl Broker {
         result
     }
 
-    /// Between which offsets [`Self::read`] finds what it finds now: the log start, and as high watermark the last stable offset, so that
-    /// a reader who reads up to it gets there. [`Self::ends`] tells the two apart.
+    /// Log start and high watermark of a partition.
     pub fn offsets(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, BrokerError> {
-        let PartitionEnds { log_start, last_stable_offset, .. } = self.ends(topic, partition)?;
-        Ok(PartitionOffsets { log_start, high_watermark: last_stable_offset })
+        let (topic, index) = self.inner.find(topic, partition)?;
+        Ok(topic.partitions[index].view.offsets())
     }
 
     /// First offset whose timestamp is at or after `timestamp_ms` (Unix milliseconds); `None` past the end.
@@ -293,9 +285,7 @@ impl Broker {
     ) -> Result<Option<i64>, BrokerError> {
         let (topic, index) = self.inner.find(topic, partition)?;
         let view = Arc::clone(&topic.partitions[index].view);
-        let query = TimeQuery::At(timestamp_ms);
-        let found = self.inner.crew.blocking(move || view.timestamp_lookup(query)).await?;
-        Ok(found.map(|(offset, _)| offset))
+        self.inner.crew.blocking(move || view.offset_for_time(timestamp_ms)).await
     }
 
     /// Deletes the records before `offset`, durably, whoever still wants to read them, and frees the segments wholly below it.
@@ -379,33 +369,6 @@ impl Broker {
         answer.await.map_err(|_| BrokerError::Closed)?
     }
 
-    /// Hands an entry to the journal. What is handed over first is written first; `done` is called once it is durable, or has failed,
-    /// and must not wait.
-    pub(crate) fn record(&self, entry: Entry, done: Done<()>) -> Result<(), BrokerError> {
-        self.inner.send_commit(committer::Command::Record { entry, done })
-    }
-
-    /// Forgets the offsets of a group for which `expired` holds and, with `and_group`, the group itself where none is left.
-    pub(crate) fn expire_offsets(
-        &self,
-        group: Arc<str>,
-        and_group: bool,
-        expired: Box<dyn Fn(&str, i32, &Committed) -> bool + Send>,
-        done: Done<Expired>,
-    ) -> Result<(), BrokerError> {
-        self.inner.send_commit(committer::Command::Expire { group, and_group, expired, done })
-    }
-
-    /// What is durable of groups.
-    pub(crate) fn coordinator(&self) -> &Arc<CoordinatorView> {
-        &self.inner.coordinator
-    }
-
-    /// The broker's clock.
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.inner.clock
-    }
-
     /// The identity of the topic that has this partition.
     pub(crate) fn topic_id_of(&self, topic: &str, partition: i32) -> Result<(Arc<str>, uuid::Uuid), BrokerError> {
         let (found, _) = self.inner.find(topic, partition)?;
@@ -480,11 +443,9 @@ impl Opened {
             coordinator.raise_epoch(task, state.epoch);
         }
         let view = Arc::clone(coordinator.view());
-        let ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>> = Arc::new(RwLock::new(Arc::new(NoTransactions)));
         let context = |_| WriterContext {
             clock: Arc::clone(&clock),
             coordinator: Arc::clone(&view),
-            ongoing: Arc::clone(&ongoing),
             durability: config.durability,
             relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
             checkpoint_interval_ms: config.checkpoint_interval_ms,
@@ -503,7 +464,6 @@ impl Opened {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
-            ongoing,
             config,
             fs,
             clock,

@@ -35,13 +35,18 @@ macro_rules! apis {
 }
 
 apis! {
+    OffsetCommit => offset_commit,
+    OffsetFetch => offset_fetch,
+    FindCoordinator => find_coordinator,
+    JoinGroup => join_group,
+    Heartbeat => heartbeat,
+    LeaveGroup => leave_group,
+    SyncGroup => sync_group,
+    DescribeGroups => describe_groups,
+    ListGroups => list_groups,
     ApiVersions => api_versions,
-    CreateTopics => create_topics,
-    DeleteTopics => delete_topics,
-    DeleteRecords => delete_records,
-    DescribeConfigs => describe_configs,
-    CreatePartitions => create_partitions,
-    IncrementalAlterConfigs => incremental_alter_configs,
+    DeleteGroups => delete_groups,
+    OffsetDelete => offset_delete,
     DescribeCluster => describe_cluster,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::settings::DoorSettings;
 use crate::broker::Broker;
+use crate::groups::Groups;
 
 /// The one node there is.
 pub(in crate::kafka) const NODE_ID: i32 = 1;
@@ -13,6 +14,8 @@ pub(in crate::kafka) const NODE_ID: i32 = 1;
 pub(in crate::kafka) struct Context {
     /// The log.
     pub(in crate::kafka) broker: Arc<Broker>,
+    /// Consumer groups.
+    pub(in crate::kafka) groups: Arc<Groups>,
     /// Settings of the door.
     pub(in crate::kafka) door: Arc<DoorSettings>,
     /// Identity of the cluster, the same across restarts.

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::groups::GroupSettings;
+
 /// Says of a topic whether clients may write to it, delete it or alter it.
 pub type MayWrite = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -26,6 +28,8 @@ pub struct DoorSettings {
     pub auto_create_partitions: Option<i32>,
     /// Topics for which this is false answer TOPIC_AUTHORIZATION_FAILED to whatever would change them.
     pub may_write: MayWrite,
+    /// Settings of consumer groups.
+    pub groups: GroupSettings,
     /// Connections at once.
     pub max_connections: usize,
     /// Connections at once from one address.
@@ -52,6 +56,7 @@ impl Default for DoorSettings {
             advertised: None,
             auto_create_partitions: Some(1),
             may_write: Arc::new(|_| true),
+            groups: GroupSettings::default(),
             max_connections: 4096,
             max_connections_per_address: 1024,
             max_in_flight_bytes: 64 << 20,

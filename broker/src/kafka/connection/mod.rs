@@ -19,6 +19,7 @@ use super::context::{ClientInfo, Context};
 use super::frame::RequestHead;
 use super::settings::DoorSettings;
 use crate::broker::Broker;
+use crate::groups::Groups;
 
 mod end;
 mod input;
@@ -34,6 +35,7 @@ const MAX_READ_AHEAD: usize = 16;
 /// What all connections share.
 pub(super) struct Shared {
     broker: Arc<Broker>,
+    groups: Arc<Groups>,
     pub(super) settings: Arc<DoorSettings>,
     cluster_id: Arc<str>,
     /// True once the server shuts down.
@@ -50,12 +52,14 @@ impl Shared {
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight_bytes));
-        Self { broker, settings: Arc::new(settings), cluster_id, stopped, in_flight }
+        let groups = Groups::start(&broker, settings.groups.clone());
+        Self { broker, groups, settings: Arc::new(settings), cluster_id, stopped, in_flight }
     }
 
     fn context(&self, client: ClientInfo) -> Context {
         Context {
             broker: Arc::clone(&self.broker),
+            groups: Arc::clone(&self.groups),
             door: Arc::clone(&self.settings),
             cluster_id: Arc::clone(&self.cluster_id),
             client,

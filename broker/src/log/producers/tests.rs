@@ -1,1 +1,0 @@
-//! Sequences, epochs, transactions: what is judged and what is remembered.
