@@ -47,6 +47,22 @@ pub enum BrokerError {
         /// The name.
         name: String,
     },
+    /// There is a topic of this name.
+    #[error("topic {topic} is there already")]
+    TopicExists {
+        /// Its name.
+        topic: String,
+    },
+    /// A number of partitions that a topic cannot be given.
+    #[error("topic {topic} has {now} partitions and cannot have {asked}: it can only be given more, up to 10,000")]
+    InvalidPartitions {
+        /// Topic name.
+        topic: String,
+        /// How many it has.
+        now: i32,
+        /// How many were asked for.
+        asked: i32,
+    },
     /// A setting out of its bounds.
     #[error("invalid setting: {what}")]
     InvalidConfig {
@@ -76,6 +92,72 @@ pub enum BrokerError {
         size_bytes: usize,
         /// The limit.
         limit_bytes: usize,
+    },
+    /// A batch that is not what it says it is, or not what a client may write.
+    #[error("the batch for {topic}/{partition} was refused: {source}")]
+    InvalidBatch {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// A batch that does not follow the one before of the same producer: one is missing, or this one comes from long ago.
+    #[error(
+        "batch of producer {producer_id} for {topic}/{partition} begins at sequence {sequence}, but {expected} is next: a batch before it is missing"
+    )]
+    OutOfOrderSequence {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// The producer.
+        producer_id: i64,
+        /// Sequence of the batch's first record.
+        sequence: i32,
+        /// The sequence that would have been right.
+        expected: i32,
+    },
+    /// A newer instance of the producer has taken over.
+    #[error(
+        "producer {producer_id} epoch {epoch} is fenced in {topic}/{partition}: epoch {current} has taken over; this producer must stop"
+    )]
+    ProducerFenced {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// The producer.
+        producer_id: i64,
+        /// The epoch that tried.
+        epoch: i16,
+        /// The epoch in charge.
+        current: i16,
+    },
+    /// A transactional batch outside a transaction, or a plain one inside its producer's transaction.
+    #[error("the batch of producer {producer_id} for {topic}/{partition} was refused: {reason}")]
+    InvalidTransactionState {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// The producer.
+        producer_id: i64,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A marker of a coordinator that has been replaced.
+    #[error("coordinator epoch {epoch} is fenced in {topic}/{partition}: a marker of epoch {current} is there already")]
+    CoordinatorFenced {
+        /// Topic name.
+        topic: String,
+        /// Partition number.
+        partition: i32,
+        /// The epoch that tried.
+        epoch: i32,
+        /// The epoch in charge.
+        current: i32,
     },
     /// No room on the disk. Nothing was written; appends work again once there is room.
     #[error("disk full: no room for {needed_bytes} more bytes in {}; free space or lower retention", path.display())]

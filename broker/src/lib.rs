@@ -23,6 +23,7 @@ mod config;
 mod coordinator;
 mod error;
 mod groups;
+mod raw;
 mod record;
 mod topic;
 mod topic_config;
@@ -34,6 +35,7 @@ pub use config::{BrokerConfig, Durability, TimestampType};
 pub use error::BrokerError;
 pub use fs::{Fs, FsFile, RealFs, SimFs};
 pub use groups::{GroupDescription, GroupError, GroupListing, GroupSettings, GroupState, Groups, MemberDescription};
+pub use raw::{AbortedTransaction, FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
 pub use record::{Header, Record, StoredRecord};
 pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo};
 pub use topic_config::{

@@ -7,10 +7,14 @@ pub const HEADER_SIZE_BYTES: usize = 61;
 
 /// Bytes up to and including the batch length, which counts those after it.
 const LENGTH_END: usize = 12;
-const CRC_AT: usize = 17;
-const CRC_FROM: usize = 21;
+pub(super) const CRC_AT: usize = 17;
+pub(super) const CRC_FROM: usize = 21;
 const LOG_APPEND_TIME: i16 = 1 << 3;
-const CONTROL: i16 = 1 << 5;
+pub(super) const TRANSACTIONAL: i16 = 1 << 4;
+pub(super) const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
+/// In the leader epoch field on our disk.
+const VERBATIM: i32 = 1 << 30;
 
 /// A batch's header, its fields checked against each other but not yet against the CRC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +121,36 @@ impl BatchHeader {
         self.attributes & LOG_APPEND_TIME != 0
     }
 
+    /// True for a batch of a transaction, markers included.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
+    /// True where the base timestamp is not a time of records but the time from which on tombstones may go.
+    pub fn has_delete_horizon(&self) -> bool {
+        self.attributes & DELETE_HORIZON != 0
+    }
+
+    /// True where it comes from a producer that numbers its batches.
+    pub fn has_producer(&self) -> bool {
+        self.producer_id >= 0
+    }
+
+    /// Sequence of the last record; after the highest comes 0.
+    pub fn last_sequence(&self) -> i32 {
+        add_to_sequence(self.base_sequence, self.last_offset_delta)
+    }
+
+    /// True for a stored batch that a client made: nothing in it is to be taken for our own bookkeeping.
+    pub fn is_verbatim(&self) -> bool {
+        self.leader_epoch & VERBATIM != 0
+    }
+
+    /// How many bytes directly before a stored batch were not yet synced when it was written.
+    pub fn unsynced_bytes(&self) -> u64 {
+        u64::try_from(self.leader_epoch & !VERBATIM).unwrap_or(0)
+    }
+
     /// True for a batch of transaction markers, which consumers do not see.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
@@ -147,6 +181,17 @@ impl BatchHeader {
     pub(super) fn log_append_time_attribute() -> i16 {
         LOG_APPEND_TIME
     }
+}
+
+/// The sequence so many records after this one.
+pub(crate) fn add_to_sequence(sequence: i32, count: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(count)) & i64::from(i32::MAX)) as i32
+}
+
+/// What goes into the leader epoch field on our disk; a segment, and so `unsynced_bytes`, stays below 2^30.
+pub(crate) fn disk_field(unsynced_bytes: u64, verbatim: bool) -> i32 {
+    let unsynced = i32::try_from(unsynced_bytes).unwrap_or(i32::MAX) & !VERBATIM;
+    if verbatim { unsynced | VERBATIM } else { unsynced }
 }
 
 /// Sets the leader epoch field of a batch; it is outside the CRC.

@@ -24,13 +24,16 @@
 //! length, value.
 //!
 //! **The leader epoch field.** There is one leader here, so the field is free, and being outside the CRC it can be set on
-//! append and cleared on the way to a client. On disk it holds how many bytes of the segment directly before the batch
-//! were not yet synced when it was written: 0 proves that all before it was durable. Recovery uses this to tell bytes
-//! that were acknowledged and then damaged from bytes of a group that power loss tore before anybody was told.
+//! append and cleared on the way to a client. On disk its lower 30 bits hold how many bytes of the segment directly before the
+//! batch were not yet synced when it was written: 0 proves that all before it was durable. Recovery uses this to tell bytes
+//! that were acknowledged and then damaged from bytes of a group that power loss tore before anybody was told. Bit 30 says that a
+//! client made the batch and it is stored verbatim: headers in it that look like our guards are the client's, and mean nothing.
 
 use serde::{Deserialize, Serialize};
 
+mod check;
 mod compression;
+mod control;
 mod encode;
 mod header;
 mod records;
@@ -38,11 +41,13 @@ mod records;
 mod tests;
 mod varint;
 
+pub(crate) use check::{BatchRules, CheckedBatch, TimeRules};
 pub use compression::decompress;
+pub(crate) use control::{decode_marker, encode_marker};
 pub(crate) use encode::record_size_bytes;
 pub use encode::{Draft, EncodeOptions, encode};
-pub(crate) use header::set_leader_epoch;
 pub use header::{BatchHeader, HEADER_SIZE_BYTES};
+pub(crate) use header::{add_to_sequence, disk_field, set_leader_epoch};
 pub use records::decode_records;
 
 /// How the records of a batch are compressed; the numbers on the wire are Kafka's.
@@ -71,6 +76,16 @@ impl Compression {
             3 => Ok(Self::Lz4),
             4 => Ok(Self::Zstd),
             code => Err(BatchError::Compression { code }),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "uncompressed",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
         }
     }
 
@@ -133,6 +148,25 @@ pub enum BatchError {
         codec: &'static str,
         /// The codec's words.
         reason: String,
+    },
+    /// Well formed, but not what a client may write.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: &'static str,
+    },
+    /// It says that its times are those of the append, which only the broker can know.
+    #[error("it claims LogAppendTime, which only the broker may set")]
+    TimestampType,
+    /// A record that is dated too far from now.
+    #[error("its record {index} has the timestamp {timestamp_ms}, more than {limit_ms} ms from the broker's clock")]
+    Timestamp {
+        /// Which record of the batch.
+        index: usize,
+        /// Its timestamp.
+        timestamp_ms: i64,
+        /// How far it may be, in the direction in which it is.
+        limit_ms: i64,
     },
     /// More than the cap comes out of the compressed block.
     #[error("it unpacks to more than the limit of {limit_bytes} bytes")]

@@ -2,6 +2,9 @@
 
 use super::BatchError;
 
+/// The longest varint there is.
+pub(super) const MAX_SIZE_BYTES: usize = 10;
+
 /// Appends a zigzag varint.
 pub(super) fn put(out: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
@@ -21,7 +24,7 @@ pub(super) fn size(value: i64) -> usize {
 /// Takes a zigzag varint off the front of `bytes`.
 pub(super) fn take(bytes: &mut &[u8], what: &'static str) -> Result<i64, BatchError> {
     let mut value: u64 = 0;
-    for (i, &byte) in bytes.iter().take(10).enumerate() {
+    for (i, &byte) in bytes.iter().take(MAX_SIZE_BYTES).enumerate() {
         let bits = u64::from(byte & 0x7f);
         if i == 9 && bits > 1 {
             return Err(BatchError::Field { what, value: i64::from(byte) });

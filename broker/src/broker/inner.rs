@@ -1,6 +1,7 @@
 //! What the broker's callers and threads share.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,8 @@ use crate::config::BrokerConfig;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::Fs;
-use crate::log::{LogSettings, PartitionId, PartitionLog, PartitionView, RecoveryReport};
+use crate::log::{LogSettings, OngoingTransactions, PartitionId, PartitionLog, PartitionView, RecoveryReport};
+use crate::raw::PartitionEnds;
 use crate::topic::TopicInfo;
 use crate::topic_config::TopicConfig;
 
@@ -34,6 +36,8 @@ pub(super) struct Inner {
     pub(super) committer: Option<Sender<committer::Command>>,
     /// Partitions are dealt to the writers in turn.
     pub(super) next_writer: AtomicUsize,
+    /// Shared with the writers, who ask it.
+    pub(super) ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>>,
     pub(super) crew: Crew,
 }
 
@@ -72,11 +76,12 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<Partition>,
 }
 
+#[derive(Clone)]
 pub(super) struct Partition {
     pub(super) id: PartitionId,
     pub(super) view: Arc<PartitionView>,
-    /// Follows the high watermark; closed once the partition has no writer any more.
-    pub(super) watermark: watch::Receiver<i64>,
+    /// Follows where it begins and ends; closed once the partition has no writer any more.
+    pub(super) ends: watch::Receiver<PartitionEnds>,
     /// Which writer thread owns the log.
     pub(super) writer: usize,
 }
@@ -111,7 +116,7 @@ impl Inner {
     /// Creates a topic on disk, opens its partitions and makes it known. Blocks.
     pub(super) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
         let info = self.store.create(name, self.crew.new_id(), config)?;
-        let opened = self.open_partitions(&info);
+        let opened = self.open_partitions(&info, 0..info.config.partitions);
         let logs = opened.inspect_err(|_| {
             if let Err(error) = self.store.delete(&info) {
                 tracing::warn!(topic = name, %error, "a topic that could not be opened could not be deleted either");
@@ -121,25 +126,36 @@ impl Inner {
         Ok(info)
     }
 
-    fn open_partitions(&self, info: &TopicInfo) -> Result<Vec<PartitionLog>, BrokerError> {
-        (0..info.config.partitions)
+    /// Opens some partitions of a topic.
+    pub(super) fn open_partitions(
+        &self,
+        info: &TopicInfo,
+        partitions: Range<i32>,
+    ) -> Result<Vec<PartitionLog>, BrokerError> {
+        partitions
             .map(|p| open_log(&self.config, &self.fs, self.clock.now_ms(), &self.store, info, p).map(|(log, _)| log))
             .collect()
     }
 
     /// Gives the logs of a topic to the writers and makes the topic known.
     pub(super) fn adopt(&self, info: TopicInfo, logs: Vec<PartitionLog>) -> Result<(), BrokerError> {
+        let partitions = self.hand_over(&info, logs)?;
+        self.topics.write().insert(Arc::clone(&info.name), Arc::new(Topic { info, partitions }));
+        Ok(())
+    }
+
+    /// Gives logs of a topic to the writers.
+    pub(super) fn hand_over(&self, info: &TopicInfo, logs: Vec<PartitionLog>) -> Result<Vec<Partition>, BrokerError> {
         let mut partitions = Vec::with_capacity(logs.len());
         for log in logs {
             let writer = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.writers.len().max(1);
-            let (sender, watermark) = watch::channel(log.view().offsets().high_watermark);
+            let (sender, ends) = watch::channel(log.view().ends());
             let (id, view) = (log.id().clone(), Arc::clone(log.view()));
             let key: writer::Key = (info.id, id.partition);
-            self.send(writer, Command::Adopt { key, log: Box::new(log), watermark: sender })?;
-            partitions.push(Partition { id, view, watermark, writer });
+            self.send(writer, Command::Adopt { key, log: Box::new(log), ends: sender })?;
+            partitions.push(Partition { id, view, ends, writer });
         }
-        self.topics.write().insert(Arc::clone(&info.name), Arc::new(Topic { info, partitions }));
-        Ok(())
+        Ok(partitions)
     }
 }
 
@@ -207,8 +223,8 @@ pub(super) fn open_read_only(
         let dir = store.partition_dir(&info.name, partition);
         let limit = config.max_decompressed_size_bytes;
         let view = PartitionView::open_read_only(id.clone(), Arc::clone(fs), &dir, limit)?;
-        let (_, watermark) = watch::channel(view.offsets().high_watermark);
-        partitions.push(Partition { id, view: Arc::new(view), watermark, writer: 0 });
+        let (_, ends) = watch::channel(view.ends());
+        partitions.push(Partition { id, view: Arc::new(view), ends, writer: 0 });
     }
     Ok(Topic { info, partitions })
 }

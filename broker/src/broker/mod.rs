@@ -2,9 +2,9 @@
 //! crash, is decided by the synchronous cores ([`crate::log`] and the coordinator of groups and tasks).
 //!
 //! ```text
-//! append ──▶ writer thread of the partition: write, write, write, fdatasync, answer all ──▶ readers see it
+//! append, produce ──▶ writer thread of the partition: write, write, write, fdatasync, answer all ──▶ readers see it
 //! commit_offsets, begin_task ──▶ commit thread, likewise
-//! read ──▶ blocking pool: positioned reads below the high watermark
+//! read, fetch ──▶ blocking pool: positioned reads below the high watermark
 //! retention thread ──▶ writer threads, every `retention_interval_ms`
 //! ```
 //!
@@ -28,7 +28,8 @@ use crate::coordinator::{Coordinator, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
-use crate::log::{LogSettings, PartitionLog, TaskState};
+use crate::log::{LogSettings, NoTransactions, OngoingTransactions, PartitionLog, TaskState};
+use crate::raw::{PartitionEnds, TimeQuery};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 use crate::topic_config::TopicConfig;
 
@@ -39,9 +40,11 @@ mod groups_journal;
 mod inner;
 mod maintenance;
 mod meter;
+mod raw;
 mod stepped;
 #[cfg(test)]
 mod tests;
+mod topic_changes;
 mod topics;
 mod writer;
 
@@ -57,7 +60,7 @@ use writer::{Command, WriterContext};
 /// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
 pub struct Broker {
     inner: Arc<Inner>,
-    /// Serialises creating and deleting topics.
+    /// Serialises creating, altering and deleting topics.
     topic_changes: Arc<tokio::sync::Mutex<()>>,
     in_flight: Arc<Semaphore>,
     threads: Mutex<Threads>,
@@ -135,6 +138,7 @@ impl Broker {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
+            ongoing: Arc::new(RwLock::new(Arc::new(NoTransactions))),
             crew: Crew::Threads,
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
@@ -231,9 +235,9 @@ impl Broker {
         answer.await.map_err(|_| BrokerError::Closed)?
     }
 
-    /// Reads records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached, and
-    /// nothing above the high watermark. At the high watermark it waits up to `max_wait` for more, and then answers with
-    /// no records. Values share memory with the bytes read; nothing is copied.
+    /// Reads committed records from `offset` on: at least one batch if there is one, no further batch once `max_size_bytes` are reached,
+    /// and nothing above the last stable offset. There it waits up to `max_wait` for more, and then answers with no records.
+    /// Values share memory with the bytes read; nothing is copied.
     pub async fn read(
         &self,
         topic: &str,
@@ -244,9 +248,12 @@ impl Broker {
     ) -> Result<Fetched, BrokerError> {
         let (found, index) = self.inner.find(topic, partition)?;
         let found = &found.partitions[index];
-        if offset == found.view.offsets().high_watermark && !max_wait.is_zero() {
-            let mut watermark = found.watermark.clone();
-            let wait = watermark.wait_for(|high_watermark| *high_watermark > offset);
+        let is_at_end = |PartitionEnds { last_stable_offset, high_watermark, .. }| {
+            (last_stable_offset..=high_watermark).contains(&offset)
+        };
+        if is_at_end(found.view.ends()) && !max_wait.is_zero() {
+            let mut ends = found.ends.clone();
+            let wait = ends.wait_for(|ends| ends.last_stable_offset > offset);
             let has_writer = !matches!(tokio::time::timeout(max_wait, wait).await, Ok(Err(_)));
             if !has_writer {
                 // Deleted, shut down, or read-only from the start.
@@ -257,8 +264,9 @@ impl Broker {
                 tokio::time::sleep(max_wait).await;
             }
         }
-        let PartitionOffsets { log_start, high_watermark } = found.view.offsets();
-        if offset == high_watermark {
+        let ends = found.view.ends();
+        if is_at_end(ends) {
+            let PartitionEnds { log_start, last_stable_offset: high_watermark, .. } = ends;
             return Ok(Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() });
         }
         let view = Arc::clone(&found.view);
@@ -270,10 +278,11 @@ impl Broker {
         result
     }
 
-    /// Log start and high watermark of a partition.
+    /// Between which offsets [`Self::read`] finds what it finds now: the log start, and as high watermark the last stable offset, so that
+    /// a reader who reads up to it gets there. [`Self::ends`] tells the two apart.
     pub fn offsets(&self, topic: &str, partition: i32) -> Result<PartitionOffsets, BrokerError> {
-        let (topic, index) = self.inner.find(topic, partition)?;
-        Ok(topic.partitions[index].view.offsets())
+        let PartitionEnds { log_start, last_stable_offset, .. } = self.ends(topic, partition)?;
+        Ok(PartitionOffsets { log_start, high_watermark: last_stable_offset })
     }
 
     /// First offset whose timestamp is at or after `timestamp_ms` (Unix milliseconds); `None` past the end.
@@ -285,7 +294,9 @@ impl Broker {
     ) -> Result<Option<i64>, BrokerError> {
         let (topic, index) = self.inner.find(topic, partition)?;
         let view = Arc::clone(&topic.partitions[index].view);
-        self.inner.crew.blocking(move || view.offset_for_time(timestamp_ms)).await
+        let query = TimeQuery::At(timestamp_ms);
+        let found = self.inner.crew.blocking(move || view.timestamp_lookup(query)).await?;
+        Ok(found.map(|(offset, _)| offset))
     }
 
     /// Deletes the records before `offset`, durably, whoever still wants to read them, and frees the segments wholly below it.
@@ -443,9 +454,11 @@ impl Opened {
             coordinator.raise_epoch(task, state.epoch);
         }
         let view = Arc::clone(coordinator.view());
+        let ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>> = Arc::new(RwLock::new(Arc::new(NoTransactions)));
         let context = |_| WriterContext {
             clock: Arc::clone(&clock),
             coordinator: Arc::clone(&view),
+            ongoing: Arc::clone(&ongoing),
             durability: config.durability,
             relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
             checkpoint_interval_ms: config.checkpoint_interval_ms,
@@ -464,6 +477,7 @@ impl Opened {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
+            ongoing,
             config,
             fs,
             clock,

@@ -6,6 +6,7 @@
 //! A topic is made under the name `~creating~<id>` and renamed when it is whole; it is deleted by renaming it to
 //! `~deleted~<id>`. `~` is in no topic's name, so whatever has one was left by a crash and is swept.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,16 +93,31 @@ impl TopicStore {
         Ok(TopicInfo { name: Arc::from(name), id, config: file.config })
     }
 
+    /// Writes a topic's settings anew, whole or not at all.
+    pub(super) fn rewrite(&self, topic: &TopicInfo) -> Result<(), BrokerError> {
+        let file = TopicFile { name: topic.name.to_string(), id: topic.id.to_string(), config: topic.config.clone() };
+        self.write_file(&self.dir.join(topic.name.as_ref()), &file)
+    }
+
+    /// Makes directories for more partitions of a topic; those that are there already stay as they are.
+    pub(super) fn add_partition_dirs(&self, topic: &str, partitions: Range<i32>) -> Result<(), BrokerError> {
+        partitions.into_iter().try_for_each(|p| create_dir_durably(self.fs.as_ref(), &self.partition_dir(topic, p)))
+    }
+
     fn write_draft(&self, draft: &Path, file: &TopicFile) -> Result<(), BrokerError> {
         let fs = self.fs.as_ref();
-        let json =
-            serde_json::to_string_pretty(file).map_err(|e| BrokerError::InvalidConfig { what: e.to_string() })?;
         create_dir_durably(fs, draft)?;
         for partition in 0..file.config.partitions {
             create_dir_durably(fs, &draft.join(partition.to_string()))?;
         }
+        self.write_file(draft, file)
+    }
+
+    fn write_file(&self, home: &Path, file: &TopicFile) -> Result<(), BrokerError> {
+        let json =
+            serde_json::to_string_pretty(file).map_err(|e| BrokerError::InvalidConfig { what: e.to_string() })?;
         let text = format!("{:08x}\n{json}", crc32c::crc32c(json.as_bytes()));
-        write_atomically(fs, &draft.join(TOPIC_FILE), text.as_bytes())
+        write_atomically(self.fs.as_ref(), &home.join(TOPIC_FILE), text.as_bytes())
     }
 
     /// Deletes a topic, durably. What cannot be removed now goes with the next start.

@@ -11,16 +11,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
 use crate::append::{Append, Appended, Guard};
+use crate::batch::CheckedBatch;
 use crate::clock::Clock;
 use crate::config::Durability;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::FsLock;
-use crate::log::{PartitionLog, Retained, RetentionLimits, TaskState};
+use crate::log::{LogSettings, OngoingTransactions, PartitionLog, Retained, RetentionLimits, TaskState};
+use crate::raw::{PartitionEnds, Produced, TransactionMarker};
 
 use super::meter::PartitionMetrics;
 
@@ -36,13 +39,27 @@ pub(super) enum Command {
     Adopt {
         key: Key,
         log: Box<PartitionLog>,
-        watermark: watch::Sender<i64>,
+        ends: watch::Sender<PartitionEnds>,
     },
     Append {
         key: Key,
         append: Append,
         permit: OwnedSemaphorePermit,
         reply: Reply<Appended>,
+    },
+    /// A batch of a client.
+    Produce {
+        key: Key,
+        topic: Arc<str>,
+        batch: CheckedBatch,
+        permit: OwnedSemaphorePermit,
+        reply: Reply<Produced>,
+    },
+    EndTransaction {
+        key: Key,
+        topic: Arc<str>,
+        marker: TransactionMarker,
+        reply: Reply<i64>,
     },
     AdvanceLogStart {
         key: Key,
@@ -53,6 +70,12 @@ pub(super) enum Command {
         key: Key,
         limits: RetentionLimits,
         reply: Reply<Retained>,
+    },
+    /// Changes the settings of a partition's log.
+    Configure {
+        key: Key,
+        settings: Box<LogSettings>,
+        reply: Reply<()>,
     },
     /// Asks where a task stands in a partition.
     TaskState {
@@ -73,6 +96,7 @@ pub(super) enum Command {
 pub(super) struct WriterContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) coordinator: Arc<CoordinatorView>,
+    pub(super) ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>>,
     pub(super) durability: Durability,
     pub(super) relaxed_sync_interval_ms: u64,
     pub(super) checkpoint_interval_ms: u64,
@@ -127,15 +151,25 @@ pub(super) struct Writer {
 
 struct Owned {
     log: PartitionLog,
-    watermark: watch::Sender<i64>,
+    ends: watch::Sender<PartitionEnds>,
     metrics: PartitionMetrics,
 }
 
+/// An answer, given the error of the sync if it failed.
+type Answer = Box<dyn FnOnce(Option<&BrokerError>) + Send>;
+
 struct Waiting {
     key: Key,
-    result: Result<Appended, BrokerError>,
-    reply: Reply<Appended>,
-    permit: OwnedSemaphorePermit,
+    answer: Answer,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Owned {
+    /// Tells those who wait for more.
+    fn publish_ends(&self) {
+        let ends = self.log.view().ends();
+        self.ends.send_if_modified(|known| std::mem::replace(known, ends) != ends);
+    }
 }
 
 impl Writer {
@@ -162,6 +196,14 @@ impl Writer {
                 Command::Append { key, append, permit, reply } => {
                     group_bytes += permit.num_permits();
                     self.append(key, &append, permit, reply);
+                }
+                Command::Produce { key, topic, batch, permit, reply } => {
+                    group_bytes += permit.num_permits();
+                    self.produce(key, &topic, &batch, permit, reply);
+                }
+                Command::EndTransaction { key, topic, marker, reply } => {
+                    let result = self.end_transaction(key, &topic, &marker);
+                    self.answer(key, result, reply, None, false);
                 }
                 other => {
                     self.sync(true);
@@ -191,25 +233,53 @@ impl Writer {
 
     fn append(&mut self, key: Key, append: &Append, permit: OwnedSemaphorePermit, reply: Reply<Appended>) {
         let result = self.write(key, append);
-        let early = self.context.durability == Durability::Relaxed && !matches!(append.guard, Guard::Effects { .. });
-        let written = result.as_ref().is_ok_and(|appended| appended.last_offset >= appended.base_offset);
-        if written {
+        let may_be_lost = !matches!(append.guard, Guard::Effects { .. });
+        self.answer(key, result, reply, Some(permit), may_be_lost);
+    }
+
+    fn produce(
+        &mut self,
+        key: Key,
+        topic: &Arc<str>,
+        batch: &CheckedBatch,
+        permit: OwnedSemaphorePermit,
+        reply: Reply<Produced>,
+    ) {
+        let result = self.write_batch(key, topic, batch);
+        // A transaction is all or nothing across partitions, so none of it may be lost once its sender goes on.
+        let may_be_lost = !batch.header().is_transactional();
+        self.answer(key, result, reply, Some(permit), may_be_lost);
+    }
+
+    /// Has this answered after the sync of its partition; earlier where durability is relaxed and it may be lost.
+    fn answer<T: Send + 'static>(
+        &mut self,
+        key: Key,
+        result: Result<T, BrokerError>,
+        reply: Reply<T>,
+        permit: Option<OwnedSemaphorePermit>,
+        may_be_lost: bool,
+    ) {
+        if self.logs.get(&key).is_some_and(|owned| owned.log.is_dirty()) {
             self.dirty.insert(key);
         }
-        if early {
-            drop(permit);
-            // A caller that no longer waits is no concern of ours.
+        // A caller that no longer waits is no concern of ours.
+        let answer: Answer = Box::new(move |failed: Option<&BrokerError>| {
+            let result = match failed {
+                Some(error) => result.and(Err(error.clone())),
+                None => result,
+            };
             reply.send(result).ok();
+        });
+        if self.context.durability == Durability::Relaxed && may_be_lost {
+            drop(permit);
+            answer(None);
         } else {
-            self.waiting.push(Waiting { key, result, reply, permit });
+            self.waiting.push(Waiting { key, answer, permit });
         }
     }
 
     fn write(&mut self, key: Key, append: &Append) -> Result<Appended, BrokerError> {
-        let owned = self.logs.get_mut(&key).ok_or_else(|| BrokerError::UnknownTopicOrPartition {
-            topic: append.topic.to_string(),
-            partition: append.partition,
-        })?;
         if let Guard::Effects { task, epoch, .. } = &append.guard {
             // Asked here and not earlier, so that nothing queued before a new epoch began gets in after it.
             let current = self.context.coordinator.epoch(task);
@@ -217,10 +287,35 @@ impl Writer {
                 return Err(BrokerError::Fenced { task: task.to_string(), epoch: *epoch, current });
             }
         }
+        let now_ms = self.context.clock.now_ms();
+        let owned = self.owned(key, &append.topic)?;
         let before = owned.log.written_bytes();
-        let appended = owned.log.append(&append.records, &append.guard, self.context.clock.now_ms())?;
+        let appended = owned.log.append(&append.records, &append.guard, now_ms)?;
         owned.metrics.note(&appended, owned.log.written_bytes() - before);
         Ok(appended)
+    }
+
+    fn write_batch(&mut self, key: Key, topic: &Arc<str>, batch: &CheckedBatch) -> Result<Produced, BrokerError> {
+        // Asked by the thread that also writes the markers, so that nothing of a transaction gets in after its end.
+        let ongoing = Arc::clone(&self.context.ongoing.read());
+        let now_ms = self.context.clock.now_ms();
+        let owned = self.owned(key, topic)?;
+        let before = owned.log.written_bytes();
+        let produced = owned.log.produce(batch, now_ms, ongoing.as_ref())?;
+        let Produced { base_offset, last_offset, duplicate, .. } = produced;
+        let appended = Appended { base_offset, last_offset, append_time_ms: now_ms, duplicate, suppressed: 0 };
+        owned.metrics.note(&appended, owned.log.written_bytes() - before);
+        Ok(produced)
+    }
+
+    fn end_transaction(&mut self, key: Key, topic: &Arc<str>, marker: &TransactionMarker) -> Result<i64, BrokerError> {
+        let now_ms = self.context.clock.now_ms();
+        self.owned(key, topic)?.log.end_transaction(marker, now_ms)
+    }
+
+    fn owned(&mut self, key: Key, topic: &Arc<str>) -> Result<&mut Owned, BrokerError> {
+        let unknown = || BrokerError::UnknownTopicOrPartition { topic: topic.to_string(), partition: key.1 };
+        self.logs.get_mut(&key).ok_or_else(unknown)
     }
 
     /// Syncs what is dirty and answers those who wait. Under relaxed durability, partitions that nobody waits for are left until
@@ -241,21 +336,16 @@ impl Writer {
                     failed.insert(key, error);
                 }
             }
-            let high_watermark = owned.log.view().offsets().high_watermark;
-            owned.watermark.send_if_modified(|known| std::mem::replace(known, high_watermark) != high_watermark);
+            owned.publish_ends();
             self.uncheckpointed = true;
         }
         if self.dirty.is_empty() {
             self.synced_ms = now_ms;
         }
-        for Waiting { key, result, reply, permit } in self.waiting.drain(..) {
+        for Waiting { key, answer, permit } in self.waiting.drain(..) {
             // Given back first: who has an answer may count on the room.
             drop(permit);
-            let result = match failed.get(&key) {
-                Some(error) => result.and(Err(error.clone())),
-                None => result,
-            };
-            reply.send(result).ok();
+            answer(failed.get(&key));
         }
     }
 
@@ -281,16 +371,23 @@ impl Writer {
     /// Handles everything but appends; false ends the writer.
     fn handle(&mut self, command: Command) -> bool {
         match command {
+            // Those that share a sync; `step` stages them.
             Command::Append { key, append, permit, reply } => self.append(key, &append, permit, reply),
-            Command::Adopt { key, log, watermark } => {
+            Command::Produce { key, topic, batch, permit, reply } => self.produce(key, &topic, &batch, permit, reply),
+            Command::EndTransaction { key, topic, marker, reply } => {
+                let result = self.end_transaction(key, &topic, &marker);
+                self.answer(key, result, reply, None, false);
+            }
+            Command::Adopt { key, log, ends } => {
                 let metrics = PartitionMetrics::new(&log);
                 metrics.note_size(&log);
-                self.logs.insert(key, Owned { log: *log, watermark, metrics });
+                self.logs.insert(key, Owned { log: *log, ends, metrics });
             }
             Command::AdvanceLogStart { key, offset, reply } => {
                 let result = self.log(key).and_then(|owned| {
                     let log_start = owned.log.advance_log_start(offset)?;
                     owned.metrics.note_size(&owned.log);
+                    owned.publish_ends();
                     Ok(log_start)
                 });
                 reply.send(result).ok();
@@ -300,8 +397,13 @@ impl Writer {
                 let result = self.log(key).and_then(|owned| {
                     let retained = owned.log.apply_retention(&limits, now_ms)?;
                     owned.metrics.note_size(&owned.log);
+                    owned.publish_ends();
                     Ok(retained)
                 });
+                reply.send(result).ok();
+            }
+            Command::Configure { key, settings, reply } => {
+                let result = self.log(key).map(|owned| owned.log.configure(*settings));
                 reply.send(result).ok();
             }
             Command::TaskState { key, task, reply } => {

@@ -45,7 +45,13 @@ apis! {
     DescribeGroups => describe_groups,
     ListGroups => list_groups,
     ApiVersions => api_versions,
+    CreateTopics => create_topics,
+    DeleteTopics => delete_topics,
+    DeleteRecords => delete_records,
+    DescribeConfigs => describe_configs,
+    CreatePartitions => create_partitions,
     DeleteGroups => delete_groups,
+    IncrementalAlterConfigs => incremental_alter_configs,
     OffsetDelete => offset_delete,
     DescribeCluster => describe_cluster,
 }

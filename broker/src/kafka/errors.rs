@@ -2,6 +2,7 @@
 
 use kafka_protocol::ResponseError;
 
+use crate::batch::BatchError;
 use crate::error::BrokerError;
 use crate::groups::GroupError;
 
@@ -12,9 +13,25 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
         BrokerError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         BrokerError::Fenced { .. } => ResponseError::InvalidProducerEpoch,
         BrokerError::InvalidTopicName { .. } => ResponseError::InvalidTopicException,
+        BrokerError::TopicExists { .. } => ResponseError::TopicAlreadyExists,
+        BrokerError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,
         BrokerError::InvalidConfig { .. } => ResponseError::InvalidConfig,
         BrokerError::InvalidRequest { .. } => ResponseError::InvalidRequest,
         BrokerError::BatchTooLarge { .. } => ResponseError::MessageTooLarge,
+        BrokerError::InvalidBatch { source, .. } => match source {
+            BatchError::Truncated { .. } | BatchError::Crc { .. } => ResponseError::CorruptMessage,
+            BatchError::Compression { .. } => ResponseError::UnsupportedCompressionType,
+            BatchError::Timestamp { .. } | BatchError::TimestampType => ResponseError::InvalidTimestamp,
+            BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+            BatchError::Magic { .. }
+            | BatchError::Field { .. }
+            | BatchError::Codec { .. }
+            | BatchError::Refused { .. } => ResponseError::InvalidRecord,
+        },
+        BrokerError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        BrokerError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
+        BrokerError::InvalidTransactionState { .. } => ResponseError::InvalidTxnState,
+        BrokerError::CoordinatorFenced { .. } => ResponseError::TransactionCoordinatorFenced,
         // A client tries again on this one, and the next try may find room.
         BrokerError::DiskFull { .. } => ResponseError::KafkaStorageError,
         BrokerError::Stopped { .. }

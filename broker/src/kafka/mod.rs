@@ -15,11 +15,14 @@
 //! `security` has TLS and logins, [`DoorSettings`] every limit.
 
 mod apis;
+mod broker_settings;
+mod config_source;
 mod connection;
 mod context;
 mod errors;
 mod frame;
 mod handlers;
+mod refusal;
 mod server;
 mod settings;
 #[cfg(test)]

@@ -93,6 +93,25 @@ impl<'a> BatchCursor<'a> {
         BatchHeader::parse(rest).is_ok_and(|header| header.size_bytes <= rest.len())
     }
 
+    /// The next batch, if it lies in what was read already and is valid. Reads nothing.
+    pub(crate) fn step_in_memory(&mut self) -> io::Result<Option<FoundBatch>> {
+        let Bounds { position, expected_offset, .. } = self.bounds;
+        if !self.next_is_in_memory() {
+            return Ok(None);
+        }
+        let found = self.valid_at(position, |offset| offset == expected_offset)?;
+        if let Some(batch) = &found {
+            self.bounds.position = position + batch.header.size_bytes as u64;
+            self.bounds.expected_offset = batch.header.next_offset();
+        }
+        Ok(found)
+    }
+
+    /// What was read last, and where in the segment it begins.
+    pub(crate) fn into_chunk(self) -> (Bytes, u64) {
+        (self.chunk, self.chunk_at)
+    }
+
     /// The next batch, bad range, or the end.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let Bounds { position, expected_offset, .. } = self.bounds;

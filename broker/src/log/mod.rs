@@ -35,11 +35,13 @@ mod index;
 #[cfg(test)]
 mod model_tests;
 mod partition;
+mod producers;
 mod recovery;
 mod replay;
 mod retention;
 mod segment;
 mod snapshot;
+mod state;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -47,6 +49,7 @@ mod view;
 pub use cursor::BadRange;
 pub use guard_state::TaskState;
 pub use partition::PartitionLog;
+pub(crate) use producers::{NoTransactions, OngoingTransactions};
 pub use recovery::RecoveryReport;
 pub(crate) use retention::disk_limit_plan;
 pub use retention::{Retained, RetentionLimits};

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
 use super::cursor::{BadRange, BatchCursor, Bounds, Step};
-use super::guard_state::GuardState;
 use super::index::{SparseIndex, Summary};
 use super::partition::{CHECKPOINT_FILE, create_segment_file};
-use super::replay::rebuild_guard_state;
+use super::replay::Replay;
 use super::segment::{Segment, SegmentPaths, offset_of};
+use super::state::PartitionState;
 use super::{LogSettings, PartitionId, PartitionView, SCAN_CHUNK_SIZE_BYTES, rebuild_index};
 use crate::error::BrokerError;
 use crate::fs::file::{rewrite, sweep_temporary_files};
@@ -52,7 +52,7 @@ pub(super) struct Recovered {
     pub(super) next_offset: i64,
     pub(super) written_bytes: u64,
     pub(super) allocated_bytes: u64,
-    pub(super) guard: GuardState,
+    pub(super) state: PartitionState,
     pub(super) damaged: Vec<(Arc<Segment>, BadRange, &'static str)>,
     pub(super) report: RecoveryReport,
 }
@@ -68,10 +68,21 @@ pub(super) fn recover(
     sweep_temporary_files(fs, dir)?;
     let mut recovered = find(id, fs, dir, Access::Write)?;
     let next_offset = recovered.next_offset;
-    let written_bytes = recovered.written_bytes;
-    let (guard, complete) =
-        rebuild_guard_state(fs, dir, &recovered.segments, settings, next_offset, written_bytes, now_ms, Access::Write)?;
-    recovered.guard = guard;
+    let replay = Replay {
+        fs,
+        dir,
+        segments: &recovered.segments,
+        next_offset,
+        written_bytes: recovered.written_bytes,
+        max_decompressed_size_bytes: settings.max_decompressed_size_bytes,
+        max_idempotency_keys: settings.max_idempotency_keys,
+        now_ms,
+        access: Access::Write,
+        guards: true,
+    };
+    let (state, complete) = replay.run()?;
+    recovered.state = state;
+    recovered.state.producers.forget_below(recovered.log_start);
     recovered.report.guard_state_incomplete = !complete;
     let report = &recovered.report;
     if !complete {
@@ -97,7 +108,21 @@ impl PartitionView {
     ) -> Result<Self, BrokerError> {
         let found = find(&id, fs.as_ref(), dir, Access::Read)?;
         let offsets = PartitionOffsets { log_start: found.log_start, high_watermark: found.next_offset };
-        let view = Self::new(id, fs, max_decompressed_size_bytes, found.segments, offsets);
+        let replay = Replay {
+            fs: fs.as_ref(),
+            dir,
+            segments: &found.segments,
+            next_offset: found.next_offset,
+            written_bytes: found.written_bytes,
+            max_decompressed_size_bytes,
+            // Neither keys nor the time, by which producers are forgotten, matter to readers.
+            max_idempotency_keys: 0,
+            now_ms: 0,
+            access: Access::Read,
+            guards: false,
+        };
+        let (state, _) = replay.run()?;
+        let view = Self::new(id, fs, max_decompressed_size_bytes, found.segments, offsets, &state.producers);
         for (segment, range, reason) in &found.damaged {
             view.report(segment, *range, reason);
         }
@@ -140,7 +165,7 @@ fn find(id: &PartitionId, fs: &dyn Fs, dir: &Path, access: Access) -> Result<Rec
         next_offset: known.log_start.max(known.recovery_offset),
         written_bytes: 0,
         allocated_bytes: 0,
-        guard: GuardState::default(),
+        state: PartitionState::default(),
         damaged: Vec::new(),
         report: RecoveryReport::default(),
     };
@@ -325,7 +350,7 @@ fn scan_tail(file: &dyn FsFile, base_offset: i64, file_size: u64, durable: u64) 
     let (end, torn) = loop {
         match cursor.step()? {
             Step::Batch(batch) => {
-                let unsynced = u64::try_from(batch.header.leader_epoch).unwrap_or(0);
+                let unsynced = batch.header.unsynced_bytes();
                 let proven = batch.position.saturating_sub(unsynced);
                 while doubtful.first().is_some_and(|(range, _)| range.position < proven) {
                     damaged.push(doubtful.remove(0).0);

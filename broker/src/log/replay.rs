@@ -1,81 +1,102 @@
-//! Rebuilding the guard state when a partition is opened: the newest usable snapshot, and the headers of the records behind it.
+//! Rebuilding what a partition remembers when it is opened: the newest usable snapshot, and the batches behind it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cursor::{BatchCursor, Bounds, Step};
-use super::guard_state::GuardState;
+use super::cursor::{BatchCursor, Bounds, FoundBatch, Step};
 use super::recovery::Access;
 use super::segment::{Segment, offset_of, snapshot_path};
-use super::{LogSettings, SCAN_CHUNK_SIZE_BYTES, snapshot};
-use crate::batch::{BatchHeader, decode_records};
+use super::state::PartitionState;
+use super::{SCAN_CHUNK_SIZE_BYTES, snapshot};
+use crate::batch::{BatchHeader, decode_marker, decode_records};
 use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::fs::file::read_all;
 
-/// The guard state as of the end of the log, and whether it is certainly all of it. Snapshots that cannot be used are removed with
-/// [`Access::Write`].
-#[expect(clippy::too_many_arguments, reason = "all of them are what an open partition holds together")]
-pub(super) fn rebuild_guard_state(
-    fs: &dyn Fs,
-    dir: &Path,
-    segments: &[Arc<Segment>],
-    settings: &LogSettings,
-    next_offset: i64,
-    written_bytes: u64,
-    now_ms: i64,
-    access: Access,
-) -> Result<(GuardState, bool), BrokerError> {
-    let entries = fs.read_dir(dir).map_err(|e| BrokerError::io("list", dir, &e))?;
-    let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
-    offsets.sort_unstable();
-    let mut start = None;
-    for offset in offsets.into_iter().rev() {
-        let path = snapshot_path(dir, offset);
-        let decoded = read_all(fs, &path)?.and_then(|bytes| snapshot::decode(&bytes, settings.max_idempotency_keys));
-        match decoded {
-            Some((state, at)) if at == offset && at <= next_offset => {
-                start = Some((state, at));
-                break;
+/// What to rebuild from.
+pub(super) struct Replay<'a> {
+    pub(super) fs: &'a dyn Fs,
+    pub(super) dir: &'a Path,
+    pub(super) segments: &'a [Arc<Segment>],
+    pub(super) next_offset: i64,
+    /// Bytes of batches in the last segment.
+    pub(super) written_bytes: u64,
+    pub(super) max_decompressed_size_bytes: usize,
+    pub(super) max_idempotency_keys: usize,
+    pub(super) now_ms: i64,
+    /// With [`Access::Write`], snapshots that cannot be used are removed.
+    pub(super) access: Access,
+    /// Whether the guard state is wanted too; it takes unpacking every batch that is our own.
+    pub(super) guards: bool,
+}
+
+impl Replay<'_> {
+    /// The state as of the end of the log, and whether it is certainly all of it.
+    pub(super) fn run(&self) -> Result<(PartitionState, bool), BrokerError> {
+        let snapshot = self.newest_snapshot()?;
+        let oldest = self.segments.first().map_or(self.next_offset, |s| s.base_offset);
+        let complete = snapshot.is_some() || oldest == 0;
+        let (mut state, from) = snapshot.unwrap_or_else(|| (PartitionState::new(self.max_idempotency_keys), oldest));
+        let first = self.segments.partition_point(|s| s.base_offset <= from).saturating_sub(1);
+        for (i, segment) in self.segments.iter().enumerate().skip(first) {
+            let end_offset = self.segments.get(i + 1).map_or(self.next_offset, |s| s.base_offset);
+            if from >= end_offset {
+                continue;
             }
-            _ if access == Access::Read => {}
-            _ => {
-                // Damaged, or of records that are no more: offsets will be used again, and it must not count then.
-                tracing::warn!(path = %path.display(), "dropping a snapshot of the guard state that cannot be used");
-                fs.remove_file(&path).map_err(|e| BrokerError::io("remove", &path, &e))?;
-            }
-        }
-    }
-    let oldest = segments.first().map_or(next_offset, |s| s.base_offset);
-    let complete = start.is_some() || oldest == 0;
-    let (mut state, from) = start.unwrap_or_else(|| (GuardState::new(settings.max_idempotency_keys), oldest));
-    let first = segments.partition_point(|s| s.base_offset <= from).saturating_sub(1);
-    for (i, segment) in segments.iter().enumerate().skip(first) {
-        let end_offset = segments.get(i + 1).map_or(next_offset, |s| s.base_offset);
-        if from >= end_offset {
-            continue;
-        }
-        let end = if i + 1 == segments.len() { written_bytes } else { segment.readable_bytes() };
-        let io = |e: std::io::Error| BrokerError::io("read", &segment.paths.log, &e);
-        let file = segment.open(fs)?;
-        let bounds = Bounds { position: 0, end, expected_offset: segment.base_offset, max_offset: end_offset };
-        let mut cursor = BatchCursor::new(file.as_ref(), bounds, SCAN_CHUNK_SIZE_BYTES);
-        while cursor.expected_offset() < end_offset {
-            match cursor.step().map_err(io)? {
-                Step::Batch(batch) if batch.header.base_offset >= from => {
-                    let mut records = Vec::new();
-                    let limit = settings.max_decompressed_size_bytes;
-                    // A batch that does not decode is not ours, so it has no guard; reads report it.
-                    if decode_records(&batch.header, &batch.bytes, i64::MIN, limit, &mut records).is_ok() {
-                        state.observe(&records, append_time_ms(&batch.header, now_ms));
-                    }
+            let end = if i + 1 == self.segments.len() { self.written_bytes } else { segment.readable_bytes() };
+            let io = |e: std::io::Error| BrokerError::io("read", &segment.paths.log, &e);
+            let file = segment.open(self.fs)?;
+            let bounds = Bounds { position: 0, end, expected_offset: segment.base_offset, max_offset: end_offset };
+            let mut cursor = BatchCursor::new(file.as_ref(), bounds, SCAN_CHUNK_SIZE_BYTES);
+            while cursor.expected_offset() < end_offset {
+                match cursor.step().map_err(io)? {
+                    Step::Batch(batch) if batch.header.base_offset >= from => self.note(&mut state, &batch),
+                    Step::Batch(_) | Step::Bad(_) => {}
+                    Step::End { .. } => break,
                 }
-                Step::Batch(_) | Step::Bad(_) => {}
-                Step::End { .. } => break,
+            }
+        }
+        state.producers.expire(self.now_ms);
+        Ok((state, complete))
+    }
+
+    fn newest_snapshot(&self) -> Result<Option<(PartitionState, i64)>, BrokerError> {
+        let entries = self.fs.read_dir(self.dir).map_err(|e| BrokerError::io("list", self.dir, &e))?;
+        let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
+        offsets.sort_unstable();
+        for offset in offsets.into_iter().rev() {
+            let path = snapshot_path(self.dir, offset);
+            let decoded =
+                read_all(self.fs, &path)?.and_then(|bytes| snapshot::decode(&bytes, self.max_idempotency_keys));
+            match decoded {
+                Some((state, at)) if at == offset && at <= self.next_offset => return Ok(Some((state, at))),
+                _ if self.access == Access::Read => {}
+                _ => {
+                    // Damaged, or of records that are no more: offsets will be used again, and it must not count then.
+                    tracing::warn!(path = %path.display(), "dropping a snapshot of the partition's state that cannot be used");
+                    self.fs.remove_file(&path).map_err(|e| BrokerError::io("remove", &path, &e))?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn note(&self, state: &mut PartitionState, batch: &FoundBatch) {
+        let header = &batch.header;
+        if header.is_control() {
+            if let Some(marker) = decode_marker(header, &batch.bytes) {
+                state.producers.note_marker(&marker, header.base_offset, self.now_ms);
+            }
+        } else if header.is_verbatim() {
+            state.producers.note_batch(header, self.now_ms);
+        } else if self.guards {
+            let mut records = Vec::new();
+            // A batch that does not decode is not ours, so it has no guard; reads report it.
+            if decode_records(header, &batch.bytes, i64::MIN, self.max_decompressed_size_bytes, &mut records).is_ok() {
+                state.guard.observe(&records, append_time_ms(header, self.now_ms));
             }
         }
     }
-    Ok((state, complete))
 }
 
 /// When a batch was appended. Where its records carry their sender's time that is a guess, and not later than now; our own stamp

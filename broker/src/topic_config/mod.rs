@@ -29,6 +29,8 @@ pub use described::{DescribedSetting, SettingSource, SettingSynonym, SettingType
 
 use table::{Effect, Setting, find};
 
+/// Partitions a topic may have at most.
+pub(crate) const MAX_PARTITIONS: i32 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Kafka's `max.message.bytes` unless told otherwise: 1 MiB and the 12 bytes in front of a batch.
 const KAFKA_MAX_MESSAGE_SIZE_BYTES: usize = (1 << 20) + 12;
@@ -250,8 +252,8 @@ impl TopicConfig {
     /// Refuses settings that are out of bounds or contradict each other.
     pub fn validate(&self) -> Result<(), BrokerError> {
         let refuse = |what: String| Err(BrokerError::InvalidConfig { what });
-        if !(1..=10_000).contains(&self.partitions) {
-            return refuse(format!("a topic has 1 to 10,000 partitions, not {}", self.partitions));
+        if !(1..=MAX_PARTITIONS).contains(&self.partitions) {
+            return refuse(format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {}", self.partitions));
         }
         let never = [
             ("retention_ms", self.retention_ms, 0),

@@ -1,7 +1,7 @@
 //! The four codecs of a batch, one file each, under one rule: the output buffer grows with what was unpacked, never with what
 //! the input says it will be, and stops at the cap.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::{BatchError, Compression};
 
@@ -9,6 +9,8 @@ mod gzip;
 mod lz4;
 mod snappy;
 mod zstd;
+
+const STREAM_BUFFER_SIZE_BYTES: usize = 32 << 10;
 
 /// Unpacks `packed` to at most `max_size_bytes`.
 pub fn decompress(codec: Compression, packed: &[u8], max_size_bytes: usize) -> Result<Vec<u8>, BatchError> {
@@ -20,6 +22,31 @@ pub fn decompress(codec: Compression, packed: &[u8], max_size_bytes: usize) -> R
         Compression::Lz4 => lz4::decompress(packed, max_size_bytes),
         Compression::Zstd => zstd::decompress(packed, max_size_bytes),
     }
+}
+
+/// Records on their way out of a batch, for one look at them.
+pub(super) enum Unpack<'a> {
+    /// They were not packed.
+    Plain(&'a [u8]),
+    /// Unpacked in one go, as the codec has it.
+    Buffer(Vec<u8>),
+    /// Unpacked bit by bit while they are read. The reader minds the cap.
+    Stream(Box<dyn BufRead + 'a>),
+}
+
+/// Begins to unpack `packed`, which yields at most `max_size_bytes`.
+pub(super) fn unpack(codec: Compression, packed: &[u8], max_size_bytes: usize) -> Result<Unpack<'_>, BatchError> {
+    Ok(match codec {
+        Compression::None => Unpack::Plain(packed),
+        Compression::Snappy => Unpack::Buffer(snappy::decompress(packed, max_size_bytes)?),
+        Compression::Gzip => stream(gzip::decoder(packed)),
+        Compression::Lz4 => stream(lz4::decoder(packed)),
+        Compression::Zstd => stream(zstd::decoder(packed, max_size_bytes)?),
+    })
+}
+
+fn stream<'a>(decoder: impl Read + 'a) -> Unpack<'a> {
+    Unpack::Stream(Box::new(BufReader::with_capacity(STREAM_BUFFER_SIZE_BYTES, decoder)))
 }
 
 /// Packs `block`.

@@ -19,6 +19,7 @@ impl PartitionLog {
             return Ok(log_start);
         }
         self.write_checkpoint(target, false)?;
+        self.state.producers.forget_below(target);
         self.view.publish_log_start(target);
         let keep = self.segments.partition_point(|s| s.base_offset <= target).saturating_sub(1);
         if keep > 0 {
@@ -38,6 +39,7 @@ impl PartitionLog {
     /// Frees what these limits no longer keep.
     pub fn apply_retention(&mut self, limits: &RetentionLimits, now_ms: i64) -> Result<Retained, BrokerError> {
         self.check_running()?;
+        self.state.producers.expire(now_ms);
         let mut plan = retention::plan(&self.view.segments(), limits, now_ms);
         if plan.roll_active {
             self.roll()?;

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
-use super::guard_state::{GuardState, TaskState, Verdict, guard_header};
+use super::guard_state::{TaskState, Verdict, guard_header};
 use super::recovery::{RecoveryReport, recover};
 use super::segment::{ActiveBody, Body, Segment};
+use super::state::PartitionState;
 use super::{LogSettings, PartitionId, PartitionView};
 use crate::append::{Appended, Guard};
-use crate::batch::{Draft, EncodeOptions, encode, set_leader_epoch};
+use crate::batch::{BatchHeader, Draft, EncodeOptions, disk_field, encode, set_leader_epoch};
 use crate::error::{BrokerError, is_disk_full};
 use crate::fs::Fs;
 use crate::record::Record;
 use crate::topic::PartitionOffsets;
 
 mod log_start;
+mod produce;
 mod roll;
 
 pub(super) use roll::create_segment_file;
@@ -38,7 +40,7 @@ pub struct PartitionLog {
     active: ActiveFile,
     next_offset: i64,
     written_bytes: u64,
-    guard: GuardState,
+    state: PartitionState,
     checkpoint_file: CheckpointFile,
     checkpoint: Checkpoint,
     stopped: Option<String>,
@@ -69,7 +71,10 @@ impl PartitionLog {
         let offsets = PartitionOffsets { log_start: recovered.log_start, high_watermark: recovered.next_offset };
         let max_unpacked = settings.max_decompressed_size_bytes;
         let segments = recovered.segments;
-        let view = PartitionView::new(id.clone(), Arc::clone(&fs), max_unpacked, segments.clone(), offsets);
+        let mut state = recovered.state;
+        state.producers.take_unpublished();
+        let producers = &state.producers;
+        let view = PartitionView::new(id.clone(), Arc::clone(&fs), max_unpacked, segments.clone(), offsets, producers);
         for (segment, range, reason) in &recovered.damaged {
             view.report(segment, *range, reason);
         }
@@ -83,7 +88,7 @@ impl PartitionLog {
             active: ActiveFile { written, synced: written, allocated: recovered.allocated_bytes },
             next_offset: recovered.next_offset,
             written_bytes: 0,
-            guard: recovered.guard,
+            state,
             checkpoint_file: CheckpointFile::open(fs.as_ref(), &checkpoint_path)?,
             checkpoint: Checkpoint::default(),
             stopped: None,
@@ -105,6 +110,11 @@ impl PartitionLog {
         &self.id
     }
 
+    /// Goes by other settings from here on. What is written already stays as it is.
+    pub fn configure(&mut self, settings: LogSettings) {
+        self.settings = settings;
+    }
+
     /// One past the last written offset, synced or not.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
@@ -122,7 +132,7 @@ impl PartitionLog {
 
     /// Where each task stands in this partition.
     pub fn tasks(&self) -> impl Iterator<Item = (&Arc<str>, &TaskState)> {
-        self.guard.tasks.iter()
+        self.state.guard.tasks.iter()
     }
 
     /// Bytes of batches written since the log was opened.
@@ -132,14 +142,14 @@ impl PartitionLog {
 
     /// Idempotency keys forgotten before 24 h had passed, for want of room, since the log was opened.
     pub fn forgotten_keys(&self) -> u64 {
-        self.guard.forgotten_keys
+        self.state.guard.forgotten_keys
     }
 
     /// Writes one batch of the records that the guard lets through. It is durable, and may be acknowledged, once [`Self::sync`]
     /// has returned; that holds for answers that wrote nothing as well, since what they refer to may not be synced yet.
     pub fn append(&mut self, records: &[Record], guard: &Guard, now_ms: i64) -> Result<Appended, BrokerError> {
         self.check_running()?;
-        let from = match self.guard.judge(guard, now_ms) {
+        let from = match self.state.guard.judge(guard, now_ms) {
             Verdict::Write { from } => from,
             Verdict::Duplicate(appended) => return Ok(appended),
             Verdict::Fenced { current } => return Err(fenced(guard, current)),
@@ -159,7 +169,7 @@ impl PartitionLog {
         };
         if !drafts.is_empty() {
             self.write_batch(&drafts, now_ms)?;
-            self.guard.apply(guard, &appended);
+            self.state.guard.apply(guard, &appended);
         }
         Ok(appended)
     }
@@ -183,29 +193,45 @@ impl PartitionLog {
             compression: self.settings.compression,
         };
         let header = encode(drafts, &options, batch).map_err(|e| self.invalid(e.to_string()))?;
-        let size = batch.len() as u64;
-        if batch.len() > self.settings.max_batch_size_bytes {
+        let unsynced_bytes = self.make_room(&header)?;
+        set_leader_epoch(batch, disk_field(unsynced_bytes, false));
+        self.put(&header, &[batch])
+    }
+
+    /// Makes room for a batch that comes next, in a new segment where this one is full. Answers with how many bytes before it are not
+    /// synced.
+    fn make_room(&mut self, header: &BatchHeader) -> Result<u64, BrokerError> {
+        let size = header.size_bytes as u64;
+        if header.size_bytes > self.settings.max_batch_size_bytes {
             return Err(BrokerError::BatchTooLarge {
                 topic: self.id.topic.to_string(),
                 partition: self.id.partition,
-                size_bytes: batch.len(),
+                size_bytes: header.size_bytes,
                 limit_bytes: self.settings.max_batch_size_bytes,
             });
         }
-        let base = self.active_segment().base_offset;
+        let last_offset = self.next_offset + i64::from(header.last_offset_delta);
         let full = self.active.written + size > self.settings.segment_size_bytes
-            || header.last_offset() - base > i64::from(i32::MAX);
+            || last_offset - self.active_segment().base_offset > i64::from(i32::MAX);
         if self.active.written > 0 && full {
             self.roll()?;
         }
-        let unsynced = self.active.written - self.active.synced;
-        set_leader_epoch(batch, i32::try_from(unsynced).unwrap_or(i32::MAX));
         self.reserve(size)?;
+        Ok(self.active.written - self.active.synced)
+    }
+
+    /// Writes the batch for which room was made; its bytes may come in several parts.
+    fn put(&mut self, header: &BatchHeader, parts: &[&[u8]]) -> Result<(), BrokerError> {
+        let size = header.size_bytes as u64;
         let position = self.active.written;
-        if let Err(error) = self.active_body()?.file.write_all_at(batch, position) {
-            return Err(self.undo_write(&error, size));
+        let mut at = position;
+        for part in parts {
+            if let Err(error) = self.active_body()?.file.write_all_at(part, at) {
+                return Err(self.undo_write(&error, size));
+            }
+            at += part.len() as u64;
         }
-        self.active_body()?.index.write().add(&header, position);
+        self.active_body()?.index.write().add(header, position);
         self.active.written += size;
         self.written_bytes += size;
         self.next_offset = header.next_offset();
@@ -267,7 +293,8 @@ impl PartitionLog {
         self.active.synced = self.active.written;
         let body = self.active_body()?;
         body.readable_bytes.store(self.active.synced, Ordering::Release);
-        self.view.publish_high_watermark(self.next_offset);
+        let aborted = self.state.producers.take_unpublished();
+        self.view.publish_ends(self.next_offset, self.state.producers.first_unstable(), &aborted);
         Ok(())
     }
 

@@ -48,10 +48,10 @@ impl PartitionLog {
         create_segment_file(self.fs.as_ref(), &self.dir, paths)
     }
 
-    /// Writes the guard state as of the end of the log, which must be synced, and drops all but the newest snapshots.
+    /// Writes the partition's state as of the end of the log, which must be synced, and drops all but the newest snapshots.
     fn write_snapshot(&self) -> Result<(), BrokerError> {
         let path = snapshot_path(&self.dir, self.next_offset);
-        write_atomically(self.fs.as_ref(), &path, &snapshot::encode(&self.guard, self.next_offset))?;
+        write_atomically(self.fs.as_ref(), &path, &snapshot::encode(&self.state, self.next_offset))?;
         let entries = self.fs.read_dir(&self.dir).map_err(|e| BrokerError::io("list", &self.dir, &e))?;
         let mut offsets: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".state")).collect();
         offsets.sort_unstable();

@@ -1,6 +1,7 @@
 //! Offsets by time.
 
 use super::*;
+use crate::raw::TimeQuery;
 
 #[test]
 fn offsets_are_found_by_time() {
@@ -14,7 +15,7 @@ fn offsets_are_found_by_time() {
         log.sync().unwrap();
         log.append(&[record("unsynced")], &Guard::None, 50_000).unwrap();
         for reopened in [false, true] {
-            let find = |time| log.view().offset_for_time(time).unwrap();
+            let find = |time| log.view().timestamp_lookup(TimeQuery::At(time)).unwrap().map(|(offset, _)| offset);
             assert_eq!(find(i64::MIN), Some(0));
             for (time, offset) in [(0, 0), (1, 1), (10, 1), (4321, 433), (9981, 999), (9990, 999)] {
                 assert_eq!(find(time), Some(offset), "{timestamp_type:?} {time}");
@@ -27,7 +28,7 @@ fn offsets_are_found_by_time() {
             }
         }
         log.advance_log_start(500).unwrap();
-        assert_eq!(log.view().offset_for_time(0).unwrap(), Some(500));
+        assert_eq!(log.view().timestamp_lookup(TimeQuery::At(0)).unwrap().map(|(offset, _)| offset), Some(500));
     }
 }
 
@@ -41,6 +42,6 @@ fn offsets_are_found_by_time_inside_a_batch_and_behind_a_clock_that_went_back() 
     log.append(&[Record { timestamp_ms: Some(50), ..record("y") }], &Guard::None, NOW).unwrap();
     log.append(&[Record { timestamp_ms: Some(1000), ..record("z") }], &Guard::None, NOW).unwrap();
     log.sync().unwrap();
-    let find = |time| log.view().offset_for_time(time).unwrap();
+    let find = |time| log.view().timestamp_lookup(TimeQuery::At(time)).unwrap().map(|(offset, _)| offset);
     assert_eq!((find(1), find(501), find(901), find(1001)), (Some(0), Some(2), Some(4), None));
 }

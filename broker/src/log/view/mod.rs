@@ -1,7 +1,8 @@
 //! The readers' side of a partition: shared, read-only, and never ahead of what is synced.
 //!
-//! The writer publishes first the segments, then their readable bytes, then the high watermark; a reader takes them in the
-//! other order, so that all below the high watermark it saw is there to be read.
+//! The writer publishes first the segments, then their readable bytes, then what was aborted, then the high watermark, then the last
+//! stable offset; a reader takes them in the other order, so that all below the offsets it saw is there to be read, and what it must
+//! leave out is known.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -10,21 +11,24 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::cursor::{BadRange, BatchCursor, Bounds, Step};
+use super::cursor::{BadRange, BatchCursor, Bounds, FoundBatch, Step};
 use super::index::{SparseIndex, Start};
+use super::producers::{Aborted, AbortedIndex, Producers};
 use super::recovery::Access;
-use super::replay::rebuild_guard_state;
+use super::replay::Replay;
 use super::segment::{Body, Segment};
 use super::{LogSettings, PartitionId, SegmentSummary, TaskState, rebuild_index};
-use crate::batch::decode_records;
+use crate::batch::{BatchError, decode_records};
 use crate::error::BrokerError;
 use crate::fs::Fs;
+use crate::raw::PartitionEnds;
 use crate::topic::{Fetched, Gap, PartitionOffsets};
+
+mod fetch;
+mod time;
 
 /// Indexes of closed segments kept in memory per partition; each is at most half a MiB at the default segment size.
 const CACHED_INDEXES: usize = 4;
-/// Bytes looked at in one go while searching for a time.
-const SEARCH_CHUNK_SIZE_BYTES: usize = 256 << 10;
 /// A read asks for this much beyond its budget: the index leads to within 4 KiB before the wanted batch.
 const READ_SLACK_BYTES: usize = 8 << 10;
 const MAX_REPORTED_RANGES: usize = 1000;
@@ -48,6 +52,8 @@ pub struct PartitionView {
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
+    last_stable_offset: AtomicI64,
+    aborted: RwLock<Arc<AbortedIndex>>,
     indexes: Mutex<VecDeque<(i64, Arc<SparseIndex>)>>,
     damaged: Mutex<Vec<DamagedRange>>,
     stopped: OnceLock<String>,
@@ -60,14 +66,19 @@ impl PartitionView {
         max_decompressed_size_bytes: usize,
         segments: Vec<Arc<Segment>>,
         offsets: PartitionOffsets,
+        producers: &Producers,
     ) -> Self {
+        let PartitionOffsets { log_start, high_watermark } = offsets;
+        let last_stable_offset = producers.first_unstable().map_or(high_watermark, |first| first.max(log_start));
         Self {
             id,
             fs,
             max_decompressed_size_bytes,
             segments: RwLock::new(Arc::new(segments)),
-            log_start: AtomicI64::new(offsets.log_start),
-            high_watermark: AtomicI64::new(offsets.high_watermark),
+            log_start: AtomicI64::new(log_start),
+            high_watermark: AtomicI64::new(high_watermark),
+            last_stable_offset: AtomicI64::new(last_stable_offset),
+            aborted: RwLock::new(Arc::new(producers.aborted().clone())),
             indexes: Mutex::default(),
             damaged: Mutex::default(),
             stopped: OnceLock::new(),
@@ -84,6 +95,14 @@ impl PartitionView {
         // The start never passes the watermark; taken first, it cannot seem to.
         let log_start = self.log_start.load(Ordering::Acquire);
         PartitionOffsets { log_start, high_watermark: self.high_watermark.load(Ordering::Acquire) }
+    }
+
+    /// Log start, last stable offset and high watermark.
+    pub fn ends(&self) -> PartitionEnds {
+        // In the order in which none can seem to have passed the next.
+        let log_start = self.log_start.load(Ordering::Acquire);
+        let last_stable_offset = self.last_stable_offset.load(Ordering::Acquire);
+        PartitionEnds { log_start, last_stable_offset, high_watermark: self.high_watermark.load(Ordering::Acquire) }
     }
 
     /// Damage found so far, by recovery and by reads; at most a thousand ranges are listed.
@@ -120,136 +139,94 @@ impl PartitionView {
         let PartitionOffsets { high_watermark, .. } = self.offsets();
         let segments = Arc::clone(&self.segments.read());
         let written_bytes = segments.last().map_or(0, |segment| segment.readable_bytes());
-        let fs = self.fs.as_ref();
-        let (state, _) =
-            rebuild_guard_state(fs, dir, &segments, settings, high_watermark, written_bytes, now_ms, Access::Read)?;
-        Ok(state.tasks.into_iter().collect())
+        let replay = Replay {
+            fs: self.fs.as_ref(),
+            dir,
+            segments: &segments,
+            next_offset: high_watermark,
+            written_bytes,
+            max_decompressed_size_bytes: settings.max_decompressed_size_bytes,
+            max_idempotency_keys: settings.max_idempotency_keys,
+            now_ms,
+            access: Access::Read,
+            guards: true,
+        };
+        let (state, _) = replay.run()?;
+        Ok(state.guard.tasks.into_iter().collect())
     }
 
-    /// Reads from `offset` on: at least one batch if there is one, and no further batch once `max_size_bytes` are reached.
-    /// At the high watermark it answers with no records.
+    /// Reads committed records from `offset` on: at least one batch of them if there is one, and no further batch once `max_size_bytes`
+    /// are reached. Markers and aborted records are passed over. At the last stable offset it answers with no records.
     pub fn read(&self, offset: i64, max_size_bytes: usize) -> Result<Fetched, BrokerError> {
-        let PartitionOffsets { log_start, high_watermark } = self.offsets();
+        let PartitionEnds { log_start, last_stable_offset, high_watermark } = self.ends();
         if offset < log_start || offset > high_watermark {
             return Err(self.out_of_range(offset));
         }
-        let mut fetched = Fetched { next_offset: offset, high_watermark, log_start, ..Fetched::default() };
+        let mut fetched =
+            Fetched { next_offset: offset, high_watermark: last_stable_offset, log_start, ..Fetched::default() };
+        let aborted = Arc::clone(&self.aborted.read());
         let segments = Arc::clone(&self.segments.read());
         let first = segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1);
         if segments.get(first).is_some_and(|segment| segment.base_offset > offset) {
             // Retention took it between the two looks.
             return Err(self.out_of_range(offset));
         }
-        let max_size_bytes = max_size_bytes.max(1);
-        let mut size_bytes = 0;
+        let mut reading =
+            Reading { fetched: &mut fetched, aborted: &aborted, size_bytes: 0, max_size_bytes: max_size_bytes.max(1) };
         for (i, segment) in segments.iter().enumerate().skip(first) {
-            if fetched.next_offset >= high_watermark || size_bytes >= max_size_bytes {
+            if reading.is_full() || reading.fetched.next_offset >= last_stable_offset {
                 break;
             }
-            let next_base = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
-            if let Err(error) = self.read_segment(segment, next_base, max_size_bytes, &mut size_bytes, &mut fetched) {
+            let end_offset = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
+            match self.read_segment(segment, end_offset, &mut reading) {
+                Ok(true) => {}
+                Ok(false) => break,
                 // Retention may have taken the segment away meanwhile; then the answer is that the offset is gone.
-                return Err(if offset < self.offsets().log_start { self.out_of_range(offset) } else { error });
+                Err(_) if offset < self.offsets().log_start => return Err(self.out_of_range(offset)),
+                Err(error) => return Err(error),
             }
         }
         Ok(fetched)
     }
 
-    fn read_segment(
-        &self,
-        segment: &Segment,
-        end_offset: i64,
-        max_size_bytes: usize,
-        size_bytes: &mut usize,
-        fetched: &mut Fetched,
-    ) -> Result<(), BrokerError> {
+    /// Reads what is wanted of one segment. True where its end was reached.
+    fn read_segment(&self, segment: &Segment, end_offset: i64, reading: &mut Reading<'_>) -> Result<bool, BrokerError> {
         let file = segment.open(self.fs.as_ref())?;
-        let start = self.start(segment, |index| index.before_offset(fetched.next_offset))?;
+        let start = self.start(segment, |index| index.before_offset(reading.fetched.next_offset))?;
         let bounds = bounds(segment, start, end_offset);
-        let chunk_size = (max_size_bytes - *size_bytes).saturating_add(READ_SLACK_BYTES).min(bounds.end as usize);
+        let wanted = reading.max_size_bytes - reading.size_bytes;
+        let chunk_size = wanted.saturating_add(READ_SLACK_BYTES).min(bounds.end as usize);
         let mut cursor = BatchCursor::new(file.as_ref(), bounds, chunk_size);
         while cursor.expected_offset() < end_offset {
-            let has_some = !fetched.records.is_empty();
-            if *size_bytes >= max_size_bytes || has_some && !cursor.next_is_in_memory() {
-                return Ok(());
+            let has_some = !reading.fetched.records.is_empty();
+            if reading.is_full() || has_some && !cursor.next_is_in_memory() {
+                return Ok(false);
             }
             match cursor.step().map_err(|e| BrokerError::io("read", &segment.paths.log, &e))? {
-                Step::Batch(batch) if batch.header.next_offset() <= fetched.next_offset => {}
+                Step::Batch(batch) if batch.header.next_offset() <= reading.fetched.next_offset => {}
+                // Where the log start lies within a batch of an open transaction, so does the last stable offset.
+                Step::Batch(batch) if batch.header.next_offset() > reading.fetched.high_watermark => return Ok(false),
                 Step::Batch(batch) => {
                     let header = &batch.header;
-                    let from = fetched.next_offset;
-                    let limit = self.max_decompressed_size_bytes;
-                    *size_bytes += header.size_bytes;
-                    if !header.is_control()
-                        && let Err(error) = decode_records(header, &batch.bytes, from, limit, &mut fetched.records)
-                    {
+                    reading.size_bytes += header.size_bytes;
+                    if let Err(error) = reading.take(&batch, self.max_decompressed_size_bytes) {
                         let end_position = batch.position + header.size_bytes as u64;
                         let (from_offset, to_offset) = (header.base_offset, header.next_offset());
                         let range = BadRange { position: batch.position, end_position, from_offset, to_offset };
-                        self.pass_gap(segment, range, &error.to_string(), fetched);
+                        self.pass_gap(segment, range, &error.to_string(), reading.fetched);
                     }
-                    fetched.next_offset = header.next_offset();
+                    reading.fetched.next_offset = header.next_offset();
                 }
-                Step::Bad(range) => self.pass_gap(segment, range, "no valid batch is there", fetched),
+                Step::Bad(range) => self.pass_gap(segment, range, "no valid batch is there", reading.fetched),
                 Step::End { position, .. } => {
                     let (end_position, from_offset) = (bounds.end, cursor.expected_offset());
                     let range = BadRange { position, end_position, from_offset, to_offset: end_offset };
-                    self.pass_gap(segment, range, "the batches end early", fetched);
-                    return Ok(());
+                    self.pass_gap(segment, range, "the batches end early", reading.fetched);
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
-    }
-
-    /// First offset whose timestamp is at or after `timestamp_ms`, below the high watermark; `None` if there is none.
-    pub fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<i64>, BrokerError> {
-        let PartitionOffsets { log_start, high_watermark } = self.offsets();
-        let segments = Arc::clone(&self.segments.read());
-        for (i, segment) in segments.iter().enumerate() {
-            let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
-            if end <= log_start || segment.max_timestamp_ms() < timestamp_ms {
-                continue;
-            }
-            if let Some(offset) = self.search_time(segment, end, timestamp_ms, log_start)? {
-                return Ok(Some(offset));
-            }
-        }
-        Ok(None)
-    }
-
-    fn search_time(
-        &self,
-        segment: &Segment,
-        end_offset: i64,
-        timestamp_ms: i64,
-        log_start: i64,
-    ) -> Result<Option<i64>, BrokerError> {
-        let file = segment.open(self.fs.as_ref())?;
-        let start = self.start(segment, |index| index.before_time(timestamp_ms))?;
-        let mut cursor = BatchCursor::new(file.as_ref(), bounds(segment, start, end_offset), SEARCH_CHUNK_SIZE_BYTES);
-        while cursor.expected_offset() < end_offset {
-            let batch = match cursor.step().map_err(|e| BrokerError::io("read", &segment.paths.log, &e))? {
-                Step::Batch(batch) => batch,
-                Step::Bad(_) => continue,
-                Step::End { .. } => return Ok(None),
-            };
-            let header = &batch.header;
-            if header.max_timestamp_ms < timestamp_ms || header.next_offset() <= log_start {
-                continue;
-            }
-            if header.is_log_append_time() {
-                return Ok(Some(header.base_offset.max(log_start)));
-            }
-            let mut records = Vec::new();
-            // A batch that does not decode is reported by the reads that pass it.
-            if decode_records(header, &batch.bytes, log_start, self.max_decompressed_size_bytes, &mut records).is_ok()
-                && let Some(record) = records.iter().find(|r| r.timestamp_ms >= timestamp_ms)
-            {
-                return Ok(Some(record.offset));
-            }
-        }
-        Ok(None)
+        Ok(true)
     }
 
     fn start(&self, segment: &Segment, find: impl FnOnce(&SparseIndex) -> Start) -> Result<Start, BrokerError> {
@@ -335,8 +312,17 @@ impl PartitionView {
         *self.segments.write() = Arc::new(segments);
     }
 
-    pub(super) fn publish_high_watermark(&self, offset: i64) {
-        self.high_watermark.store(offset, Ordering::Release);
+    /// Shows all below the high watermark. Those aborted since the last time are known before anybody may read past them.
+    pub(super) fn publish_ends(&self, high_watermark: i64, first_unstable: Option<i64>, aborted: &[Aborted]) {
+        if !aborted.is_empty() {
+            let mut known = self.aborted.write();
+            let index = Arc::make_mut(&mut known);
+            aborted.iter().for_each(|aborted| index.push(*aborted));
+        }
+        self.high_watermark.store(high_watermark, Ordering::Release);
+        let log_start = self.log_start.load(Ordering::Acquire);
+        let last_stable_offset = first_unstable.map_or(high_watermark, |first| first.max(log_start));
+        self.last_stable_offset.store(last_stable_offset, Ordering::Release);
     }
 
     pub(super) fn publish_stopped(&self, reason: &str) {
@@ -344,7 +330,34 @@ impl PartitionView {
     }
 
     pub(super) fn publish_log_start(&self, offset: i64) {
+        self.last_stable_offset.fetch_max(offset, Ordering::AcqRel);
         self.log_start.store(offset, Ordering::Release);
+        Arc::make_mut(&mut self.aborted.write()).forget_below(offset);
+    }
+}
+
+/// A read on its way.
+struct Reading<'a> {
+    fetched: &'a mut Fetched,
+    aborted: &'a AbortedIndex,
+    size_bytes: usize,
+    max_size_bytes: usize,
+}
+
+impl Reading<'_> {
+    fn is_full(&self) -> bool {
+        self.size_bytes >= self.max_size_bytes
+    }
+
+    /// Adds the records of a batch that are there for readers to see.
+    fn take(&mut self, batch: &FoundBatch, max_unpacked_size_bytes: usize) -> Result<(), BatchError> {
+        let header = &batch.header;
+        let is_aborted = || header.is_transactional() && self.aborted.covers(header.producer_id, header.base_offset);
+        if header.is_control() || is_aborted() {
+            return Ok(());
+        }
+        let from = self.fetched.next_offset;
+        decode_records(header, &batch.bytes, from, max_unpacked_size_bytes, &mut self.fetched.records)
     }
 }
 

@@ -1,0 +1,124 @@
+//! The broker as Kafka clients use it: whole batches in and out, lookups, the ends of transactions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::Broker;
+use super::writer::Command;
+use crate::batch::{BatchError, BatchHeader, CheckedBatch, Compression};
+use crate::error::BrokerError;
+use crate::log::{LogSettings, OngoingTransactions};
+use crate::raw::{FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
+
+impl Broker {
+    /// Appends exactly one batch of a client, which is checked and then stored as it is, but for its base offset and leader epoch and, where
+    /// the topic says so, its time. Durable when it returns `Ok`, unless durability is relaxed and the batch is of no transaction. A
+    /// batch that its producer sent before is answered as it was then. Waits while too many bytes are on their way.
+    pub async fn produce(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Produced, BrokerError> {
+        self.check_writable("produce")?;
+        let (found, index) = self.inner.find(topic, partition)?;
+        let settings = LogSettings::new(&self.inner.config, &found.info.config);
+        let size_bytes = batch.len();
+        if size_bytes > settings.max_batch_size_bytes {
+            let (topic, limit_bytes) = (topic.to_owned(), settings.max_batch_size_bytes);
+            return Err(BrokerError::BatchTooLarge { topic, partition, size_bytes, limit_bytes });
+        }
+        let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
+
+        let rules = settings.batch_rules(self.inner.clock.now_ms());
+        let refuse = {
+            let topic = topic.to_owned();
+            move |source: BatchError| BrokerError::InvalidBatch { topic, partition, source }
+        };
+        let compression = BatchHeader::parse(&batch).map_or(Compression::None, |header| header.compression);
+        let check = move || CheckedBatch::check(batch, &rules).map_err(refuse);
+        // To unpack takes long, to look at what is not packed does not.
+        let batch = if compression == Compression::None { check()? } else { self.inner.crew.blocking(check).await? };
+
+        let (reply, answer) = oneshot::channel();
+        let key = (found.info.id, partition);
+        let topic = Arc::clone(&found.info.name);
+        let command = Command::Produce { key, topic, batch, permit, reply };
+        self.inner.send(found.partitions[index].writer, command)?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Batches from the one that holds `offset` on: at least one if there is one that this isolation may see, no further one that would
+    /// make them more than `max_size_bytes`. Never waits for more to come; see [`Self::watch`].
+    pub async fn fetch(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_size_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<FetchedBatches, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        let view = &found.partitions[index].view;
+        let ends = view.ends();
+        let end = match isolation {
+            Isolation::ReadUncommitted => ends.high_watermark,
+            Isolation::ReadCommitted => ends.last_stable_offset,
+        };
+        if (end..=ends.high_watermark).contains(&offset) {
+            return Ok(FetchedBatches { batches: Bytes::new(), ends, aborted: Vec::new() });
+        }
+        let view = Arc::clone(view);
+        let result = self.inner.crew.blocking(move || view.fetch(offset, max_size_bytes, isolation)).await;
+        if result.is_err() {
+            // Where the topic was deleted meanwhile, that is the answer, not the file that is missing.
+            self.inner.find(topic, partition)?;
+        }
+        result
+    }
+
+    /// Where a partition begins and ends.
+    pub fn ends(&self, topic: &str, partition: i32) -> Result<PartitionEnds, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        Ok(found.partitions[index].view.ends())
+    }
+
+    /// Follows where a partition begins and ends, sync by sync. The channel closes when the topic is deleted or the broker shuts down.
+    pub fn watch(&self, topic: &str, partition: i32) -> Result<watch::Receiver<PartitionEnds>, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        Ok(found.partitions[index].ends.clone())
+    }
+
+    /// Offset and timestamp of the record that is asked for, below the high watermark; `None` where there is none.
+    pub async fn timestamp_lookup(
+        &self,
+        topic: &str,
+        partition: i32,
+        query: TimeQuery,
+    ) -> Result<Option<(i64, i64)>, BrokerError> {
+        let (found, index) = self.inner.find(topic, partition)?;
+        let view = Arc::clone(&found.partitions[index].view);
+        self.inner.crew.blocking(move || view.timestamp_lookup(query)).await
+    }
+
+    /// Ends a producer's transaction in a partition, durably when this returns, and answers with the offset of the marker. Asked again, it
+    /// answers the same and writes nothing.
+    pub async fn end_transaction(
+        &self,
+        topic: &str,
+        partition: i32,
+        marker: TransactionMarker,
+    ) -> Result<i64, BrokerError> {
+        self.check_writable("end a transaction")?;
+        let (found, index) = self.inner.find(topic, partition)?;
+        let (reply, answer) = oneshot::channel();
+        let (key, topic) = ((found.info.id, partition), Arc::clone(&found.info.name));
+        let command = Command::EndTransaction { key, topic, marker, reply };
+        self.inner.send(found.partitions[index].writer, command)?;
+        answer.await.map_err(|_| BrokerError::Closed)?
+    }
+
+    /// Has the writers ask here, from now on, which transactions are open. Until then transactional batches are refused.
+    #[expect(dead_code, reason = "the transaction coordinator will hand itself in")]
+    pub(crate) fn set_ongoing_transactions(&self, ongoing: Arc<dyn OngoingTransactions>) {
+        *self.inner.ongoing.write() = ongoing;
+    }
+}

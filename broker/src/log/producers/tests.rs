@@ -1,0 +1,1 @@
+//! Sequences, epochs, transactions: what is judged and what is remembered.
