@@ -50,6 +50,7 @@ mod writer;
 
 pub(crate) use groups_journal::GroupsJournal;
 pub use maintenance::HOLDING_GROUP_PREFIX;
+pub(crate) use raw::Prepared;
 pub use stepped::Stepper;
 
 use check::{check_append, check_size};

@@ -6,17 +6,32 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::Broker;
+use super::inner::Topic;
 use super::writer::Command;
 use crate::batch::{BatchError, BatchHeader, CheckedBatch, Compression};
 use crate::error::BrokerError;
 use crate::log::{LogSettings, OngoingTransactions};
 use crate::raw::{FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
 
+/// A batch of a client that was checked.
+pub(crate) struct Prepared {
+    topic: Arc<Topic>,
+    index: usize,
+    batch: CheckedBatch,
+    size_bytes: usize,
+}
+
 impl Broker {
     /// Appends exactly one batch of a client, which is checked and then stored as it is, but for its base offset and leader epoch and, where
     /// the topic says so, its time. Durable when it returns `Ok`, unless durability is relaxed and the batch is of no transaction. A
     /// batch that its producer sent before is answered as it was then. Waits while too many bytes are on their way.
     pub async fn produce(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Produced, BrokerError> {
+        let prepared = self.prepare(topic, partition, batch).await?;
+        self.submit(prepared).await?.await
+    }
+
+    /// The first step of [`Self::produce`]: checks the batch. Batches may be checked side by side and then submitted in their order.
+    pub(crate) async fn prepare(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Prepared, BrokerError> {
         self.check_writable("produce")?;
         let (found, index) = self.inner.find(topic, partition)?;
         let settings = LogSettings::new(&self.inner.config, &found.info.config);
@@ -25,9 +40,6 @@ impl Broker {
             let (topic, limit_bytes) = (topic.to_owned(), settings.max_batch_size_bytes);
             return Err(BrokerError::BatchTooLarge { topic, partition, size_bytes, limit_bytes });
         }
-        let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
-
         let rules = settings.batch_rules(self.inner.clock.now_ms());
         let refuse = {
             let topic = topic.to_owned();
@@ -37,13 +49,24 @@ impl Broker {
         let check = move || CheckedBatch::check(batch, &rules).map_err(refuse);
         // To unpack takes long, to look at what is not packed does not.
         let batch = if compression == Compression::None { check()? } else { self.inner.crew.blocking(check).await? };
+        Ok(Prepared { topic: found, index, batch, size_bytes })
+    }
 
+    /// The second step: hands the batch to its writer, behind those that were submitted before. Waits while too many bytes are on their way.
+    /// The future that it answers with is ready when [`Self::produce`] is.
+    pub(crate) async fn submit(
+        &self,
+        prepared: Prepared,
+    ) -> Result<impl Future<Output = Result<Produced, BrokerError>> + use<>, BrokerError> {
+        let Prepared { topic, index, batch, size_bytes } = prepared;
+        let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let key = (found.info.id, partition);
-        let topic = Arc::clone(&found.info.name);
-        let command = Command::Produce { key, topic, batch, permit, reply };
-        self.inner.send(found.partitions[index].writer, command)?;
-        answer.await.map_err(|_| BrokerError::Closed)?
+        let partition = &topic.partitions[index];
+        let key = (topic.info.id, partition.id.partition);
+        let command = Command::Produce { key, topic: Arc::clone(&topic.info.name), batch, permit, reply };
+        self.inner.send(partition.writer, command)?;
+        Ok(async { answer.await.map_err(|_| BrokerError::Closed)? })
     }
 
     /// Batches from the one that holds `offset` on: at least one if there is one that this isolation may see, no further one that would

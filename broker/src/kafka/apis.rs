@@ -10,31 +10,46 @@ use std::ops::RangeInclusive;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Context;
-use super::frame::{FrameError, RequestHead};
+use super::frame::{FrameError, RequestHead, check_body};
 use super::handlers;
 
 macro_rules! apis {
-    ($($key:ident => $handler:ident,)*) => {
+    ($($key:ident => $handler:ident $(answered by $reply:path)?,)*) => {
         /// What is served, in order of key.
         pub(in crate::kafka) const APIS: &[Api] = &[$(Api { key: ApiKey::$key, versions: handlers::$handler::VERSIONS },)*];
 
         /// Decodes a request whose shape was checked, handles it, and encodes the answer.
-        async fn handle(cx: &Context, api: &Api, head: &RequestHead, mut body: Bytes) -> Result<Reply, FrameError> {
+        async fn handle(cx: &Context, api: &Api, head: &RequestHead, body: Bytes) -> Result<Reply, FrameError> {
             match api.key {
                 $(ApiKey::$key => {
-                    let request = Decodable::decode(&mut body, head.version).map_err(|e| FrameError::undecodable(head, &e))?;
+                    let request = decode(handlers::$handler::handle, head, body)?;
                     let response = handlers::$handler::handle(cx, request, head.version).await;
-                    encode(head, &response, head.version)
+                    apis!(@reply $($reply)?)(head, response)
                 })*
                 _ => Err(FrameError::unserved(head)),
             }
         }
+
+        /// Decodes a request whose shape was checked, and forgets it.
+        fn decode_only(api: &Api, head: &RequestHead, body: Bytes) -> Result<(), FrameError> {
+            match api.key {
+                $(ApiKey::$key => decode(handlers::$handler::handle, head, body).map(drop),)*
+                _ => Err(FrameError::unserved(head)),
+            }
+        }
     };
+    (@reply) => { encode };
+    (@reply $reply:path) => { $reply };
 }
 
 apis! {
+    Produce => produce answered by handlers::produce::reply,
+    Fetch => fetch answered by handlers::fetch::reply,
+    ListOffsets => list_offsets,
+    Metadata => metadata,
     OffsetCommit => offset_commit,
     OffsetFetch => offset_fetch,
     FindCoordinator => find_coordinator,
@@ -44,11 +59,14 @@ apis! {
     SyncGroup => sync_group,
     DescribeGroups => describe_groups,
     ListGroups => list_groups,
+    SaslHandshake => sasl_handshake,
     ApiVersions => api_versions,
     CreateTopics => create_topics,
     DeleteTopics => delete_topics,
     DeleteRecords => delete_records,
+    OffsetForLeaderEpoch => offset_for_leader_epoch,
     DescribeConfigs => describe_configs,
+    SaslAuthenticate => sasl_authenticate,
     CreatePartitions => create_partitions,
     DeleteGroups => delete_groups,
     IncrementalAlterConfigs => incremental_alter_configs,
@@ -82,29 +100,60 @@ impl Api {
 #[derive(Debug)]
 pub(in crate::kafka) enum Reply {
     /// These bytes go out, without the size in front.
-    Send(Vec<Bytes>),
+    Send {
+        /// The bytes.
+        pieces: Vec<Bytes>,
+        /// What they take of the room for answers, until they are sent.
+        room: Option<OwnedSemaphorePermit>,
+    },
+    /// Nothing: the client does not wait for an answer.
+    Silence,
+    /// Nothing, and the connection is closed: the client does not wait for an answer, and should know that something is wrong.
+    HangUp,
 }
 
 /// Handles a request: `frame` is all of it but its size.
 pub(in crate::kafka) async fn dispatch(cx: &Context, head: &RequestHead, frame: Bytes) -> Result<Reply, FrameError> {
-    let api = Api::of(head.key).ok_or_else(|| FrameError::unserved(head))?;
+    let Some(api) = Api::of(head.key) else { return Err(FrameError::unserved(head)) };
     if !api.versions.contains(&head.version) {
         if api.key == ApiKey::ApiVersions {
-            return encode(head, &handlers::api_versions::unsupported(), 0);
+            let head = RequestHead { version: 0, ..head.clone() };
+            return encode(&head, handlers::api_versions::unsupported());
         }
         return Err(FrameError::unserved(head));
     }
-    let body = super::frame::check_body(head, &frame)?;
+    let body = check_body(api.key, head, &frame)?;
     handle(cx, api, head, body).await
 }
 
+/// Reads a frame as [`dispatch`] does, as far as its decoded request.
+pub(in crate::kafka) fn probe(frame: &Bytes) -> Result<(), FrameError> {
+    let head = RequestHead::read(frame)?;
+    let api = Api::of(head.key).filter(|api| api.versions.contains(&head.version));
+    let api = api.ok_or_else(|| FrameError::unserved(&head))?;
+    let body = check_body(api.key, &head, frame)?;
+    decode_only(api, &head, body)
+}
+
+/// Decodes the request that a handler takes.
+fn decode<Q: Decodable, A>(
+    _: impl FnOnce(&'static Context, Q, i16) -> A,
+    head: &RequestHead,
+    mut body: Bytes,
+) -> Result<Q, FrameError> {
+    Q::decode(&mut body, head.version).map_err(|error| FrameError::undecodable(head, &error))
+}
+
 /// Encodes an answer behind its header.
-fn encode<R: Encodable + HeaderVersion>(head: &RequestHead, response: &R, version: i16) -> Result<Reply, FrameError> {
+pub(in crate::kafka) fn encode<R: Encodable + HeaderVersion>(
+    head: &RequestHead,
+    response: R,
+) -> Result<Reply, FrameError> {
     let mut buffer = BytesMut::new();
     ResponseHeader::default()
         .with_correlation_id(head.correlation)
-        .encode(&mut buffer, R::header_version(version))
-        .and_then(|()| response.encode(&mut buffer, version))
+        .encode(&mut buffer, R::header_version(head.version))
+        .and_then(|()| response.encode(&mut buffer, head.version))
         .map_err(|error| FrameError::unencodable(head, &error))?;
-    Ok(Reply::Send(vec![buffer.freeze()]))
+    Ok(Reply::Send { pieces: vec![buffer.freeze()], room: None })
 }

@@ -3,12 +3,27 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::{Semaphore, watch};
+
+use super::security::Session;
 use super::settings::DoorSettings;
+use super::turns::Turns;
 use crate::broker::Broker;
 use crate::groups::Groups;
 
 /// The one node there is.
 pub(in crate::kafka) const NODE_ID: i32 = 1;
+
+/// The epoch of every partition's leader. It never changes, because the leader does not.
+pub(in crate::kafka) const LEADER_EPOCH: i32 = 0;
+
+/// What a client may do, as a bit for each of Kafka's operations: whatever there is to be done, because there are no ACLs.
+pub(in crate::kafka) mod operations {
+    /// With a topic: read, write, create, delete, alter, describe, and describe and alter its settings.
+    pub(in crate::kafka) const TOPIC: i32 = 0b1101_1111_1000;
+    /// With the cluster: create, alter, describe, act as a member, describe and alter its settings, and write with idempotence.
+    pub(in crate::kafka) const CLUSTER: i32 = 0b1_1111_1010_0000;
+}
 
 /// Everything a handler may use. One per connection, made anew where the client's name or principal changes.
 pub(in crate::kafka) struct Context {
@@ -20,6 +35,14 @@ pub(in crate::kafka) struct Context {
     pub(in crate::kafka) door: Arc<DoorSettings>,
     /// Identity of the cluster, the same across restarts.
     pub(in crate::kafka) cluster_id: Arc<str>,
+    /// How far the connection is with its login.
+    pub(in crate::kafka) session: Arc<Session>,
+    /// Bytes of records that answers may still take, over all connections.
+    pub(in crate::kafka) answer_room: Arc<Semaphore>,
+    /// In which order Produce requests of the connection reach the log.
+    pub(in crate::kafka) turns: Arc<Turns>,
+    /// True once the server shuts down: nobody should wait for anything then.
+    pub(in crate::kafka) stopped: watch::Receiver<bool>,
     /// Who asks.
     pub(in crate::kafka) client: ClientInfo,
 }

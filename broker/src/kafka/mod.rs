@@ -22,14 +22,25 @@ mod context;
 mod errors;
 mod frame;
 mod handlers;
+mod readers;
 mod refusal;
+mod security;
 mod server;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use context::Principal;
+pub use security::{ApiKey, TlsError, TlsFiles};
 pub use server::{DoorError, KafkaServer};
 pub use settings::{Advertised, DoorSettings, MayWrite};
 
 pub(in crate::kafka) use context::Context;
+
+/// Reads a frame (without its size) as a connection does, up to the decoded request, and says whether it was one. For fuzzing: whatever the
+/// bytes are, this neither panics nor allocates much more than their size.
+#[doc(hidden)]
+pub fn probe(frame: bytes::Bytes) -> bool {
+    apis::probe(&frame).is_ok()
+}

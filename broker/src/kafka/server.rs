@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::{self, Shared};
+use super::security::{self, Tls, TlsError};
 use super::settings::DoorSettings;
 use crate::broker::Broker;
 use crate::error::BrokerError;
@@ -34,6 +35,20 @@ pub enum DoorError {
         /// Why.
         source: std::io::Error,
     },
+    /// An address beyond loopback, and nothing that keeps strangers out.
+    #[error(
+        "{address} is reached from other machines, and the door has no {missing}: whoever reaches it could read and write everything; \
+         set both TLS and keys, listen on loopback, or allow it explicitly"
+    )]
+    Insecure {
+        /// The address.
+        address: SocketAddr,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A certificate that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The broker refused.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -52,11 +67,13 @@ impl KafkaServer {
     pub async fn start(broker: Arc<Broker>, settings: DoorSettings) -> Result<Self, DoorError> {
         let listen = settings.listen;
         let refused = |source| DoorError::Listen { address: listen, source };
+        security::check(&settings)?;
+        let tls = settings.tls.clone().map(Tls::open).transpose()?;
         let cluster_id = broker.cluster_id().await?;
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared::new(broker, settings, cluster_id, stopped));
+        let shared = Arc::new(Shared::new(broker, settings, tls, cluster_id, stopped));
         let accepting = tokio::spawn(accept(listener, shared));
         Ok(Self { address, stop, accepting })
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::security::{ApiKey, TlsFiles};
 use crate::groups::GroupSettings;
 
 /// Says of a topic whether clients may write to it, delete it or alter it.
@@ -24,6 +25,12 @@ pub struct DoorSettings {
     pub listen: SocketAddr,
     /// What clients are told to dial; `None` tells each the address it came in on.
     pub advertised: Option<Advertised>,
+    /// With a certificate the door speaks TLS and nothing else.
+    pub tls: Option<TlsFiles>,
+    /// With keys, clients log in (SASL PLAIN: the name of a key, and its secret) before they are served.
+    pub api_keys: Vec<ApiKey>,
+    /// Lets clients beyond loopback in without TLS or without keys.
+    pub allow_insecure: bool,
     /// Partitions of a topic that a client creates by asking for it; `None` refuses to create topics so.
     pub auto_create_partitions: Option<i32>,
     /// Topics for which this is false answer TOPIC_AUTHORIZATION_FAILED to whatever would change them.
@@ -54,6 +61,9 @@ impl Default for DoorSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
             advertised: None,
+            tls: None,
+            api_keys: Vec::new(),
+            allow_insecure: false,
             auto_create_partitions: Some(1),
             may_write: Arc::new(|_| true),
             groups: GroupSettings::default(),
@@ -71,6 +81,8 @@ impl Default for DoorSettings {
 
 impl std::fmt::Debug for DoorSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DoorSettings").field("listen", &self.listen).finish_non_exhaustive()
+        let mut shown = f.debug_struct("DoorSettings");
+        shown.field("listen", &self.listen).field("advertised", &self.advertised).field("tls", &self.tls);
+        shown.field("api_keys", &self.api_keys).finish_non_exhaustive()
     }
 }

@@ -8,6 +8,18 @@ pub(in crate::kafka) enum Closed {
     /// The socket failed.
     #[error("the socket failed: {0}")]
     Io(std::io::Error),
+    /// The TLS handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(std::io::Error),
+    /// A client that has not logged in asked for more than it may.
+    #[error("API key {key} was asked for before a login")]
+    Stranger {
+        /// What it asked for.
+        key: i16,
+    },
+    /// The login failed.
+    #[error("the login failed")]
+    Login,
     /// A size that is negative, too small for a header, or above the limit.
     #[error("a request claims {size_bytes} bytes, but may have {least} to {most}")]
     Size {
@@ -45,6 +57,8 @@ impl Closed {
     pub(in crate::kafka) fn reason(&self) -> &'static str {
         match self {
             Self::Io(_) => "socket",
+            Self::Handshake(_) => "tls",
+            Self::Stranger { .. } | Self::Login => "login",
             Self::Size { .. } => "size",
             Self::Idle { .. } => "idle",
             Self::Half => "half",

@@ -21,6 +21,8 @@ use crate::kafka::settings::DoorSettings;
 
 /// Key, version, correlation id and the length of the client id.
 const MIN_SIZE_BYTES: usize = 10;
+/// Largest frame of a client that has not logged in.
+const STRANGERS_SIZE_BYTES: usize = 64 << 10;
 /// Small requests that came together are read together.
 const BUFFER_SIZE_BYTES: usize = 16 << 10;
 
@@ -71,19 +73,33 @@ impl<'a, R: AsyncRead + Unpin> Input<'a, R> {
         // The budget is never closed, so this waits until there is room.
         let closed = |_| Closed::Io(std::io::ErrorKind::NotConnected.into());
         let permit = Arc::clone(in_flight).acquire_many_owned(permits).await.map_err(closed)?;
+        let bytes = within(transfer_time(self.settings, size_bytes), self.fill(&key, size_bytes)).await?;
+        Ok(Some(Frame { bytes, permit }))
+    }
+
+    /// The next frame of a client that has not logged in, which may be no Kafka request; `None` where the client left between two. The
+    /// caller limits the time.
+    pub(super) async fn next_of_stranger(&mut self) -> Result<Option<Bytes>, Closed> {
+        if self.stream.fill_buf().await.map_err(Closed::Io)?.is_empty() {
+            return Ok(None);
+        }
+        let size_bytes = self.stream.read_i32().await.map_err(broken)?;
+        let size = usize::try_from(size_bytes).ok().filter(|size| *size <= STRANGERS_SIZE_BYTES);
+        let size = size.ok_or(Closed::Size { size_bytes, least: 0, most: STRANGERS_SIZE_BYTES })?;
+        self.fill(&[], size).await.map(Some).map_err(broken)
+    }
+
+    /// A frame of this size, of which the start was read.
+    async fn fill(&mut self, start: &[u8], size_bytes: usize) -> std::io::Result<Bytes> {
         let mut bytes = BytesMut::with_capacity(size_bytes);
-        bytes.extend_from_slice(&key);
-        let mut body = (&mut self.stream).take((size_bytes - key.len()) as u64);
-        within(transfer_time(self.settings, size_bytes), async {
-            while bytes.len() < size_bytes {
-                if body.read_buf(&mut bytes).await? == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
-                }
+        bytes.extend_from_slice(start);
+        let mut rest = (&mut self.stream).take((size_bytes - start.len()) as u64);
+        while bytes.len() < size_bytes {
+            if rest.read_buf(&mut bytes).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
-            Ok(())
-        })
-        .await?;
-        Ok(Some(Frame { bytes: bytes.freeze(), permit }))
+        }
+        Ok(bytes.freeze())
     }
 
     fn check_size(&self, size_bytes: i32, key: i16) -> Result<usize, Closed> {
@@ -101,8 +117,14 @@ impl<'a, R: AsyncRead + Unpin> Input<'a, R> {
 async fn within<T>(time: Duration, read: impl Future<Output = std::io::Result<T>>) -> Result<T, Closed> {
     match tokio::time::timeout(time, read).await {
         Ok(Ok(read)) => Ok(read),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Closed::Half),
-        Ok(Err(error)) => Err(Closed::Io(error)),
+        Ok(Err(error)) => Err(broken(error)),
         Err(_) => Err(Closed::Slow { what: "a request", timeout_ms: time.as_millis() as u64 }),
+    }
+}
+
+fn broken(error: std::io::Error) -> Closed {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => Closed::Half,
+        _ => Closed::Io(error),
     }
 }

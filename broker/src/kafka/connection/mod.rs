@@ -1,30 +1,33 @@
-//! One connection: frames in, answers out, in order.
+//! One connection: TLS, login, then frames in and answers out, in order.
 //!
 //! Reading and answering run side by side, so that a client may send its next requests before the first is answered. What has been read
 //! and not answered holds its size in permits of the door's budget: where there are none left, sockets are not read, and TCP tells
-//! the clients to wait.
+//! the clients to wait. Requests are handled one after the other, but for Produce: those that follow each other are handed to the log in
+//! their order and wait for their sync together.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kafka_protocol::protocol::StrBytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::apis::{self, Reply};
 use super::context::{ClientInfo, Context};
-use super::frame::RequestHead;
+use super::security::{Session, Tls};
 use super::settings::DoorSettings;
+use super::turns::Turns;
 use crate::broker::Broker;
 use crate::groups::Groups;
 
+mod answers;
 mod end;
 mod input;
+mod login;
 mod output;
 
+use answers::answer_all;
 use end::Closed;
 use input::{Frame, Input};
 use output::Output;
@@ -37,33 +40,42 @@ pub(super) struct Shared {
     broker: Arc<Broker>,
     groups: Arc<Groups>,
     pub(super) settings: Arc<DoorSettings>,
+    tls: Option<Tls>,
     cluster_id: Arc<str>,
     /// True once the server shuts down.
     pub(super) stopped: watch::Receiver<bool>,
     /// One permit per byte of a request on its way.
     in_flight: Arc<Semaphore>,
+    /// One permit per byte of records in an answer on its way.
+    answer_room: Arc<Semaphore>,
 }
 
 impl Shared {
     pub(super) fn new(
         broker: Arc<Broker>,
         settings: DoorSettings,
+        tls: Option<Tls>,
         cluster_id: Arc<str>,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight_bytes));
+        let answer_room = Arc::new(Semaphore::new(settings.max_answer_bytes));
         let groups = Groups::start(&broker, settings.groups.clone());
-        Self { broker, groups, settings: Arc::new(settings), cluster_id, stopped, in_flight }
+        Self { broker, groups, settings: Arc::new(settings), tls, cluster_id, stopped, in_flight, answer_room }
     }
 
-    fn context(&self, client: ClientInfo) -> Context {
-        Context {
+    fn context(&self, client: ClientInfo, session: &Arc<Session>, turns: &Arc<Turns>) -> Arc<Context> {
+        Arc::new(Context {
             broker: Arc::clone(&self.broker),
             groups: Arc::clone(&self.groups),
             door: Arc::clone(&self.settings),
             cluster_id: Arc::clone(&self.cluster_id),
+            session: Arc::clone(session),
+            answer_room: Arc::clone(&self.answer_room),
+            turns: Arc::clone(turns),
+            stopped: self.stopped.clone(),
             client,
-        }
+        })
     }
 }
 
@@ -72,19 +84,44 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     stream.set_nodelay(true).map_err(Closed::Io)?;
     let dialled = stream.local_addr().map_err(Closed::Io)?;
     let client = ClientInfo { id: String::new(), host: peer.ip().to_string(), dialled, principal: None };
-    let (input, output) = stream.into_split();
-    talk(input, output, client, shared).await
+    match &shared.tls {
+        None => {
+            let (input, output) = stream.into_split();
+            talk(input, output, client, &shared).await
+        }
+        Some(tls) => {
+            let timeout_ms = shared.settings.login_timeout_ms;
+            let accepting = tokio::time::timeout(Duration::from_millis(timeout_ms), tls.acceptor().accept(stream));
+            let stream = accepting
+                .await
+                .map_err(|_| Closed::Slow { what: "the TLS handshake", timeout_ms })?
+                .map_err(Closed::Handshake)?;
+            let (input, output) = tokio::io::split(stream);
+            talk(input, output, client, &shared).await
+        }
+    }
 }
 
-async fn talk<R, W>(input: R, output: W, client: ClientInfo, shared: Arc<Shared>) -> Result<(), Closed>
+async fn talk<R, W>(input: R, output: W, client: ClientInfo, shared: &Shared) -> Result<(), Closed>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let session = Arc::new(Session::new(!shared.settings.api_keys.is_empty()));
+    let turns = Arc::new(Turns::new());
+    let context = shared.context(client, &session, &turns);
+    let mut input = Input::new(input, &shared.settings);
+    let mut output = Output::new(output, &shared.settings);
+    if !session.is_open() && login::run(&mut input, &mut output, &context).await?.is_break() {
+        return Ok(());
+    }
+    let client = ClientInfo { principal: session.principal(), ..context.client.clone() };
+    let context = shared.context(client, &session, &turns);
+
     let (frames, queue) = mpsc::channel(MAX_READ_AHEAD);
     let waiting = AtomicUsize::new(0);
-    let read = read_all(Input::new(input, &shared.settings), frames, &shared, &waiting);
-    let answer = answer_all(Output::new(output, &shared.settings), queue, client, &shared, &waiting);
+    let read = read_all(input, frames, shared, &waiting);
+    let answer = answer_all(&mut output, queue, context, shared, &waiting);
     tokio::pin!(read, answer);
     tokio::select! {
         ended = &mut read => {
@@ -115,31 +152,6 @@ async fn read_all<R: AsyncRead + Unpin>(
             return Ok(());
         }
     }
-}
-
-async fn answer_all<W: AsyncWrite + Unpin>(
-    mut output: Output<'_, W>,
-    mut queue: mpsc::Receiver<Frame>,
-    client: ClientInfo,
-    shared: &Shared,
-    waiting: &AtomicUsize,
-) -> Result<(), Closed> {
-    let mut context = Arc::new(shared.context(client));
-    while let Some(Frame { bytes, permit }) = queue.recv().await {
-        let head = RequestHead::read(&bytes)?;
-        if *context.client.id != *head.client_id {
-            context = renamed(&context, shared, &head.client_id);
-        }
-        let Reply::Send(answer) = apis::dispatch(&context, &head, bytes).await?;
-        output.send(answer).await?;
-        drop(permit);
-        waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-fn renamed(context: &Context, shared: &Shared, id: &StrBytes) -> Arc<Context> {
-    Arc::new(shared.context(ClientInfo { id: id.to_string(), ..context.client.clone() }))
 }
 
 /// The time that a transfer may take: the setting, and a second for every 64 KiB.

@@ -1,15 +1,16 @@
 //! Why a frame is not answered. The connection it came on is closed: after a malformed frame nobody knows where the next one begins.
 
 use super::RequestHead;
+use super::shape::ShapeError;
 
 /// Why a frame is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::kafka) enum FrameError {
-    /// The frame ends within its header.
-    #[error("a request of {size_bytes} bytes ends within its header")]
+    /// A header that is none.
+    #[error("the header of a request is malformed: {reason}")]
     Header {
-        /// Its size.
-        size_bytes: usize,
+        /// Why.
+        reason: ShapeError,
     },
     /// An API or version that is not served.
     #[error("API key {key} version {version} is not served; ask with ApiVersions what is")]
@@ -19,7 +20,17 @@ pub(in crate::kafka) enum FrameError {
         /// Version.
         version: i16,
     },
-    /// A body that does not decode.
+    /// A body that is not of the shape of its version.
+    #[error("the body of API key {key} version {version} is malformed: {reason}")]
+    Body {
+        /// API key.
+        key: i16,
+        /// Version.
+        version: i16,
+        /// Why.
+        reason: ShapeError,
+    },
+    /// A body that has its shape and yet does not decode: a bug of ours.
     #[error("the body of API key {key} version {version} does not decode: {reason}")]
     Undecodable {
         /// API key.
@@ -59,7 +70,7 @@ impl FrameError {
         match self {
             Self::Header { .. } => "header",
             Self::Unserved { .. } => "unserved",
-            Self::Undecodable { .. } => "body",
+            Self::Body { .. } | Self::Undecodable { .. } => "body",
             Self::Unencodable { .. } => "answer",
         }
     }

@@ -1,11 +1,16 @@
 //! The header of a request.
+//!
+//! ```text
+//! i16 API key · i16 version · i32 correlation id · i16 length (-1 null), client id · tagged fields where the version is flexible
+//! ```
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
 use super::FrameError;
+use super::shape::{ShapeError, Walk};
 
-/// The header of a request.
+/// The header of a request, but for its tagged fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::kafka) struct RequestHead {
     /// API key.
@@ -14,26 +19,23 @@ pub(in crate::kafka) struct RequestHead {
     pub(in crate::kafka) version: i16,
     /// What the answer is to repeat.
     pub(in crate::kafka) correlation: i32,
-    /// The client's name for itself.
+    /// The client's name for itself; empty where it gives none.
     pub(in crate::kafka) client_id: StrBytes,
-    /// Bytes up to the client id's end; tagged fields of the header, if any, come after.
-    pub(in crate::kafka) size_bytes: usize,
+    /// Where in the frame the header's tagged fields begin, or the body where there are none.
+    pub(in crate::kafka) end: usize,
 }
 
 impl RequestHead {
-    /// Reads the header of a frame (without its size).
+    /// Reads the header of a frame.
     pub(in crate::kafka) fn read(frame: &Bytes) -> Result<Self, FrameError> {
-        let short = || FrameError::Header { size_bytes: frame.len() };
-        let mut rest = frame.clone();
-        if rest.remaining() < 10 {
-            return Err(short());
-        }
-        let (key, version, correlation, length) = (rest.get_i16(), rest.get_i16(), rest.get_i32(), rest.get_i16());
-        let length = usize::try_from(length).unwrap_or(0);
-        if rest.remaining() < length {
-            return Err(short());
-        }
-        let client_id = StrBytes::from_utf8(rest.split_to(length)).map_err(|_| short())?;
-        Ok(Self { key, version, correlation, client_id, size_bytes: 10 + length })
+        Self::walk(frame).map_err(|reason| FrameError::Header { reason })
+    }
+
+    fn walk(frame: &Bytes) -> Result<Self, ShapeError> {
+        let mut walk = Walk::new(frame);
+        let (key, version, correlation) = (walk.i16()?, walk.i16()?, walk.i32()?);
+        let name = walk.text(false)?.unwrap_or_default();
+        let client_id = StrBytes::from_utf8(frame.slice_ref(name.as_bytes())).map_err(|_| ShapeError::Utf8)?;
+        Ok(Self { key, version, correlation, client_id, end: frame.len() - walk.left() })
     }
 }

@@ -1,6 +1,6 @@
 //! DescribeCluster (60), versions 0-2: one broker, which is its own controller.
 //!
-//! What a client may do is not told bit by bit (there are no ACLs): the field of authorized operations stays "not asked".
+//! Controllers (endpoint type 2) cannot be dialled, so asking for them is UNSUPPORTED_ENDPOINT_TYPE.
 
 use std::ops::RangeInclusive;
 
@@ -10,11 +10,11 @@ use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeCluster
 use kafka_protocol::protocol::StrBytes;
 
 use crate::kafka::Context;
-use crate::kafka::context::NODE_ID;
+use crate::kafka::context::{NODE_ID, operations};
 
 pub(in crate::kafka) const VERSIONS: RangeInclusive<i16> = 0..=2;
 
-/// The kind of endpoint that brokers have; controllers are kind 2, and clients cannot dial any here.
+/// The kind of endpoint that brokers are.
 const BROKERS: i8 = 1;
 
 pub(in crate::kafka) async fn handle(
@@ -33,5 +33,9 @@ pub(in crate::kafka) async fn handle(
         .with_broker_id(BrokerId(NODE_ID))
         .with_host(StrBytes::from_string(host))
         .with_port(port);
-    response.with_endpoint_type(BROKERS).with_controller_id(BrokerId(NODE_ID)).with_brokers(vec![broker])
+    let response = response.with_controller_id(BrokerId(NODE_ID)).with_brokers(vec![broker]);
+    if request.include_cluster_authorized_operations {
+        return response.with_cluster_authorized_operations(operations::CLUSTER);
+    }
+    response
 }

@@ -1,0 +1,30 @@
+//! Who may come in: TLS ([`tls`]), and logins with API keys ([`keys`], [`sasl`]).
+//!
+//! Beyond loopback the door opens with TLS and keys, or where [`DoorSettings::allow_insecure`] says that it may do without.
+
+mod keys;
+mod sasl;
+mod tls;
+
+pub use keys::ApiKey;
+pub use tls::{TlsError, TlsFiles};
+
+pub(in crate::kafka) use sasl::{MECHANISM, Session, Token};
+pub(in crate::kafka) use tls::Tls;
+
+use super::server::DoorError;
+use super::settings::DoorSettings;
+
+/// Refuses to listen beyond loopback without TLS and keys, unless told so.
+pub(in crate::kafka) fn check(settings: &DoorSettings) -> Result<(), DoorError> {
+    if settings.listen.ip().is_loopback() || settings.allow_insecure {
+        return Ok(());
+    }
+    let missing = match (&settings.tls, settings.api_keys.is_empty()) {
+        (Some(_), false) => return Ok(()),
+        (Some(_), true) => "keys",
+        (None, false) => "TLS",
+        (None, true) => "TLS and no keys",
+    };
+    Err(DoorError::Insecure { address: settings.listen, missing })
+}
