@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::BrokerError;
+use crate::transactions::TransactionSettings;
 
 /// When an append is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub struct BrokerConfig {
     pub max_idempotency_keys: usize,
     /// Keys that compaction holds in memory at once, some 50 bytes each; a topic with more is compacted in several passes.
     pub max_compaction_keys: usize,
+    /// Limits and times of transactions.
+    pub transactions: TransactionSettings,
 }
 
 impl Default for BrokerConfig {
@@ -67,6 +70,7 @@ impl Default for BrokerConfig {
             checkpoint_interval_ms: 5_000,
             max_idempotency_keys: 1 << 20,
             max_compaction_keys: 1 << 20,
+            transactions: TransactionSettings::default(),
         }
     }
 }

@@ -27,6 +27,7 @@ mod raw;
 mod record;
 mod topic;
 mod topic_config;
+mod transactions;
 
 pub use append::{Append, Appended, EFFECT_HEADER, EffectMark, Guard, IDEMPOTENCY_HEADER, IDEMPOTENCY_HORIZON_MS};
 pub use broker::{Broker, HOLDING_GROUP_PREFIX, Stepper};
@@ -41,3 +42,4 @@ pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, Topi
 pub use topic_config::{
     CleanupPolicy, DescribedSetting, SettingChange, SettingSource, SettingSynonym, SettingType, TopicConfig,
 };
+pub use transactions::{Producer, TransactionError, TransactionSettings, Transactions};

@@ -21,6 +21,9 @@ pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, BrokerError>) + Send>;
 /// Says of an offset, by topic and partition, whether it has expired.
 pub(crate) type IsExpired = Box<dyn Fn(&str, i32, &Committed) -> bool + Send>;
 
+/// Decides and writes, and answers after the sync.
+pub(super) type Stage = Box<dyn FnOnce(&mut Coordinator) -> Answer + Send>;
+
 pub(super) enum Command {
     Commit {
         group: Arc<str>,
@@ -42,6 +45,10 @@ pub(super) enum Command {
         and_group: bool,
         expired: IsExpired,
         done: Done<Expired>,
+    },
+    /// A decision about a transaction.
+    Transact {
+        stage: Stage,
     },
     ForgetTopic {
         topic_id: Uuid,
@@ -73,7 +80,7 @@ pub(super) fn start(
 }
 
 /// An answer that is due after the sync.
-type Answer = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
 pub(super) struct Committer {
     coordinator: Coordinator,
@@ -126,6 +133,7 @@ impl Committer {
                 let staged = coordinator.expire(&group, and_group, expired);
                 answers.push(Box::new(move |synced| done(staged.and_then(|what| synced.map(|()| what)))));
             }
+            Command::Transact { stage } => answers.push(stage(coordinator)),
             Command::ForgetTopic { topic_id, reply } => {
                 coordinator.forget_topic(topic_id);
                 answers.push(Box::new(move |_| drop(reply.send(Ok(())))));

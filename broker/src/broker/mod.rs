@@ -46,6 +46,7 @@ mod stepped;
 mod tests;
 mod topic_changes;
 mod topics;
+mod transact;
 mod writer;
 
 pub(crate) use groups_journal::GroupsJournal;
@@ -450,7 +451,7 @@ impl Opened {
         let threads = if matches!(crew, Crew::Threads) { config.writer_threads } else { 0 };
         let logs = recover_all(&config, &fs, clock.now_ms(), &store, &topics, threads)?;
         let ids: BTreeMap<_, _> = topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect();
-        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, |topic| ids.get(topic).copied())?;
+        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, config.transactions, |topic| ids.get(topic).copied())?;
         for (task, state) in logs.iter().flatten().flat_map(|log| log.tasks()) {
             coordinator.raise_epoch(task, state.epoch);
         }

@@ -9,6 +9,7 @@
 //!   4   group:             group, group state (group.rs)
 //!   5   offsets forgotten: group, count (4), then per offset: topic, partition (4)
 //!   6   group deleted:     group; its offsets go with it
+//!  10-12 transactions:     transaction_entry.rs
 //! ```
 //!
 //! How texts and lists are put into bytes says `wire.rs`.
@@ -18,7 +19,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::group::StoredGroup;
+use super::transaction_entry;
 use super::wire::{put_count, put_text, take, take_i32, take_i64, take_list, take_text};
+use crate::transactions::machine::TransactionEntry;
 
 /// One durable change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) enum Entry {
     ForgetOffsets { group: Arc<str>, partitions: Vec<(Arc<str>, i32)> },
     /// A group is no more, nor are its offsets.
     DeleteGroup { group: Arc<str> },
+    /// A change of transactions.
+    Transaction(TransactionEntry),
 }
 
 /// How far a group has come in a partition.
@@ -102,6 +107,7 @@ impl Entry {
                 out.push(DELETE_GROUP);
                 put_text(&mut out, group);
             }
+            Self::Transaction(entry) => transaction_entry::encode(entry, &mut out),
         }
         out
     }
@@ -124,14 +130,14 @@ impl Entry {
                 partitions: take_list(rest, |rest| Some((take_text(rest)?.into(), take_i32(rest)?)))?,
             },
             [DELETE_GROUP] => Self::DeleteGroup { group: take_text(rest)?.into() },
-            _ => return None,
+            [other] => Self::Transaction(transaction_entry::decode(other, rest)?),
         };
         rest.is_empty().then_some(entry)
     }
 }
 
 impl CommittedOffset {
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let Committed { offset, leader_epoch, metadata, committed_at_ms, expires_at_ms } = &self.committed;
         put_text(out, &self.topic);
         out.extend_from_slice(self.topic_id.as_bytes());
@@ -143,7 +149,7 @@ impl CommittedOffset {
         put_text(out, metadata);
     }
 
-    fn decode(rest: &mut &[u8]) -> Option<Self> {
+    pub(super) fn decode(rest: &mut &[u8]) -> Option<Self> {
         let time = |rest: &mut &[u8]| take_i64(rest).map(|ms| (ms >= 0).then_some(ms));
         Some(Self {
             topic: take_text(rest)?.into(),

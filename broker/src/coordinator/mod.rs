@@ -5,6 +5,7 @@
 //! - Callers are answered after the sync; readers ([`CoordinatorView`]) see only what is synced.
 //! - An epoch is higher than any given out before for its task, and than any found in a partition.
 //! - A commit made under a task's epoch is refused once a newer epoch was begun.
+//! - What a transaction commits or aborts is decided by one entry, with the offsets that it commits.
 //! - An offset belongs to a topic's id: made for a topic that was deleted, it does not count for a new one of the same name.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use uuid::Uuid;
 use crate::error::BrokerError;
 use crate::fs::Fs;
 use crate::topic::GroupOffset;
+use crate::transactions::machine::{Step, TransactionMachine};
+use crate::transactions::{TransactionError, TransactionSettings};
 
 mod entry;
 mod group;
@@ -24,6 +27,7 @@ mod journal;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transaction_entry;
 mod wire;
 
 pub(crate) use entry::{Committed, CommittedOffset, Entry};
@@ -62,6 +66,8 @@ pub(crate) struct Coordinator {
     view: Arc<CoordinatorView>,
     /// Epochs including those not yet synced.
     epochs: BTreeMap<Arc<str>, i32>,
+    /// Transactions including what is not yet synced.
+    transactions: TransactionMachine,
     /// Written, not yet synced, not yet visible.
     staged: Vec<Entry>,
     stopped: Option<String>,
@@ -72,13 +78,15 @@ impl Coordinator {
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
+        settings: TransactionSettings,
         topic_id: impl Fn(&str) -> Option<Uuid>,
     ) -> Result<Self, BrokerError> {
         let (journal, entries) = Journal::open(fs, dir)?;
         let state = State::replay(entries, topic_id);
         let epochs = state.epochs.clone();
+        let transactions = TransactionMachine::new(state.transactions.clone(), settings);
         let view = Arc::new(CoordinatorView { state: RwLock::new(state) });
-        Ok(Self { journal, view, epochs, staged: Vec::new(), stopped: None })
+        Ok(Self { journal, view, epochs, transactions, staged: Vec::new(), stopped: None })
     }
 
     /// Reads the state as it is now, changing nothing.
@@ -170,6 +178,24 @@ impl Coordinator {
         self.write(entry)
     }
 
+    /// Has the machine of transactions decide, and writes what it decided; it counts once [`Self::sync`] has returned.
+    pub(crate) fn transact<T>(
+        &mut self,
+        decide: impl FnOnce(&mut TransactionMachine) -> Step<T>,
+    ) -> Result<T, TransactionError> {
+        self.check_running()?;
+        let Step { entries, answer } = decide(&mut self.transactions);
+        for entry in entries {
+            self.write(Entry::Transaction(entry))?;
+        }
+        answer
+    }
+
+    /// Gives out no producer id up to one that a partition has seen.
+    pub(crate) fn raise_producer_id(&mut self, seen: i64) {
+        self.transactions.raise_producer_id(seen);
+    }
+
     /// Writes that the offsets of a group for which `expired` holds count no more, and with `and_group` that the group is no more, where
     /// no offset is left. Decides on everything written before, so what is synced first.
     pub(crate) fn expire(
@@ -193,6 +219,14 @@ impl Coordinator {
     fn write(&mut self, entry: Entry) -> Result<(), BrokerError> {
         match self.journal.append(&entry) {
             Ok(()) => {
+                match &entry {
+                    Entry::Transaction(entry) => self.transactions.apply(entry.clone()),
+                    Entry::DeleteGroup { group } => self.transactions.table_mut().forget_group(group),
+                    Entry::ForgetOffsets { group, partitions } => {
+                        self.transactions.table_mut().forget_offsets(group, partitions);
+                    }
+                    Entry::Commit { .. } | Entry::Epoch { .. } | Entry::Group { .. } => {}
+                }
                 self.staged.push(entry);
                 Ok(())
             }
@@ -220,7 +254,10 @@ impl Coordinator {
 
     /// Forgets the offsets of a topic that was deleted. Nothing is written: they name an id that will not come back.
     pub(crate) fn forget_topic(&mut self, topic_id: Uuid) {
-        self.view.state.write().retain_offsets(|_, durable| durable.topic_id != topic_id);
+        self.transactions.table_mut().retain_offsets(|_, pending| pending.topic_id != topic_id);
+        let mut state = self.view.state.write();
+        state.transactions.retain_offsets(|_, pending| pending.topic_id != topic_id);
+        state.retain_offsets(|_, durable| durable.topic_id != topic_id);
     }
 
     fn compact_if_due(&mut self) -> Result<(), BrokerError> {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::entry::{Committed, CommittedOffset, Entry};
 use super::group::StoredGroup;
 use crate::topic::GroupOffset;
+use crate::transactions::machine::TransactionTable;
 
 /// Offsets of a group by topic and partition.
 pub(super) type Offsets = BTreeMap<(Arc<str>, i32), Durable>;
@@ -19,6 +20,7 @@ pub(crate) struct State {
     pub(super) offsets: BTreeMap<Arc<str>, Offsets>,
     pub(super) epochs: BTreeMap<Arc<str>, i32>,
     groups: BTreeMap<Arc<str>, StoredGroup>,
+    pub(super) transactions: TransactionTable,
 }
 
 /// A committed offset and the topic it was made for.
@@ -84,6 +86,17 @@ impl CoordinatorView {
         groups.filter_map(|(_, offsets)| offsets.get(&key)).map(|durable| durable.committed.offset).min()
     }
 
+    /// What is durable of transactions.
+    pub(crate) fn with_transactions<T>(&self, look: impl FnOnce(&TransactionTable) -> T) -> T {
+        look(&self.state.read().transactions)
+    }
+
+    /// True where an ongoing transaction holds an offset of the group for this partition. Ask before reading what is committed:
+    /// a transaction that commits in between is seen by one of the two.
+    pub(crate) fn has_pending(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.with_transactions(|table| table.has_pending(group, topic, partition))
+    }
+
     /// The epoch in charge of a task; 0 where it was never begun.
     pub(crate) fn epoch(&self, task: &str) -> i32 {
         self.state.read().epochs.get(task).copied().unwrap_or(0)
@@ -97,6 +110,7 @@ impl State {
             state.apply(entry);
         }
         state.retain_offsets(|topic, durable| topic_id(topic) == Some(durable.topic_id));
+        state.transactions.retain_offsets(|_, pending| topic_id(&pending.topic) == Some(pending.topic_id));
         state
     }
 
@@ -116,6 +130,7 @@ impl State {
                 self.groups.insert(group, *state);
             }
             Entry::ForgetOffsets { group, partitions } => {
+                self.transactions.forget_offsets(&group, &partitions);
                 if let Some(known) = self.offsets.get_mut(&group) {
                     for key in partitions {
                         known.remove(&key);
@@ -126,8 +141,14 @@ impl State {
                 }
             }
             Entry::DeleteGroup { group } => {
+                self.transactions.forget_group(&group);
                 self.offsets.remove(&group);
                 self.groups.remove(&group);
+            }
+            Entry::Transaction(entry) => {
+                for (group, offsets) in self.transactions.apply(entry) {
+                    self.apply(Entry::Commit { group, offsets: offsets.into_values().collect() });
+                }
             }
         }
     }
@@ -163,7 +184,8 @@ impl State {
                 .iter()
                 .map(|(key, durable)| Entry::Commit { group: Arc::clone(group), offsets: vec![durable.with_key(key)] })
         });
-        epochs.chain(groups).chain(commits).collect()
+        let transactions = self.transactions.entries().map(Entry::Transaction);
+        epochs.chain(groups).chain(commits).chain(transactions).collect()
     }
 }
 

@@ -26,7 +26,7 @@ fn new_fs() -> SimFs {
 }
 
 fn open(fs: &SimFs) -> Coordinator {
-    Coordinator::open(Arc::new(fs.clone()), DIR.into(), id_of).unwrap()
+    Coordinator::open(Arc::new(fs.clone()), DIR.into(), TransactionSettings::default(), id_of).unwrap()
 }
 
 fn at(topic: &str, partition: i32, offset: i64, metadata: &str) -> OffsetOfTopic {
@@ -134,7 +134,7 @@ fn offsets_belong_to_the_topic_that_was_deleted() {
     assert_eq!(coordinator.view().groups(), ["g"]);
     // After a restart, with a new topic of the old name.
     let renewed = |topic: &str| if topic == "logs" { Some(Uuid::from_u128(9)) } else { id_of(topic) };
-    let coordinator = Coordinator::open(Arc::new(fs), DIR.into(), renewed).unwrap();
+    let coordinator = Coordinator::open(Arc::new(fs), DIR.into(), TransactionSettings::default(), renewed).unwrap();
     assert_eq!(committed(&coordinator, "g"), [("metrics".to_owned(), 0, 2, String::new())]);
 }
 
