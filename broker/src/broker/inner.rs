@@ -19,7 +19,7 @@ use crate::config::BrokerConfig;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::Fs;
-use crate::log::{LogSettings, OngoingTransactions, PartitionId, PartitionLog, PartitionView, RecoveryReport};
+use crate::log::{LogSettings, PartitionId, PartitionLog, PartitionView, RecoveryReport};
 use crate::raw::PartitionEnds;
 use crate::topic::TopicInfo;
 use crate::topic_config::TopicConfig;
@@ -36,8 +36,6 @@ pub(super) struct Inner {
     pub(super) committer: Option<Sender<committer::Command>>,
     /// Partitions are dealt to the writers in turn.
     pub(super) next_writer: AtomicUsize,
-    /// Shared with the writers, who ask it.
-    pub(super) ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>>,
     pub(super) crew: Crew,
 }
 

@@ -28,7 +28,7 @@ use crate::coordinator::{Coordinator, OffsetOfTopic};
 use crate::error::BrokerError;
 use crate::fs::file::create_dir_durably;
 use crate::fs::{Fs, FsLock};
-use crate::log::{LogSettings, NoTransactions, OngoingTransactions, PartitionLog, TaskState};
+use crate::log::{LogSettings, PartitionLog, TaskState};
 use crate::raw::{PartitionEnds, TimeQuery};
 use crate::topic::{Fetched, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo, check_name};
 use crate::topic_config::TopicConfig;
@@ -140,7 +140,6 @@ impl Broker {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
-            ongoing: Arc::new(RwLock::new(Arc::new(NoTransactions))),
             crew: Crew::Threads,
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
@@ -456,11 +455,9 @@ impl Opened {
             coordinator.raise_epoch(task, state.epoch);
         }
         let view = Arc::clone(coordinator.view());
-        let ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>> = Arc::new(RwLock::new(Arc::new(NoTransactions)));
         let context = |_| WriterContext {
             clock: Arc::clone(&clock),
             coordinator: Arc::clone(&view),
-            ongoing: Arc::clone(&ongoing),
             durability: config.durability,
             relaxed_sync_interval_ms: config.relaxed_sync_interval_ms,
             checkpoint_interval_ms: config.checkpoint_interval_ms,
@@ -479,7 +476,6 @@ impl Opened {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
-            ongoing,
             config,
             fs,
             clock,

@@ -10,7 +10,7 @@ use super::inner::Topic;
 use super::writer::Command;
 use crate::batch::{BatchError, BatchHeader, CheckedBatch, Compression};
 use crate::error::BrokerError;
-use crate::log::{LogSettings, OngoingTransactions};
+use crate::log::LogSettings;
 use crate::raw::{FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
 
 /// A batch of a client that was checked.
@@ -137,11 +137,5 @@ impl Broker {
         let command = Command::EndTransaction { key, topic, marker, reply };
         self.inner.send(found.partitions[index].writer, command)?;
         answer.await.map_err(|_| BrokerError::Closed)?
-    }
-
-    /// Has the writers ask here, from now on, which transactions are open. Until then transactional batches are refused.
-    #[expect(dead_code, reason = "the transaction coordinator will hand itself in")]
-    pub(crate) fn set_ongoing_transactions(&self, ongoing: Arc<dyn OngoingTransactions>) {
-        *self.inner.ongoing.write() = ongoing;
     }
 }

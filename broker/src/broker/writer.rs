@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ use crate::config::Durability;
 use crate::coordinator::CoordinatorView;
 use crate::error::BrokerError;
 use crate::fs::FsLock;
-use crate::log::{LogSettings, OngoingTransactions, PartitionLog, Retained, RetentionLimits, TaskState};
+use crate::log::{LogSettings, PartitionLog, Retained, RetentionLimits, TaskState};
 use crate::raw::{PartitionEnds, Produced, TransactionMarker};
 
 use super::meter::PartitionMetrics;
@@ -96,7 +95,6 @@ pub(super) enum Command {
 pub(super) struct WriterContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) coordinator: Arc<CoordinatorView>,
-    pub(super) ongoing: Arc<RwLock<Arc<dyn OngoingTransactions>>>,
     pub(super) durability: Durability,
     pub(super) relaxed_sync_interval_ms: u64,
     pub(super) checkpoint_interval_ms: u64,
@@ -297,7 +295,7 @@ impl Writer {
 
     fn write_batch(&mut self, key: Key, topic: &Arc<str>, batch: &CheckedBatch) -> Result<Produced, BrokerError> {
         // Asked by the thread that also writes the markers, so that nothing of a transaction gets in after its end.
-        let ongoing = Arc::clone(&self.context.ongoing.read());
+        let ongoing = Arc::clone(&self.context.coordinator);
         let now_ms = self.context.clock.now_ms();
         let owned = self.owned(key, topic)?;
         let before = owned.log.written_bytes();

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::entry::{Committed, CommittedOffset, Entry};
 use super::group::StoredGroup;
+use crate::log::OngoingTransactions;
 use crate::topic::GroupOffset;
-use crate::transactions::machine::TransactionTable;
+use crate::transactions::machine::{Producer, TransactionTable};
 
 /// Offsets of a group by topic and partition.
 pub(super) type Offsets = BTreeMap<(Arc<str>, i32), Durable>;
@@ -100,6 +101,12 @@ impl CoordinatorView {
     /// The epoch in charge of a task; 0 where it was never begun.
     pub(crate) fn epoch(&self, task: &str) -> i32 {
         self.state.read().epochs.get(task).copied().unwrap_or(0)
+    }
+}
+
+impl OngoingTransactions for CoordinatorView {
+    fn is_open(&self, producer_id: i64, epoch: i16, topic: &str, partition: i32) -> bool {
+        self.with_transactions(|table| table.is_open(Producer { id: producer_id, epoch }, topic, partition))
     }
 }
 

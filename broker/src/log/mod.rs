@@ -49,7 +49,7 @@ mod view;
 pub use cursor::BadRange;
 pub use guard_state::TaskState;
 pub use partition::PartitionLog;
-pub(crate) use producers::{NoTransactions, OngoingTransactions};
+pub(crate) use producers::OngoingTransactions;
 pub use recovery::RecoveryReport;
 pub(crate) use retention::disk_limit_plan;
 pub use retention::{Retained, RetentionLimits};

@@ -118,6 +118,7 @@ impl Transactions {
         if self.shared.is_decided(&id, producer) {
             self.shared.decided.notify_one();
             tokio::select! {
+                biased;
                 // The sender goes without a word where the background ends; the decision stands all the same.
                 _ = markers => {}
                 () = self.shared.broker.clock().sleep(MARKERS_WAIT) => {}

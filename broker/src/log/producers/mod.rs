@@ -25,7 +25,7 @@ mod ongoing;
 mod tests;
 
 pub(crate) use aborted::{Aborted, AbortedIndex};
-pub(crate) use ongoing::{NoTransactions, OngoingTransactions};
+pub(crate) use ongoing::OngoingTransactions;
 
 /// How long an idle producer is remembered, in milliseconds; Kafka's default.
 pub(in crate::log) const PRODUCER_HORIZON_MS: i64 = 24 * 60 * 60 * 1000;

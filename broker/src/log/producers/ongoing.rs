@@ -8,12 +8,3 @@ pub(crate) trait OngoingTransactions: Send + Sync {
     /// True where this partition was added to the transaction that this producer has open under this epoch.
     fn is_open(&self, producer_id: i64, epoch: i16, topic: &str, partition: i32) -> bool;
 }
-
-/// No coordinator, so no transactions: every transactional batch is refused.
-pub(crate) struct NoTransactions;
-
-impl OngoingTransactions for NoTransactions {
-    fn is_open(&self, _: i64, _: i16, _: &str, _: i32) -> bool {
-        false
-    }
-}
