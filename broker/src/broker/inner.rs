@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::topics::TopicStore;
+use super::transact::Orphan;
 use super::writer::Command;
 use super::{committer, writer};
 use crate::clock::Clock;
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     pub(super) committer: Option<Sender<committer::Command>>,
     /// Partitions are dealt to the writers in turn.
     pub(super) next_writer: AtomicUsize,
+    /// What the coordinator of transactions is to abort once it starts.
+    pub(super) orphans: Mutex<Vec<Orphan>>,
     pub(super) crew: Crew,
 }
 

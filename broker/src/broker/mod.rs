@@ -53,10 +53,12 @@ pub(crate) use groups_journal::GroupsJournal;
 pub use maintenance::HOLDING_GROUP_PREFIX;
 pub(crate) use raw::Prepared;
 pub use stepped::Stepper;
+pub(crate) use transact::Orphan;
 
 use check::{check_append, check_size};
 use inner::{Crew, Inner, Topic, groups_dir, open_read_only, recover_all};
 use topics::TopicStore;
+use transact::find_orphans;
 use writer::{Command, WriterContext};
 
 /// The embedded log broker. Dropping it closes it, as [`Broker::shutdown`] does.
@@ -140,6 +142,7 @@ impl Broker {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
+            orphans: Mutex::default(),
             crew: Crew::Threads,
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
@@ -450,10 +453,12 @@ impl Opened {
         let threads = if matches!(crew, Crew::Threads) { config.writer_threads } else { 0 };
         let logs = recover_all(&config, &fs, clock.now_ms(), &store, &topics, threads)?;
         let ids: BTreeMap<_, _> = topics.iter().map(|t| (Arc::clone(&t.name), t.id)).collect();
-        let mut coordinator = Coordinator::open(Arc::clone(&fs), groups, config.transactions, |topic| ids.get(topic).copied())?;
+        let mut coordinator =
+            Coordinator::open(Arc::clone(&fs), groups, config.transactions, |topic| ids.get(topic).copied())?;
         for (task, state) in logs.iter().flatten().flat_map(|log| log.tasks()) {
             coordinator.raise_epoch(task, state.epoch);
         }
+        let orphans = find_orphans(&mut coordinator, &logs);
         let view = Arc::clone(coordinator.view());
         let context = |_| WriterContext {
             clock: Arc::clone(&clock),
@@ -476,6 +481,7 @@ impl Opened {
             writers: Vec::new(),
             committer: None,
             next_writer: AtomicUsize::new(0),
+            orphans: Mutex::new(orphans),
             config,
             fs,
             clock,

@@ -92,12 +92,6 @@ impl CoordinatorView {
         look(&self.state.read().transactions)
     }
 
-    /// True where an ongoing transaction holds an offset of the group for this partition. Ask before reading what is committed:
-    /// a transaction that commits in between is seen by one of the two.
-    pub(crate) fn has_pending(&self, group: &str, topic: &str, partition: i32) -> bool {
-        self.with_transactions(|table| table.has_pending(group, topic, partition))
-    }
-
     /// The epoch in charge of a task; 0 where it was never begun.
     pub(crate) fn epoch(&self, task: &str) -> i32 {
         self.state.read().epochs.get(task).copied().unwrap_or(0)
@@ -167,16 +161,20 @@ impl State {
         self.offsets.retain(|_, offsets| !offsets.is_empty());
     }
 
-    /// The partitions of a group for which `expired` holds, and how many are left.
+    /// The partitions of a group for which `expired` holds, and how many are left. One that a transaction is about to change stays, and so
+    /// does what a transaction is about to bring.
     pub(super) fn expired(
         &self,
         group: &str,
         expired: impl Fn(&str, i32, &Committed) -> bool,
     ) -> (Vec<(Arc<str>, i32)>, usize) {
-        let Some(offsets) = self.offsets.get(group) else { return (Vec::new(), 0) };
-        let (gone, left): (Vec<_>, Vec<_>) =
-            offsets.iter().partition(|((topic, partition), durable)| expired(topic, *partition, &durable.committed));
-        (gone.into_iter().map(|(key, _)| key.clone()).collect(), left.len())
+        let pending = self.transactions.pending(group);
+        let Some(offsets) = self.offsets.get(group) else { return (Vec::new(), pending.len()) };
+        let has_expired = |key: &(Arc<str>, i32), durable: &Durable| {
+            !pending.contains(key) && expired(&key.0, key.1, &durable.committed)
+        };
+        let (gone, left): (Vec<_>, Vec<_>) = offsets.iter().partition(|(key, durable)| has_expired(key, durable));
+        (gone.into_iter().map(|(key, _)| key.clone()).collect(), left.len() + pending.len())
     }
 
     /// The fewest entries that make this state.

@@ -104,7 +104,8 @@ fn take_transaction(rest: &mut &[u8]) -> Option<Transaction> {
         offsets: take_list(rest, |rest| {
             let group: Arc<str> = take_text(rest)?.into();
             let offsets = take_list(rest, CommittedOffset::decode)?;
-            let by_partition = offsets.into_iter().map(|offset| ((Arc::clone(&offset.topic), offset.partition), offset));
+            let by_partition =
+                offsets.into_iter().map(|offset| ((Arc::clone(&offset.topic), offset.partition), offset));
             Some((group, by_partition.collect()))
         })?
         .into_iter()

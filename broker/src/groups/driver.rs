@@ -201,23 +201,26 @@ impl Groups {
         left.unwrap_or_else(|| Ok(leavers.iter().map(|_| Err(GroupError::UnknownMemberId)).collect()))
     }
 
-    /// Whether a member may commit offsets inside a transaction: it is in the group, in this generation, and not taken over by another
-    /// process of its instance id. Without member and generation anyone may, as old clients do not name them.
-    pub fn check_member(
+    /// Hands over offsets that a member commits inside a transaction, if it may: it is in the group, in this generation, and not taken over
+    /// by another process of its instance id. Without member and generation anyone may, as old clients do not name them. `hand_over`
+    /// runs under the lock under which generations change, so what it hands to the journal lies before the next generation.
+    pub(crate) fn in_generation<T>(
         &self,
         group: &str,
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
-    ) -> Result<(), GroupError> {
+        hand_over: impl FnOnce() -> T,
+    ) -> Result<T, GroupError> {
         self.check_own(group)?;
         let state = self.state.lock();
         match state.groups.get(group) {
-            Some(known) => known.machine.check_commit(member_id, instance_id, generation, true),
-            None if generation < 0 => Ok(()),
-            None if self.journal.view().has_offsets(group) => Err(GroupError::UnknownMemberId),
-            None => Err(GroupError::IllegalGeneration),
+            Some(known) => known.machine.check_commit(member_id, instance_id, generation, true)?,
+            None if generation < 0 => {}
+            None if self.journal.view().has_offsets(group) => return Err(GroupError::UnknownMemberId),
+            None => return Err(GroupError::IllegalGeneration),
         }
+        Ok(hand_over())
     }
 
     /// Does what is due now. Answers with the milliseconds until something is due again.

@@ -10,6 +10,7 @@ use super::settings::DoorSettings;
 use super::turns::Turns;
 use crate::broker::Broker;
 use crate::groups::Groups;
+use crate::transactions::Transactions;
 
 /// The one node there is.
 pub(in crate::kafka) const NODE_ID: i32 = 1;
@@ -31,6 +32,8 @@ pub(in crate::kafka) struct Context {
     pub(in crate::kafka) broker: Arc<Broker>,
     /// Consumer groups.
     pub(in crate::kafka) groups: Arc<Groups>,
+    /// The coordinator of transactions.
+    pub(in crate::kafka) transactions: Arc<Transactions>,
     /// Settings of the door.
     pub(in crate::kafka) door: Arc<DoorSettings>,
     /// Identity of the cluster, the same across restarts.

@@ -5,6 +5,7 @@ use kafka_protocol::ResponseError;
 use crate::batch::BatchError;
 use crate::error::BrokerError;
 use crate::groups::GroupError;
+use crate::transactions::TransactionError;
 
 /// The error that a Kafka client is told.
 pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
@@ -69,4 +70,23 @@ pub(in crate::kafka) fn group_code(error: GroupError) -> i16 {
         GroupError::TooLarge => ResponseError::InvalidCommitOffsetSize,
     };
     error.code()
+}
+
+/// What the coordinator of transactions refused. Clients that do not know PRODUCER_FENCED are told INVALID_PRODUCER_EPOCH, which has
+/// the same meaning to them.
+pub(in crate::kafka) fn transaction_error(error: &TransactionError, knows_fenced: bool) -> ResponseError {
+    match error {
+        TransactionError::InvalidProducerIdMapping { .. } => ResponseError::InvalidProducerIdMapping,
+        TransactionError::ProducerFenced { .. } if knows_fenced => ResponseError::ProducerFenced,
+        TransactionError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
+        TransactionError::ConcurrentTransactions { .. } => ResponseError::ConcurrentTransactions,
+        TransactionError::InvalidState { .. } => ResponseError::InvalidTxnState,
+        TransactionError::InvalidTimeout { .. } => ResponseError::InvalidTransactionTimeout,
+        TransactionError::InvalidRequest { .. } => ResponseError::InvalidRequest,
+        TransactionError::TooManyIds { .. } => ResponseError::PolicyViolation,
+        // Too large for one entry of the journal.
+        TransactionError::Broker(BrokerError::InvalidConfig { .. }) => ResponseError::InvalidRequest,
+        // The journal takes no writes now, for want of room or until a restart: clients try again on this one.
+        TransactionError::Broker(_) => ResponseError::CoordinatorNotAvailable,
+    }
 }

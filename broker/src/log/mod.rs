@@ -48,6 +48,7 @@ mod view;
 
 pub use cursor::BadRange;
 pub use guard_state::TaskState;
+pub(crate) use partition::KnownProducer;
 pub use partition::PartitionLog;
 pub(crate) use producers::OngoingTransactions;
 pub use recovery::RecoveryReport;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 
 use super::TransactionError;
-use super::machine::{Phase, Transaction, is_tick_due};
+use super::machine::{Phase, Producer, Transaction, is_tick_due};
 use super::requests::Shared;
+use crate::broker::Orphan;
 use crate::error::BrokerError;
 use crate::raw::TransactionMarker;
 
@@ -22,6 +23,8 @@ const COORDINATOR_EPOCH: i32 = 0;
 
 /// Works until it is dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
+    // Dropped with this, and with them the tasks.
+    let mut orphans = abort_orphans(&shared);
     let mut completions = Completions::default();
     let mut tick = shared.broker.clock().sleep(TICK);
     loop {
@@ -34,8 +37,34 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 tick = shared.broker.clock().sleep(TICK);
             }
             () = completions.one_done() => {}
+            Some(_) = orphans.join_next() => {}
             () = shared.decided.notified() => {}
         }
+    }
+}
+
+/// Aborts what is open in partitions and what the journal knows nothing of, so that it does not hold readers up for ever. Whether it was to
+/// be committed nobody knows any more.
+fn abort_orphans(shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for Orphan { id, producer } in shared.broker.take_orphans() {
+        tracing::error!(
+            partition = %id, producer_id = producer.id,
+            "a transaction is open here that the coordinator's journal does not have, so the journal was damaged; it is aborted"
+        );
+        metrics::counter!("highwater_broker_transactions_orphaned_total").increment(1);
+        let marker = marker(producer, false);
+        tasks.spawn(write_marker(Arc::clone(shared), id.topic, id.partition, marker));
+    }
+    tasks
+}
+
+fn marker(producer: Producer, commit: bool) -> TransactionMarker {
+    TransactionMarker {
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        commit,
+        coordinator_epoch: COORDINATOR_EPOCH,
     }
 }
 
@@ -54,7 +83,10 @@ async fn end_overdue(shared: &Shared) {
         Ok(0) => {}
         Ok(aborted) => {
             metrics::counter!("highwater_broker_transactions_timed_out_total").increment(aborted as u64);
-            tracing::warn!(aborted, "transactions took longer than their timeout; they are aborted, their producers fenced");
+            tracing::warn!(
+                aborted,
+                "transactions took longer than their timeout; they are aborted, their producers fenced"
+            );
         }
         Err(error) if is_closed(&error) => {}
         Err(error) => tracing::warn!(%error, "overdue transactions could not be aborted; trying again"),
@@ -103,12 +135,7 @@ impl Completions {
 async fn complete(shared: Arc<Shared>, id: Arc<str>, transaction: Arc<Transaction>) {
     let commit = transaction.phase == Phase::PrepareCommit;
     let producer = transaction.producer;
-    let marker = TransactionMarker {
-        producer_id: producer.id,
-        producer_epoch: producer.epoch,
-        commit,
-        coordinator_epoch: COORDINATOR_EPOCH,
-    };
+    let marker = marker(producer, commit);
     let mut markers = JoinSet::new();
     for (topic, partitions) in &transaction.partitions {
         for partition in partitions {
@@ -124,7 +151,9 @@ async fn complete(shared: Arc<Shared>, id: Arc<str>, transaction: Arc<Transactio
     let mut retry = Retry::new(&shared);
     loop {
         let (entry_id, now_ms) = (Arc::clone(&id), shared.broker.clock().now_ms());
-        let Err(error) = shared.decide(move |machine| machine.complete(&entry_id, producer, now_ms)).await else { break };
+        let Err(error) = shared.decide(move |machine| machine.complete(&entry_id, producer, now_ms)).await else {
+            break;
+        };
         if !is_closed(&error) {
             tracing::warn!(id = %id, %error, "the end of a transaction could not be noted; trying again");
         }

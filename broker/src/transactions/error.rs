@@ -14,7 +14,9 @@ pub enum TransactionError {
         producer_id: i64,
     },
     /// Another run of the transactional id has taken over, or its transaction was aborted because it took too long.
-    #[error("epoch {epoch} of transactional id {id:?} is fenced: epoch {current} is in charge; this producer must stop")]
+    #[error(
+        "epoch {epoch} of transactional id {id:?} is fenced: epoch {current} is in charge; this producer must stop"
+    )]
     ProducerFenced {
         /// The transactional id.
         id: String,

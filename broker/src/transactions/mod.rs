@@ -27,6 +27,7 @@ mod requests;
 mod settings;
 
 pub use error::TransactionError;
+pub(crate) use machine::PendingOffsets;
 pub use machine::Producer;
 pub use requests::Transactions;
 pub use settings::TransactionSettings;

@@ -1,6 +1,6 @@
 //! The coordinator as handlers use it: requests in, answers once they are durable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,9 +65,7 @@ impl Transactions {
     ) -> Result<Producer, TransactionError> {
         let id: Option<Arc<str>> = id.map(Arc::from);
         let now_ms = self.now_ms();
-        let answer = self
-            .decide(move |machine| machine.init_producer(id.as_ref(), timeout_ms, current, now_ms))
-            .await;
+        let answer = self.decide(move |machine| machine.init_producer(id.as_ref(), timeout_ms, current, now_ms)).await;
         self.shared.wake_if_decided();
         answer
     }
@@ -77,7 +75,7 @@ impl Transactions {
         &self,
         id: &str,
         producer: Producer,
-        partitions: impl IntoIterator<Item = (Arc<str>, i32)>,
+        partitions: Vec<(Arc<str>, i32)>,
     ) -> Result<(), TransactionError> {
         let mut all = Partitions::new();
         for (topic, partition) in partitions {
@@ -127,9 +125,10 @@ impl Transactions {
         Ok(())
     }
 
-    /// True where an ongoing transaction holds an offset of the group for this partition: what is committed now may soon not be.
-    pub fn has_pending(&self, group: &str, topic: &str, partition: i32) -> bool {
-        self.shared.broker.coordinator().has_pending(group, topic, partition)
+    /// Partitions of which an ongoing transaction holds an offset of the group: what is committed there may soon not be. Ask before
+    /// reading what is committed: a transaction that commits in between is seen by one of the two.
+    pub fn pending(&self, group: &str) -> BTreeSet<(Arc<str>, i32)> {
+        self.shared.broker.coordinator().with_transactions(|table| table.pending(group))
     }
 
     fn now_ms(&self) -> i64 {
@@ -159,9 +158,9 @@ impl Shared {
     }
 
     fn is_decided(&self, id: &str, producer: Producer) -> bool {
-        self.broker.coordinator().with_transactions(|table| {
-            table.get(id).is_some_and(|t| t.phase.is_decided() && t.producer == producer)
-        })
+        self.broker
+            .coordinator()
+            .with_transactions(|table| table.get(id).is_some_and(|t| t.phase.is_decided() && t.producer == producer))
     }
 
     fn wake_if_decided(&self) {

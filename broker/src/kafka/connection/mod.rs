@@ -20,6 +20,7 @@ use super::settings::DoorSettings;
 use super::turns::Turns;
 use crate::broker::Broker;
 use crate::groups::Groups;
+use crate::transactions::Transactions;
 
 mod answers;
 mod end;
@@ -39,6 +40,7 @@ const MAX_READ_AHEAD: usize = 16;
 pub(super) struct Shared {
     broker: Arc<Broker>,
     groups: Arc<Groups>,
+    transactions: Arc<Transactions>,
     pub(super) settings: Arc<DoorSettings>,
     tls: Option<Tls>,
     cluster_id: Arc<str>,
@@ -61,13 +63,16 @@ impl Shared {
         let in_flight = Arc::new(Semaphore::new(settings.max_in_flight_bytes));
         let answer_room = Arc::new(Semaphore::new(settings.max_answer_bytes));
         let groups = Groups::start(&broker, settings.groups.clone());
-        Self { broker, groups, settings: Arc::new(settings), tls, cluster_id, stopped, in_flight, answer_room }
+        let transactions = Transactions::start(Arc::clone(&broker));
+        let settings = Arc::new(settings);
+        Self { broker, groups, transactions, settings, tls, cluster_id, stopped, in_flight, answer_room }
     }
 
     fn context(&self, client: ClientInfo, session: &Arc<Session>, turns: &Arc<Turns>) -> Arc<Context> {
         Arc::new(Context {
             broker: Arc::clone(&self.broker),
             groups: Arc::clone(&self.groups),
+            transactions: Arc::clone(&self.transactions),
             door: Arc::clone(&self.settings),
             cluster_id: Arc::clone(&self.cluster_id),
             session: Arc::clone(session),

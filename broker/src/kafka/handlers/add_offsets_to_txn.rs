@@ -4,11 +4,10 @@
 
 use std::ops::RangeInclusive;
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 
 use crate::kafka::Context;
-use crate::kafka::errors::transaction_error;
+use crate::kafka::errors::{group_code, transaction_error};
 use crate::transactions::Producer;
 
 pub(in crate::kafka) const VERSIONS: RangeInclusive<i16> = 0..=3;
@@ -22,8 +21,8 @@ pub(in crate::kafka) async fn handle(
     version: i16,
 ) -> AddOffsetsToTxnResponse {
     let answer = AddOffsetsToTxnResponse::default();
-    if is_own(&request.group_id) {
-        return answer.with_error_code(ResponseError::GroupAuthorizationFailed.code());
+    if let Err(error) = cx.groups.check_own(&request.group_id) {
+        return answer.with_error_code(group_code(error));
     }
     let producer = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     match cx.transactions.add_group(&request.transactional_id, producer, &request.group_id).await {

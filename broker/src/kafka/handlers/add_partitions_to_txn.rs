@@ -14,6 +14,7 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
 };
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 
+use super::text::ours;
 use crate::kafka::Context;
 use crate::kafka::errors::{response_error, transaction_error};
 use crate::transactions::Producer;
@@ -34,10 +35,11 @@ pub(in crate::kafka) async fn handle(
         return answer(topics, |topic, p| Some(refusal(cx, topic, p).unwrap_or(not_attempted)));
     }
     let producer = Producer { id: request.v3_and_below_producer_id.0, epoch: request.v3_and_below_producer_epoch };
-    let partitions = topics.iter().flat_map(|topic| {
-        let name: Arc<str> = Arc::from(topic.name.as_str());
-        topic.partitions.iter().map(move |p| (Arc::clone(&name), *p))
-    });
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let name = ours(&topic.name);
+        partitions.extend(topic.partitions.iter().map(|p| (Arc::clone(&name), *p)));
+    }
     let added = cx.transactions.add_partitions(&request.v3_and_below_transactional_id, producer, partitions).await;
     let error = added.err().map(|error| transaction_error(&error, version >= KNOWS_FENCED));
     answer(topics, |_, _| error)

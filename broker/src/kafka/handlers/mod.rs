@@ -1,5 +1,7 @@
 //! One file per API: its versions, its behaviour, its handler. `super::apis` lists them.
 
+pub(in crate::kafka) mod add_offsets_to_txn;
+pub(in crate::kafka) mod add_partitions_to_txn;
 pub(in crate::kafka) mod api_versions;
 pub(in crate::kafka) mod create_partitions;
 pub(in crate::kafka) mod create_topics;
@@ -9,10 +11,12 @@ pub(in crate::kafka) mod delete_topics;
 pub(in crate::kafka) mod describe_cluster;
 pub(in crate::kafka) mod describe_configs;
 pub(in crate::kafka) mod describe_groups;
+pub(in crate::kafka) mod end_txn;
 pub(in crate::kafka) mod fetch;
 pub(in crate::kafka) mod find_coordinator;
 pub(in crate::kafka) mod heartbeat;
 pub(in crate::kafka) mod incremental_alter_configs;
+pub(in crate::kafka) mod init_producer_id;
 pub(in crate::kafka) mod join_group;
 pub(in crate::kafka) mod leave_group;
 pub(in crate::kafka) mod list_groups;
@@ -27,3 +31,4 @@ pub(in crate::kafka) mod sasl_authenticate;
 pub(in crate::kafka) mod sasl_handshake;
 pub(in crate::kafka) mod sync_group;
 pub(in crate::kafka) mod text;
+pub(in crate::kafka) mod txn_offset_commit;

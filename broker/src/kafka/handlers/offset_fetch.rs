@@ -1,11 +1,13 @@
 //! OffsetFetch (9), versions 1-9: how far a group has come. An offset nobody committed is -1, and no error.
 //!
-//! From version 2 without topics it is all of them; from 5 with the leader epoch; from 7 offsets that an open transaction is about to change
-//! may be asked to be held back; from 8 for several groups at once.
+//! From version 2 without topics it is all of them; from 5 with the leader epoch; from 7 a client may ask that offsets which
+//! an open transaction is about to change be held back (UNSTABLE_OFFSET_COMMIT: it asks again); from 8 for several groups at once.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -37,12 +39,13 @@ struct Found {
 type FoundTopics = Vec<(TopicName, Vec<Found>)>;
 
 pub(in crate::kafka) async fn handle(cx: &Context, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
+    let stable = version >= 7 && request.require_stable;
     if version >= 8 {
-        let groups = request.groups.into_iter().map(|group| answer_group(cx, group));
+        let groups = request.groups.into_iter().map(|group| answer_group(cx, group, stable));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let asked = request.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-    let topics = find(cx, &request.group_id, asked).into_iter().map(|(name, offsets)| {
+    let topics = find(cx, &request.group_id, asked, stable).into_iter().map(|(name, offsets)| {
         let partitions = offsets.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(found.partition)
@@ -56,9 +59,9 @@ pub(in crate::kafka) async fn handle(cx: &Context, request: OffsetFetchRequest, 
     OffsetFetchResponse::default().with_topics(topics.collect())
 }
 
-fn answer_group(cx: &Context, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn answer_group(cx: &Context, group: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
     let asked = group.topics.map(|topics| topics.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-    let topics = find(cx, &group.group_id, asked).into_iter().map(|(name, offsets)| {
+    let topics = find(cx, &group.group_id, asked, stable).into_iter().map(|(name, offsets)| {
         let partitions = offsets.into_iter().map(|found| {
             OffsetFetchResponsePartitions::default()
                 .with_partition_index(found.partition)
@@ -72,15 +75,21 @@ fn answer_group(cx: &Context, group: OffsetFetchRequestGroup) -> OffsetFetchResp
     OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_topics(topics.collect())
 }
 
-/// The offsets asked for, or all there are.
-fn find(cx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>) -> FoundTopics {
+/// The offsets asked for, or all there are; where they are to be `stable`, without those that an open transaction is about to change.
+fn find(cx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>, stable: bool) -> FoundTopics {
+    // Asked first: a transaction that commits before the offsets are read is seen by one of the two.
+    let pending = if stable { cx.transactions.pending(group) } else { BTreeSet::new() };
+    let stable = |topic: &Arc<str>, found: Found| {
+        let is_pending = pending.contains(&(Arc::clone(topic), found.partition));
+        if is_pending { unstable(found.partition) } else { found }
+    };
     match asked {
         Some(topics) => {
             let one = |(name, partitions): (TopicName, Vec<i32>)| {
                 let topic = ours(&name);
-                let found = |partition| match cx.groups.fetch(group, &topic, partition) {
-                    Some(offset) => found(offset),
-                    None => nothing(partition),
+                let found = |partition| {
+                    let offset = cx.groups.fetch(group, &topic, partition);
+                    stable(&topic, offset.map_or_else(|| nothing(partition), found))
                 };
                 (name, partitions.into_iter().map(found).collect())
             };
@@ -90,9 +99,10 @@ fn find(cx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>) ->
             let mut topics: Vec<(Arc<str>, Vec<Found>)> = Vec::new();
             for offset in cx.groups.fetch_all(group) {
                 let topic = Arc::clone(&offset.topic);
+                let found = stable(&topic, found(offset));
                 match topics.last_mut() {
-                    Some((last, offsets)) if *last == topic => offsets.push(found(offset)),
-                    _ => topics.push((topic, vec![found(offset)])),
+                    Some((last, offsets)) if *last == topic => offsets.push(found),
+                    _ => topics.push((topic, vec![found])),
                 }
             }
             topics.into_iter().map(|(topic, offsets)| (TopicName(theirs(&topic)), offsets)).collect()
@@ -103,6 +113,10 @@ fn find(cx: &Context, group: &str, asked: Option<Vec<(TopicName, Vec<i32>)>>) ->
 fn found(offset: FetchedOffset) -> Found {
     let FetchedOffset { partition, offset, leader_epoch, metadata, .. } = offset;
     Found { partition, code: 0, offset, leader_epoch, metadata }
+}
+
+fn unstable(partition: i32) -> Found {
+    Found { code: ResponseError::UnstableOffsetCommit.code(), ..nothing(partition) }
 }
 
 fn nothing(partition: i32) -> Found {

@@ -19,6 +19,7 @@ use crate::topic::PartitionOffsets;
 
 mod log_start;
 mod produce;
+pub(crate) use produce::KnownProducer;
 mod roll;
 
 pub(super) use roll::create_segment_file;

@@ -23,7 +23,25 @@ impl LogSettings {
     }
 }
 
+/// A producer that a partition remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownProducer {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    /// It has a transaction open here.
+    pub(crate) has_open_transaction: bool,
+}
+
 impl PartitionLog {
+    /// The producers that the partition remembers.
+    pub(crate) fn producers(&self) -> impl Iterator<Item = KnownProducer> {
+        self.state.producers.iter().map(|(id, producer)| KnownProducer {
+            id,
+            epoch: producer.epoch,
+            has_open_transaction: producer.open_from.is_some(),
+        })
+    }
+
     /// Writes a client's batch, verbatim but for what [`CheckedBatch::stamp`] sets. As with [`Self::append`] it may be acknowledged once
     /// [`Self::sync`] has returned, repetitions too.
     pub(crate) fn produce(

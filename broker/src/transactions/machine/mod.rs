@@ -13,12 +13,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-mod table;
-mod transaction;
 #[cfg(test)]
 mod model_tests;
+mod table;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use transaction::Producer;
 
@@ -31,6 +31,8 @@ use super::{TransactionError, TransactionSettings};
 
 /// Producer ids that one journal entry puts aside.
 const PRODUCER_ID_BLOCK: i64 = 1000;
+/// How far ahead of the ids given out an id found in a partition may lie: more than any number of producers there ever was.
+const MAX_PRODUCER_ID_LEAP: i64 = 1 << 40;
 /// Limit of a transactional id and of a group's name, in bytes.
 const MAX_NAME_SIZE_BYTES: usize = 1024;
 /// Transactions and ids that one pass over the clock ends or forgets; the next pass takes the others.
@@ -87,9 +89,12 @@ impl TransactionMachine {
         &mut self.table
     }
 
-    /// Gives out no producer id up to this one: a partition has seen it.
+    /// Gives out no producer id up to this one: a partition has seen it. One far ahead of all that were given out was made up by a client,
+    /// and says nothing.
     pub(crate) fn raise_producer_id(&mut self, seen: i64) {
-        self.next_producer_id = self.next_producer_id.max(seen.saturating_add(1));
+        if seen < self.next_producer_id.saturating_add(MAX_PRODUCER_ID_LEAP) {
+            self.next_producer_id = self.next_producer_id.max(seen.saturating_add(1));
+        }
     }
 
     /// InitProducerId. Without a transactional id: a new producer id. With one: its holder from now on, who fences the one
@@ -103,9 +108,7 @@ impl TransactionMachine {
     ) -> Step<Producer> {
         let Some(id) = id else {
             return match self.take_producer_id() {
-                Ok((id, block)) => {
-                    Step { entries: block.into_iter().collect(), answer: Ok(Producer { id, epoch: 0 }) }
-                }
+                Ok((id, block)) => Step { entries: block.into_iter().collect(), answer: Ok(Producer { id, epoch: 0 }) },
                 Err(error) => Step::refuse(error),
             };
         };
@@ -223,9 +226,7 @@ impl TransactionMachine {
         now_ms: i64,
     ) -> Step<()> {
         match self.taking_more(id, producer) {
-            Ok(known) if known.phase != Phase::Ongoing => {
-                Step::refuse(invalid(id, "commit offsets", known.phase))
-            }
+            Ok(known) if known.phase != Phase::Ongoing => Step::refuse(invalid(id, "commit offsets", known.phase)),
             Ok(known) if !known.offsets.contains_key(group) => Step::refuse(TransactionError::InvalidState {
                 id: id.to_string(),
                 action: "commit offsets",
@@ -277,7 +278,8 @@ impl TransactionMachine {
             transaction: Arc::new(transaction),
         };
         let overdue = self.table.ongoing().filter(|(_, t)| is_overdue(t, now_ms));
-        let mut entries: Vec<_> = overdue.map(|(id, t)| entry(id, t.fenced(false, now_ms))).take(MAX_PER_TICK).collect();
+        let mut entries: Vec<_> =
+            overdue.map(|(id, t)| entry(id, t.fenced(false, now_ms))).take(MAX_PER_TICK).collect();
         let aborted = entries.len();
         let expiration_ms = self.settings.id_expiration_ms;
         let unused = self.table.all().filter(|(_, t)| is_unused(t, expiration_ms, now_ms));

@@ -168,11 +168,17 @@ impl TransactionTable {
         transaction.is_some_and(|t| t.is_open_for(producer) && t.has_partition(topic, partition))
     }
 
-    /// True where an ongoing transaction holds an offset of the group for this partition.
-    pub(crate) fn has_pending(&self, group: &str, topic: &str, partition: i32) -> bool {
-        let Some(ids) = self.pending.get(group) else { return false };
-        let key = (Arc::from(topic), partition);
-        let mut offsets = ids.iter().filter_map(|id| self.by_id.get(id)?.offsets.get(group));
-        offsets.any(|offsets| offsets.contains_key(&key))
+    /// True where a transaction of this producer id, open or decided, will end in this partition.
+    pub(crate) fn will_end(&self, producer_id: i64, topic: &str, partition: i32) -> bool {
+        let transaction = self.by_producer.get(&producer_id).and_then(|id| self.by_id.get(id));
+        transaction
+            .is_some_and(|t| (t.phase == Phase::Ongoing || t.phase.is_decided()) && t.has_partition(topic, partition))
+    }
+
+    /// Partitions of which an ongoing transaction holds an offset of the group.
+    pub(crate) fn pending(&self, group: &str) -> BTreeSet<(Arc<str>, i32)> {
+        let ids = self.pending.get(group).into_iter().flatten();
+        let offsets = ids.filter_map(|id| self.by_id.get(id)?.offsets.get(group));
+        offsets.flat_map(|offsets| offsets.keys().cloned()).collect()
     }
 }

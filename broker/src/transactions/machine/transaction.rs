@@ -166,8 +166,7 @@ impl Transaction {
     /// All markers are in.
     pub(super) fn completed(&self, now_ms: i64) -> Self {
         let mut next = self.clone();
-        next.phase =
-            if self.phase == Phase::PrepareCommit { Phase::CompleteCommit } else { Phase::CompleteAbort };
+        next.phase = if self.phase == Phase::PrepareCommit { Phase::CompleteCommit } else { Phase::CompleteAbort };
         next.updated_ms = now_ms;
         next.partitions.clear();
         next.offsets.clear();
