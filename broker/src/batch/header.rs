@@ -12,7 +12,7 @@ pub(super) const CRC_FROM: usize = 21;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
-const DELETE_HORIZON: i16 = 1 << 6;
+pub(super) const DELETE_HORIZON: i16 = 1 << 6;
 /// In the leader epoch field on our disk.
 const VERBATIM: i32 = 1 << 30;
 

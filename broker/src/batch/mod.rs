@@ -32,6 +32,7 @@
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod compacted;
 mod compression;
 mod control;
 mod encode;
@@ -42,6 +43,7 @@ mod tests;
 mod varint;
 
 pub(crate) use check::{BatchRules, CheckedBatch, TimeRules};
+pub(crate) use compacted::{RawRecords, put_hole};
 pub use compression::decompress;
 pub(crate) use control::{decode_marker, encode_marker};
 pub(crate) use encode::record_size_bytes;

@@ -17,20 +17,25 @@ pub fn decode_records(
     max_size_bytes: usize,
     out: &mut Vec<StoredRecord>,
 ) -> Result<(), BatchError> {
-    if batch.len() < header.size_bytes {
-        return Err(BatchError::Truncated { what: "the batch", needed: header.size_bytes, available: batch.len() });
-    }
-    let packed = batch.slice(HEADER_SIZE_BYTES..header.size_bytes);
-    let block = match header.compression {
-        Compression::None => packed,
-        codec => Bytes::from(decompress(codec, &packed, max_size_bytes)?),
-    };
+    let block = unpacked(header, batch, max_size_bytes)?;
     let before = out.len();
     let result = decode_block(header, &block, from_offset, out);
     if result.is_err() {
         out.truncate(before);
     }
     result
+}
+
+/// The block of records of a batch: as it is, or unpacked to at most `max_size_bytes`.
+pub(super) fn unpacked(header: &BatchHeader, batch: &Bytes, max_size_bytes: usize) -> Result<Bytes, BatchError> {
+    if batch.len() < header.size_bytes {
+        return Err(BatchError::Truncated { what: "the batch", needed: header.size_bytes, available: batch.len() });
+    }
+    let packed = batch.slice(HEADER_SIZE_BYTES..header.size_bytes);
+    Ok(match header.compression {
+        Compression::None => packed,
+        codec => Bytes::from(decompress(codec, &packed, max_size_bytes)?),
+    })
 }
 
 fn decode_block(

@@ -3,6 +3,7 @@
 use crate::append::{Append, EFFECT_HEADER, Guard, IDEMPOTENCY_HEADER};
 use crate::batch::record_size_bytes;
 use crate::error::BrokerError;
+use crate::topic_config::TopicConfig;
 
 /// What an append costs of the bytes in flight beside its records, so that many tiny ones are bounded as well.
 const APPEND_OVERHEAD_BYTES: usize = 512;
@@ -25,13 +26,16 @@ pub(super) fn check_size(append: &Append, limit_bytes: usize) -> Result<usize, B
     Err(BrokerError::BatchTooLarge { topic, partition: append.partition, size_bytes, limit_bytes })
 }
 
-/// Refuses appends that contradict themselves.
-pub(super) fn check_append(append: &Append) -> Result<(), BrokerError> {
+/// Refuses appends that contradict themselves or their topic.
+pub(super) fn check_append(append: &Append, config: &TopicConfig) -> Result<(), BrokerError> {
     let refuse = |reason: String| {
         Err(BrokerError::InvalidRequest { topic: append.topic.to_string(), partition: append.partition, reason })
     };
     if append.records.is_empty() {
         return refuse("an append needs at least one record".into());
+    }
+    if config.cleanup.compacts() && append.records.iter().any(|record| record.key.is_none()) {
+        return refuse("every record of a compacted topic needs a key, by which newer ones replace older ones".into());
     }
     let is_guard = |name: &str| name == EFFECT_HEADER || name == IDEMPOTENCY_HEADER;
     let headers = append.records.iter().flat_map(|r| &r.headers);

@@ -40,6 +40,8 @@ pub(super) struct Inner {
     /// What the coordinator of transactions is to abort once it starts.
     pub(super) orphans: Mutex<Vec<Orphan>>,
     pub(super) crew: Crew,
+    /// Held while retention and compaction are at work.
+    pub(super) maintenance: Mutex<()>,
 }
 
 /// Who does the work that blocks.

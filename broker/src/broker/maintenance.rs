@@ -1,12 +1,13 @@
-//! The thread that applies retention from time to time.
+//! The thread that applies retention, compacts, and minds the disk limit from time to time.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::compaction::compact;
 use super::inner::Inner;
 use super::writer::Command;
 use crate::error::BrokerError;
@@ -30,18 +31,26 @@ pub(super) fn start(inner: Weak<Inner>, interval_ms: u64) -> Result<(Sender<()>,
 fn run(inner: &Weak<Inner>, stop: &Receiver<()>, interval: Duration) {
     while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let Some(inner) = inner.upgrade() else { return };
-        apply(&inner);
+        apply(&inner, &|| stop.try_recv() == Err(TryRecvError::Disconnected));
     }
 }
 
-/// Applies retention to every partition and then the disk limit. Returns the bytes freed.
-pub(super) fn apply(inner: &Arc<Inner>) -> u64 {
+/// Applies retention to every partition, compacts those for which it is time, and then applies the disk limit. Returns the bytes that
+/// retention and limit freed. `stop` is asked now and then whether to give up.
+pub(super) fn apply(inner: &Arc<Inner>, stop: &dyn Fn() -> bool) -> u64 {
+    // One at a time: two passes over one partition would write the same files.
+    let _alone = inner.maintenance.lock();
     let mut freed_bytes = 0;
     for topic in inner.all_topics() {
         for partition in &topic.partitions {
+            if stop() {
+                return freed_bytes;
+            }
+            let config = &topic.info.config;
+            let deletes = config.cleanup.deletes();
             let limits = RetentionLimits {
-                retention_ms: topic.info.config.retention_ms,
-                retention_bytes: topic.info.config.retention_bytes,
+                retention_ms: config.retention_ms.filter(|_| deletes),
+                retention_bytes: config.retention_bytes.filter(|_| deletes),
                 hold_back: inner.coordinator.lowest(HOLDING_GROUP_PREFIX, &topic.info.name, partition.id.partition),
             };
             let result = ask(inner, partition.writer, |reply| Command::Retain {
@@ -59,6 +68,9 @@ pub(super) fn apply(inner: &Arc<Inner>) -> u64 {
                     }
                 }
                 Err(error) => tracing::debug!(partition = %partition.id, %error, "retention not applied"),
+            }
+            if config.cleanup.compacts() {
+                compact(inner, &topic, partition, stop);
             }
         }
     }
@@ -105,7 +117,7 @@ fn warn_if_unread(inner: &Inner, info: &TopicInfo, id: &PartitionId, log_start: 
 }
 
 /// Sends a command to a writer thread and waits for the answer, off the async runtime.
-fn ask<T>(
+pub(super) fn ask<T>(
     inner: &Inner,
     writer: usize,
     command: impl FnOnce(oneshot::Sender<Result<T, BrokerError>>) -> Command,

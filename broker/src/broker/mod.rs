@@ -36,6 +36,7 @@ use crate::topic_config::TopicConfig;
 mod check;
 mod cluster;
 mod committer;
+mod compaction;
 mod groups_journal;
 mod inner;
 mod maintenance;
@@ -144,6 +145,7 @@ impl Broker {
             next_writer: AtomicUsize::new(0),
             orphans: Mutex::default(),
             crew: Crew::Threads,
+            maintenance: Mutex::default(),
         };
         Ok(Self::new(Arc::new(inner), Threads::default()))
     }
@@ -229,7 +231,7 @@ impl Broker {
     pub async fn append(&self, append: Append) -> Result<Appended, BrokerError> {
         self.check_writable("append")?;
         let (topic, index) = self.inner.find(&append.topic, append.partition)?;
-        check_append(&append)?;
+        check_append(&append, &topic.info.config)?;
         let size_bytes = check_size(&append, self.inner.config.max_decompressed_size_bytes)?;
         let permits = u32::try_from(size_bytes.min(self.inner.config.max_in_flight_bytes)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.in_flight).acquire_many_owned(permits).await.map_err(|_| BrokerError::Closed)?;
@@ -319,12 +321,12 @@ impl Broker {
         answer.await.map_err(|_| BrokerError::Closed)?
     }
 
-    /// Applies retention and the disk limit now. Answers with the bytes freed.
+    /// Applies retention and the disk limit, and compacts where it is time, now. Answers with the bytes that retention and limit freed.
     pub async fn apply_retention(&self) -> Result<u64, BrokerError> {
         self.check_writable("apply retention")?;
         self.check_threaded("apply retention")?;
         let inner = Arc::clone(&self.inner);
-        self.inner.crew.blocking(move || Ok(maintenance::apply(&inner))).await
+        self.inner.crew.blocking(move || Ok(maintenance::apply(&inner, &|| false))).await
     }
 
     /// Starts a run of a task: an epoch higher than any before, durable when this returns. Earlier runs are fenced from here on.
@@ -486,6 +488,7 @@ impl Opened {
             fs,
             clock,
             crew,
+            maintenance: Mutex::default(),
         };
         Ok(Self { inner, topics: topics.into_iter().zip(logs).collect(), writers, coordinator, lock })
     }

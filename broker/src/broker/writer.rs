@@ -34,6 +34,9 @@ const MAX_GROUP_SIZE_BYTES: usize = 32 << 20;
 pub(super) type Key = (Uuid, i32);
 pub(super) type Reply<T> = oneshot::Sender<Result<T, BrokerError>>;
 
+/// What is done with a log at a time, in Unix milliseconds.
+pub(super) type OnLog = Box<dyn FnOnce(Result<&mut PartitionLog, BrokerError>, i64) + Send>;
+
 pub(super) enum Command {
     Adopt {
         key: Key,
@@ -75,6 +78,11 @@ pub(super) enum Command {
         key: Key,
         settings: Box<LogSettings>,
         reply: Reply<()>,
+    },
+    /// Does something with a partition's log, which the error stands for where it is not there any more.
+    OnLog {
+        key: Key,
+        run: OnLog,
     },
     /// Asks where a task stands in a partition.
     TaskState {
@@ -403,6 +411,13 @@ impl Writer {
             Command::Configure { key, settings, reply } => {
                 let result = self.log(key).map(|owned| owned.log.configure(*settings));
                 reply.send(result).ok();
+            }
+            Command::OnLog { key, run } => {
+                let now_ms = self.context.clock.now_ms();
+                run(self.log(key).map(|owned| &mut owned.log), now_ms);
+                if let Ok(owned) = self.log(key) {
+                    owned.metrics.note_size(&owned.log);
+                }
             }
             Command::TaskState { key, task, reply } => {
                 let result = self.log(key).map(|owned| {

@@ -6,7 +6,7 @@ use super::{Fs, FsFile, OpenMode};
 use crate::error::{BrokerError, is_disk_full};
 
 /// Suffix of a file that is being written and does not count yet.
-const TEMPORARY_SUFFIX: &str = ".tmp";
+pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Puts a whole file in place of another, or of none: after a crash there is the old one or the new one, never a mixture.
 pub(crate) fn write_atomically(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), BrokerError> {

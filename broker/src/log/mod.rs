@@ -29,6 +29,7 @@ use crate::fs::Fs;
 use crate::topic_config::TopicConfig;
 
 mod checkpoint;
+mod compaction;
 mod cursor;
 mod guard_state;
 mod index;
@@ -46,6 +47,7 @@ mod state;
 mod tests;
 mod view;
 
+pub use compaction::{Compacted, Compaction, Damage, Interrupted, NewSegment, Tally};
 pub use cursor::BadRange;
 pub use guard_state::TaskState;
 pub(crate) use partition::KnownProducer;

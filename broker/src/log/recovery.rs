@@ -20,12 +20,12 @@ use super::cursor::{BadRange, BatchCursor, Bounds, Step};
 use super::index::{SparseIndex, Summary};
 use super::partition::{CHECKPOINT_FILE, create_segment_file};
 use super::replay::Replay;
-use super::segment::{Segment, SegmentPaths, offset_of};
+use super::segment::{Segment, SegmentPaths, list_segments};
 use super::state::PartitionState;
 use super::{LogSettings, PartitionId, PartitionView, SCAN_CHUNK_SIZE_BYTES, rebuild_index};
 use crate::error::BrokerError;
 use crate::fs::file::{rewrite, sweep_temporary_files};
-use crate::fs::{Fs, FsFile, OpenMode};
+use crate::fs::{DirEntry, Fs, FsFile, OpenMode};
 use crate::topic::PartitionOffsets;
 
 /// What recovery found and did, for logs and tests.
@@ -139,28 +139,32 @@ pub(super) enum Access {
 /// Finds the segments and the end of the log, and (when writing) mends the tail.
 fn find(id: &PartitionId, fs: &dyn Fs, dir: &Path, access: Access) -> Result<Recovered, BrokerError> {
     let entries = fs.read_dir(dir).map_err(|e| BrokerError::io("list", dir, &e))?;
-    let mut bases: Vec<i64> = entries.iter().filter_map(|e| offset_of(&e.name, ".log")).collect();
-    bases.sort_unstable();
+    let (mut segments, replaced) = list_segments(dir, entries.iter().map(|e| e.name.as_str()));
+    if access == Access::Write {
+        // Compaction's swap was interrupted behind the point from which on the new segment counts.
+        replaced.iter().try_for_each(|paths| remove_segment(fs, paths))?;
+        sweep_indexes(fs, dir, &entries, &segments)?;
+    }
     let checkpoint = CheckpointFile::read(fs, &dir.join(CHECKPOINT_FILE))?;
-    if checkpoint.is_none() && !bases.is_empty() {
+    if checkpoint.is_none() && !segments.is_empty() {
         tracing::warn!(partition = %id, "checkpoint is missing or damaged; scanning all of the log, from its oldest segment");
     }
     let known = checkpoint.unwrap_or(Checkpoint {
-        log_start: bases.first().copied().unwrap_or(0),
+        log_start: segments.first().map_or(0, |paths| paths.base_offset),
         segment_base: i64::MIN,
         ..Checkpoint::default()
     });
-    drop_segments_below(fs, dir, &mut bases, known.log_start, access)?;
-    if bases.is_empty() {
-        let base = known.log_start.max(known.recovery_offset);
-        if access == Access::Write {
-            create_segment_file(fs, dir, &SegmentPaths::new(dir, base))?;
-            bases.push(base);
-        }
+    drop_segments_below(fs, &mut segments, known.log_start, access)?;
+    // The last one is to be written to, which one that was compacted is not.
+    let ended = segments.last().map_or(Some(known.log_start.max(known.recovery_offset)), |last| last.end_offset);
+    if let (Some(base), Access::Write) = (ended, access) {
+        let paths = SegmentPaths::new(dir, base);
+        create_segment_file(fs, dir, &paths)?;
+        segments.push(paths);
     }
 
     let mut recovered = Recovered {
-        segments: Vec::with_capacity(bases.len()),
+        segments: Vec::with_capacity(segments.len()),
         log_start: known.log_start,
         next_offset: known.log_start.max(known.recovery_offset),
         written_bytes: 0,
@@ -169,11 +173,14 @@ fn find(id: &PartitionId, fs: &dyn Fs, dir: &Path, access: Access) -> Result<Rec
         damaged: Vec::new(),
         report: RecoveryReport::default(),
     };
-    for (i, base) in bases.iter().enumerate() {
-        let paths = SegmentPaths::new(dir, *base);
-        match bases.get(i + 1) {
-            Some(next_base) => recovered.add_closed(fs, paths, *next_base, &known, access)?,
-            None => recovered.add_active(fs, paths, &known, access)?,
+    for (i, paths) in segments.iter().enumerate() {
+        let next_base = segments.get(i + 1).map(|next| next.base_offset).or(paths.end_offset);
+        match next_base {
+            Some(next_base) => {
+                recovered.add_closed(fs, paths.clone(), next_base, &known, access)?;
+                recovered.next_offset = recovered.next_offset.max(next_base);
+            }
+            None => recovered.add_active(fs, paths.clone(), &known, access)?,
         }
     }
     recovered.report.damaged_ranges = recovered.damaged.len();
@@ -394,25 +401,32 @@ fn nonzero_end(file: &dyn FsFile, from: u64, to: u64) -> std::io::Result<u64> {
 /// Forgets segments wholly below the log start; a crash between advancing it and unlinking leaves them.
 fn drop_segments_below(
     fs: &dyn Fs,
-    dir: &Path,
-    bases: &mut Vec<i64>,
+    segments: &mut Vec<SegmentPaths>,
     log_start: i64,
     access: Access,
 ) -> Result<(), BrokerError> {
-    let keep = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
-    for base in bases.drain(..keep) {
-        if access == Access::Read {
-            continue;
-        }
-        let paths = SegmentPaths::new(dir, base);
-        for path in [&paths.log, &paths.index] {
-            match fs.remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(BrokerError::io("remove", path, &error));
-                }
-                _ => {}
-            }
-        }
+    let keep = segments.partition_point(|paths| paths.base_offset <= log_start).saturating_sub(1);
+    let below = segments.drain(..keep);
+    if access == Access::Read {
+        return Ok(());
     }
-    Ok(())
+    below.into_iter().try_for_each(|paths| remove_segment(fs, &paths))
+}
+
+/// Removes indexes without a segment: one that was never put in its place, or is gone.
+fn sweep_indexes(fs: &dyn Fs, dir: &Path, entries: &[DirEntry], live: &[SegmentPaths]) -> Result<(), BrokerError> {
+    let indexes = entries.iter().filter(|e| e.name.ends_with(".index")).map(|e| dir.join(&e.name));
+    indexes.filter(|path| live.iter().all(|paths| paths.index != *path)).try_for_each(|path| remove(fs, &path))
+}
+
+fn remove_segment(fs: &dyn Fs, paths: &SegmentPaths) -> Result<(), BrokerError> {
+    remove(fs, &paths.log)?;
+    remove(fs, &paths.index)
+}
+
+fn remove(fs: &dyn Fs, path: &Path) -> Result<(), BrokerError> {
+    match fs.remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(BrokerError::io("remove", path, &error)),
+        _ => Ok(()),
+    }
 }

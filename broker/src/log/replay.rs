@@ -35,7 +35,9 @@ impl Replay<'_> {
     pub(super) fn run(&self) -> Result<(PartitionState, bool), BrokerError> {
         let snapshot = self.newest_snapshot()?;
         let oldest = self.segments.first().map_or(self.next_offset, |s| s.base_offset);
-        let complete = snapshot.is_some() || oldest == 0;
+        // What compaction took is in snapshots only.
+        let is_all_there = oldest == 0 && self.segments.iter().all(|s| s.paths.generation == 0);
+        let complete = snapshot.is_some() || is_all_there;
         let (mut state, from) = snapshot.unwrap_or_else(|| (PartitionState::new(self.max_idempotency_keys), oldest));
         let first = self.segments.partition_point(|s| s.base_offset <= from).saturating_sub(1);
         for (i, segment) in self.segments.iter().enumerate().skip(first) {

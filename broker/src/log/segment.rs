@@ -72,21 +72,66 @@ impl Segment {
 }
 
 /// Where the files of a segment are.
+///
+/// A segment as it was written is `<base>.log`. Compaction puts another file in the place of one or several, which covers the
+/// offsets of all of them and says so in its name: `<base>-<end>-<generation>.log`. Where a crash leaves both, the higher generation
+/// counts. No name is used twice, so a reader never opens another file than it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentPaths {
     pub(crate) base_offset: i64,
+    /// How often what is in it was compacted; 0: never.
+    pub(crate) generation: u32,
+    /// One past the last offset, where the name tells it.
+    pub(crate) end_offset: Option<i64>,
     pub(crate) log: PathBuf,
     pub(crate) index: PathBuf,
 }
 
 impl SegmentPaths {
     pub(crate) fn new(dir: &Path, base_offset: i64) -> Self {
-        Self {
-            base_offset,
-            log: dir.join(format!("{base_offset:020}.log")),
-            index: dir.join(format!("{base_offset:020}.index")),
-        }
+        Self::named(dir, base_offset, None, 0, &format!("{base_offset:020}"))
     }
+
+    pub(crate) fn compacted(dir: &Path, base_offset: i64, end_offset: i64, generation: u32) -> Self {
+        let name = format!("{base_offset:020}-{end_offset:020}-{generation}");
+        Self::named(dir, base_offset, Some(end_offset), generation, &name)
+    }
+
+    fn named(dir: &Path, base_offset: i64, end_offset: Option<i64>, generation: u32, name: &str) -> Self {
+        let (log, index) = (dir.join(format!("{name}.log")), dir.join(format!("{name}.index")));
+        Self { base_offset, generation, end_offset, log, index }
+    }
+
+    fn parse(dir: &Path, file_name: &str) -> Option<Self> {
+        let name = file_name.strip_suffix(".log")?;
+        let Some((base, rest)) = name.split_once('-') else {
+            return Some(Self::new(dir, offset_of(file_name, ".log")?));
+        };
+        let (end, generation) = rest.split_once('-')?;
+        let paths = Self::compacted(dir, offset_of(base, "")?, offset_of(end, "")?, generation.parse().ok()?);
+        (paths.log.file_name()? == file_name).then_some(paths)
+    }
+
+    fn covers(&self, offset: i64) -> bool {
+        self.end_offset.is_some_and(|end| (self.base_offset..end).contains(&offset))
+    }
+}
+
+/// The segments of a directory, oldest first, and those that compaction has replaced but not yet removed.
+pub(crate) fn list_segments<'a>(
+    dir: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> (Vec<SegmentPaths>, Vec<SegmentPaths>) {
+    let mut all: Vec<SegmentPaths> = names.filter_map(|name| SegmentPaths::parse(dir, name)).collect();
+    all.sort_by_key(|paths| (paths.base_offset, paths.generation));
+    let compacted: Vec<&SegmentPaths> = all.iter().filter(|paths| paths.generation > 0).collect();
+    let replaced: Vec<bool> = all
+        .iter()
+        .map(|old| compacted.iter().any(|new| new.generation > old.generation && new.covers(old.base_offset)))
+        .collect();
+    let (gone, live): (Vec<_>, Vec<_>) = all.into_iter().zip(replaced).partition(|(_, replaced)| *replaced);
+    let paths = |list: Vec<(SegmentPaths, bool)>| list.into_iter().map(|(paths, _)| paths).collect();
+    (paths(live), paths(gone))
 }
 
 /// Where the producer-state snapshot of an offset is.

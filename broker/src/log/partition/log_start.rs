@@ -36,9 +36,9 @@ impl PartitionLog {
         Ok(target)
     }
 
-    /// Frees what these limits no longer keep.
+    /// Closes the segment being written where its time is up, and frees what these limits no longer keep.
     pub fn apply_retention(&mut self, limits: &RetentionLimits, now_ms: i64) -> Result<Retained, BrokerError> {
-        self.check_running()?;
+        self.roll_if_due(now_ms)?;
         self.state.producers.expire(now_ms);
         let mut plan = retention::plan(&self.view.segments(), limits, now_ms);
         if plan.roll_active {

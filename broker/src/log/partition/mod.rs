@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::{Checkpoint, CheckpointFile};
+use super::compaction::Progress;
 use super::guard_state::{TaskState, Verdict, guard_header};
 use super::recovery::{RecoveryReport, recover};
 use super::segment::{ActiveBody, Body, Segment};
@@ -17,6 +18,7 @@ use crate::fs::Fs;
 use crate::record::Record;
 use crate::topic::PartitionOffsets;
 
+mod compact;
 mod log_start;
 mod produce;
 pub(crate) use produce::KnownProducer;
@@ -44,6 +46,8 @@ pub struct PartitionLog {
     state: PartitionState,
     checkpoint_file: CheckpointFile,
     checkpoint: Checkpoint,
+    /// How far it was compacted, once that was looked up.
+    progress: Option<Progress>,
     stopped: Option<String>,
     /// The batch being made; kept for its capacity.
     scratch: Vec<u8>,
@@ -55,6 +59,8 @@ struct ActiveFile {
     written: u64,
     synced: u64,
     allocated: u64,
+    /// When the first batch was written to it, or it was opened, Unix milliseconds; `None` where it is empty.
+    since_ms: Option<i64>,
 }
 
 impl PartitionLog {
@@ -86,7 +92,13 @@ impl PartitionLog {
             settings,
             view: Arc::new(view),
             segments,
-            active: ActiveFile { written, synced: written, allocated: recovered.allocated_bytes },
+            active: ActiveFile {
+                written,
+                synced: written,
+                allocated: recovered.allocated_bytes,
+                since_ms: (written > 0).then_some(now_ms),
+            },
+            progress: None,
             next_offset: recovered.next_offset,
             written_bytes: 0,
             state,
@@ -196,7 +208,7 @@ impl PartitionLog {
         let header = encode(drafts, &options, batch).map_err(|e| self.invalid(e.to_string()))?;
         let unsynced_bytes = self.make_room(&header)?;
         set_leader_epoch(batch, disk_field(unsynced_bytes, false));
-        self.put(&header, &[batch])
+        self.put(&header, &[batch], now_ms)
     }
 
     /// Makes room for a batch that comes next, in a new segment where this one is full. Answers with how many bytes before it are not
@@ -222,7 +234,7 @@ impl PartitionLog {
     }
 
     /// Writes the batch for which room was made; its bytes may come in several parts.
-    fn put(&mut self, header: &BatchHeader, parts: &[&[u8]]) -> Result<(), BrokerError> {
+    fn put(&mut self, header: &BatchHeader, parts: &[&[u8]], now_ms: i64) -> Result<(), BrokerError> {
         let size = header.size_bytes as u64;
         let position = self.active.written;
         let mut at = position;
@@ -234,6 +246,7 @@ impl PartitionLog {
         }
         self.active_body()?.index.write().add(header, position);
         self.active.written += size;
+        self.active.since_ms.get_or_insert(now_ms);
         self.written_bytes += size;
         self.next_offset = header.next_offset();
         Ok(())

@@ -71,7 +71,7 @@ impl PartitionLog {
         let unsynced_bytes = self.make_room(header)?;
         let append_time_ms = own_time.then_some(now_ms);
         let (header, bytes) = batch.stamp(self.next_offset, disk_field(unsynced_bytes, true), append_time_ms);
-        self.put(&header, &[&bytes, batch.records()])?;
+        self.put(&header, &[&bytes, batch.records()], now_ms)?;
         self.state.producers.note_batch(&header, now_ms);
         let (base_offset, last_offset) = (header.base_offset, header.last_offset());
         Ok(Produced { base_offset, last_offset, append_time_ms, log_start, duplicate: false })
@@ -94,7 +94,7 @@ impl PartitionLog {
             .map_err(|e| self.invalid(e.to_string()))?;
         let unsynced_bytes = self.make_room(&header)?;
         set_leader_epoch(&mut batch, disk_field(unsynced_bytes, false));
-        self.put(&header, &[&batch])?;
+        self.put(&header, &[&batch], now_ms)?;
         self.state.producers.note_marker(marker, header.base_offset, now_ms);
         Ok(header.base_offset)
     }

@@ -39,7 +39,7 @@ impl PartitionLog {
         self.segments[last] = Arc::new(closed);
         let active = Segment::active(next, file, SparseIndex::new(self.next_offset), 0);
         self.segments.push(Arc::new(active));
-        self.active = ActiveFile { written: 0, synced: 0, allocated: 0 };
+        self.active = ActiveFile { written: 0, synced: 0, allocated: 0, since_ms: None };
         self.view.publish_segments(self.segments.clone());
         self.write_checkpoint(self.view.offsets().log_start, false)
     }
@@ -49,7 +49,7 @@ impl PartitionLog {
     }
 
     /// Writes the partition's state as of the end of the log, which must be synced, and drops all but the newest snapshots.
-    fn write_snapshot(&self) -> Result<(), BrokerError> {
+    pub(super) fn write_snapshot(&self) -> Result<(), BrokerError> {
         let path = snapshot_path(&self.dir, self.next_offset);
         write_atomically(self.fs.as_ref(), &path, &snapshot::encode(&self.state, self.next_offset))?;
         let entries = self.fs.read_dir(&self.dir).map_err(|e| BrokerError::io("list", &self.dir, &e))?;

@@ -1,5 +1,7 @@
 //! The index of aborted transactions of a partition: what readers of committed records must leave out.
 
+use std::ops::Range;
+
 use crate::raw::AbortedTransaction;
 
 /// A transaction that was aborted.
@@ -31,11 +33,17 @@ impl AbortedIndex {
         &self.entries
     }
 
-    /// Those with records or markers at `from` or above and records below `to`, by first offset.
-    pub(crate) fn among(&self, from: i64, to: i64) -> Vec<AbortedTransaction> {
+    /// Those with records or markers at `from` or above and records below `to`, by first offset, where the batches in between have these
+    /// holes. One whose marker is in a hole has been compacted away with all it had: a reader told of it would wait for the marker
+    /// and pass over what its producer wrote later.
+    pub(crate) fn among(&self, from: i64, to: i64, holes: &[Range<i64>]) -> Vec<AbortedTransaction> {
+        let is_gone = |marker: i64| {
+            let hole = holes[..holes.partition_point(|hole| hole.start <= marker)].last();
+            hole.is_some_and(|hole| hole.contains(&marker))
+        };
         let mut found: Vec<AbortedTransaction> = self
             .reaching(from, to)
-            .filter(|a| a.first_offset < to)
+            .filter(|a| a.first_offset < to && !is_gone(a.last_offset))
             .map(|a| AbortedTransaction { producer_id: a.producer_id, first_offset: a.first_offset })
             .collect();
         found.sort_unstable_by_key(|a| a.first_offset);
@@ -51,6 +59,11 @@ impl AbortedIndex {
     pub(crate) fn forget_below(&mut self, log_start: i64) {
         let gone = self.entries.partition_point(|a| a.last_offset < log_start);
         self.entries.drain(..gone);
+    }
+
+    /// Forgets those with these markers, which ascend.
+    pub(crate) fn forget(&mut self, markers: &[i64]) {
+        self.entries.retain(|a| markers.binary_search(&a.last_offset).is_err());
     }
 
     /// Those that end at `from` or above, up to the one after which all begin at `to` or above.

@@ -245,6 +245,11 @@ impl Producers {
         self.aborted.forget_below(log_start);
     }
 
+    /// Forgets aborted transactions of which compaction has left nothing, by the offsets of their markers, which ascend.
+    pub(in crate::log) fn forget_aborted(&mut self, markers: &[i64]) {
+        self.aborted.forget(markers);
+    }
+
     /// The producer, at this epoch from now on.
     fn entry(&mut self, id: i64, epoch: i16, now_ms: i64) -> &mut Producer {
         let producer = self.by_id.entry(id).or_insert_with(|| Producer {

@@ -4,6 +4,7 @@
 //! Each batch's CRC is checked on the way, as for every reader: a damaged range is passed over and reported, and the client goes on
 //! behind it as it does where compaction left a hole.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,8 @@ use crate::raw::{FetchedBatches, Isolation, PartitionEnds};
 struct Run {
     batches: Bytes,
     next_offset: i64,
+    /// Ranges of offsets among them of which compaction has left nothing.
+    holes: Vec<Range<i64>>,
 }
 
 impl PartitionView {
@@ -39,8 +42,29 @@ impl PartitionView {
             Isolation::ReadUncommitted => high_watermark,
             Isolation::ReadCommitted => last_stable_offset,
         };
-        let mut fetched = FetchedBatches { batches: Bytes::new(), ends, aborted: Vec::new() };
-        let segments = Arc::clone(&self.segments.read());
+        // Before the segments: what compaction then takes from both is missing from the batches only, and left out below.
+        let aborted = Arc::clone(&self.aborted.read());
+        self.on_segments(|segments| {
+            let mut fetched = FetchedBatches { batches: Bytes::new(), ends, aborted: Vec::new() };
+            if let Some(run) = self.first_run(segments, offset, stop, high_watermark, max_size_bytes)? {
+                if isolation == Isolation::ReadCommitted {
+                    fetched.aborted = aborted.among(offset, run.next_offset, &run.holes);
+                }
+                fetched.batches = run.batches;
+            }
+            Ok(fetched)
+        })
+    }
+
+    /// The batches of the first segment that has some.
+    fn first_run(
+        &self,
+        segments: &[Arc<Segment>],
+        offset: i64,
+        stop: i64,
+        high_watermark: i64,
+        max_size_bytes: usize,
+    ) -> Result<Option<Run>, BrokerError> {
         let first = segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1);
         if segments.get(first).is_some_and(|segment| segment.base_offset > offset) {
             // Retention took it between the two looks.
@@ -53,13 +77,7 @@ impl PartitionView {
             }
             let end_offset = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
             match self.fetch_segment(segment, from, end_offset, stop, max_size_bytes) {
-                Ok(Some(run)) => {
-                    if isolation == Isolation::ReadCommitted {
-                        fetched.aborted = self.aborted.read().among(offset, run.next_offset);
-                    }
-                    fetched.batches = run.batches;
-                    break;
-                }
+                Ok(Some(run)) => return Ok(Some(run)),
                 // Nothing valid is there any more.
                 Ok(None) => {}
                 // Retention may have taken the segment away meanwhile; then the answer is that the offset is gone.
@@ -67,7 +85,7 @@ impl PartitionView {
                 Err(error) => return Err(error),
             }
         }
-        Ok(fetched)
+        Ok(None)
     }
 
     /// The batches of a segment that hold `from` and what follows, none of which reaches past `stop`.
@@ -105,6 +123,8 @@ impl PartitionView {
         }
         let begin = first.position;
         let mut positions = vec![begin];
+        let mut holes = Vec::new();
+        holes.extend(first.header.hole());
         let mut end = begin + first.header.size_bytes as u64;
         let mut next_offset = first.header.next_offset();
         // Its bytes share the buffer, which is to be ours alone again.
@@ -115,6 +135,7 @@ impl PartitionView {
                 break;
             }
             positions.push(batch.position);
+            holes.extend(batch.header.hole());
             (end, next_offset) = (batch_end, batch.header.next_offset());
         }
         let (chunk, chunk_at) = cursor.into_chunk();
@@ -125,6 +146,6 @@ impl PartitionView {
             }
         }
         let batches = chunk.freeze().slice((begin - chunk_at) as usize..(end - chunk_at) as usize);
-        Ok(Some(Run { batches, next_offset }))
+        Ok(Some(Run { batches, next_offset, holes }))
     }
 }

@@ -54,7 +54,8 @@ pub struct PartitionView {
     high_watermark: AtomicI64,
     last_stable_offset: AtomicI64,
     aborted: RwLock<Arc<AbortedIndex>>,
-    indexes: Mutex<VecDeque<(i64, Arc<SparseIndex>)>>,
+    /// By base offset and generation.
+    indexes: Mutex<VecDeque<((i64, u32), Arc<SparseIndex>)>>,
     damaged: Mutex<Vec<DamagedRange>>,
     stopped: OnceLock<String>,
 }
@@ -162,17 +163,43 @@ impl PartitionView {
         if offset < log_start || offset > high_watermark {
             return Err(self.out_of_range(offset));
         }
-        let mut fetched =
-            Fetched { next_offset: offset, high_watermark: last_stable_offset, log_start, ..Fetched::default() };
         let aborted = Arc::clone(&self.aborted.read());
-        let segments = Arc::clone(&self.segments.read());
+        self.on_segments(|segments| {
+            let fetched =
+                Fetched { next_offset: offset, high_watermark: last_stable_offset, log_start, ..Fetched::default() };
+            self.read_segments(segments, &aborted, high_watermark, max_size_bytes, fetched)
+        })
+    }
+
+    /// Does something with the segments as they are now, and once more with those that are there then where compaction replaced a
+    /// file before it was opened.
+    fn on_segments<T>(&self, run: impl Fn(&[Arc<Segment>]) -> Result<T, BrokerError>) -> Result<T, BrokerError> {
+        loop {
+            let segments = Arc::clone(&self.segments.read());
+            match run(&segments) {
+                Err(BrokerError::Io { kind: std::io::ErrorKind::NotFound, .. })
+                    if !Arc::ptr_eq(&segments, &self.segments.read()) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn read_segments(
+        &self,
+        segments: &[Arc<Segment>],
+        aborted: &AbortedIndex,
+        high_watermark: i64,
+        max_size_bytes: usize,
+        mut fetched: Fetched,
+    ) -> Result<Fetched, BrokerError> {
+        let (offset, last_stable_offset) = (fetched.next_offset, fetched.high_watermark);
         let first = segments.partition_point(|s| s.base_offset <= offset).saturating_sub(1);
         if segments.get(first).is_some_and(|segment| segment.base_offset > offset) {
             // Retention took it between the two looks.
             return Err(self.out_of_range(offset));
         }
         let mut reading =
-            Reading { fetched: &mut fetched, aborted: &aborted, size_bytes: 0, max_size_bytes: max_size_bytes.max(1) };
+            Reading { fetched: &mut fetched, aborted, size_bytes: 0, max_size_bytes: max_size_bytes.max(1) };
         for (i, segment) in segments.iter().enumerate().skip(first) {
             if reading.is_full() || reading.fetched.next_offset >= last_stable_offset {
                 break;
@@ -233,10 +260,10 @@ impl PartitionView {
         match &segment.body {
             Body::Active(active) => Ok(find(&active.index.read())),
             Body::Closed(summary) => {
-                let base = segment.base_offset;
+                let key = (segment.base_offset, segment.paths.generation);
                 let cached = {
                     let indexes = self.indexes.lock();
-                    indexes.iter().find(|(known, _)| *known == base).map(|(_, index)| Arc::clone(index))
+                    indexes.iter().find(|(known, _)| *known == key).map(|(_, index)| Arc::clone(index))
                 };
                 if let Some(index) = cached {
                     return Ok(find(&index));
@@ -254,7 +281,7 @@ impl PartitionView {
                 };
                 let index = Arc::new(index);
                 let mut indexes = self.indexes.lock();
-                indexes.push_back((base, Arc::clone(&index)));
+                indexes.push_back((key, Arc::clone(&index)));
                 if indexes.len() > CACHED_INDEXES {
                     indexes.pop_front();
                 }
@@ -327,6 +354,11 @@ impl PartitionView {
 
     pub(super) fn publish_stopped(&self, reason: &str) {
         self.stopped.get_or_init(|| reason.to_owned());
+    }
+
+    /// Forgets aborted transactions of which compaction has left nothing, marker included; these are the offsets of the markers, ascending.
+    pub(super) fn forget_aborted(&self, markers: &[i64]) {
+        Arc::make_mut(&mut self.aborted.write()).forget(markers);
     }
 
     pub(super) fn publish_log_start(&self, offset: i64) {

@@ -1,8 +1,6 @@
 //! Finding records by their time. Times need not ascend with offsets, so "the first record at or after" is found by a walk from
 //! where the index says that everything before is older.
 
-use std::sync::Arc;
-
 use super::{PartitionView, bounds};
 use crate::batch::decode_records;
 use crate::error::BrokerError;
@@ -25,43 +23,45 @@ impl PartitionView {
 
     fn first_at(&self, timestamp_ms: i64) -> Result<Option<(i64, i64)>, BrokerError> {
         let PartitionOffsets { log_start, high_watermark } = self.offsets();
-        let segments = Arc::clone(&self.segments.read());
-        for (i, segment) in segments.iter().enumerate() {
-            let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
-            if end <= log_start || segment.max_timestamp_ms() < timestamp_ms {
-                continue;
+        self.on_segments(|segments| {
+            for (i, segment) in segments.iter().enumerate() {
+                let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
+                if end <= log_start || segment.max_timestamp_ms() < timestamp_ms {
+                    continue;
+                }
+                let found = self.search(segment, end, log_start, Some(timestamp_ms))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
-            let found = self.search(segment, end, log_start, Some(timestamp_ms))?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
+            Ok(None)
+        })
     }
 
     fn latest(&self) -> Result<Option<(i64, i64)>, BrokerError> {
         let PartitionOffsets { log_start, high_watermark } = self.offsets();
-        let segments = Arc::clone(&self.segments.read());
-        let mut best: Option<(i64, i64)> = None;
-        // The newest first: mostly the others then have nothing newer, and are not looked into.
-        for (i, segment) in segments.iter().enumerate().rev() {
-            let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
-            if end <= log_start || best.is_some_and(|(_, known_ms)| segment.max_timestamp_ms() < known_ms) {
-                continue;
+        self.on_segments(|segments| {
+            let mut best: Option<(i64, i64)> = None;
+            // The newest first: mostly the others then have nothing newer, and are not looked into.
+            for (i, segment) in segments.iter().enumerate().rev() {
+                let end = segments.get(i + 1).map_or(high_watermark, |s| s.base_offset.min(high_watermark));
+                if end <= log_start || best.is_some_and(|(_, known_ms)| segment.max_timestamp_ms() < known_ms) {
+                    continue;
+                }
+                // Mostly it is where the index says; not where that is below the log start, or not yet readable.
+                let found = match self.search(segment, end, log_start, Some(segment.max_timestamp_ms()))? {
+                    None => self.search(segment, end, log_start, None)?,
+                    found => found,
+                };
+                // Of the same time, the earlier segment's.
+                best = match (best, found) {
+                    (Some(known), Some(found)) if found.1 < known.1 => Some(known),
+                    (known, None) => known,
+                    (_, found) => found,
+                };
             }
-            // Mostly it is where the index says; not where that is below the log start, or not yet readable.
-            let found = match self.search(segment, end, log_start, Some(segment.max_timestamp_ms()))? {
-                None => self.search(segment, end, log_start, None)?,
-                found => found,
-            };
-            // Of the same time, the earlier segment's.
-            best = match (best, found) {
-                (Some(known), Some(found)) if found.1 < known.1 => Some(known),
-                (known, None) => known,
-                (_, found) => found,
-            };
-        }
-        Ok(best)
+            Ok(best)
+        })
     }
 
     /// The first record of a segment, at `log_start` or above and below `end_offset`, whose time is at or after this one; without one, the
@@ -88,7 +88,8 @@ impl PartitionView {
             if header.max_timestamp_ms < wanted_ms || header.next_offset() <= log_start {
                 continue;
             }
-            let found = if header.is_log_append_time() {
+            let is_whole = header.record_count == header.last_offset_delta + 1;
+            let found = if header.is_log_append_time() && is_whole {
                 Some((header.base_offset.max(log_start), header.max_timestamp_ms))
             } else {
                 let mut records = Vec::new();
