@@ -14,6 +14,7 @@ use crate::fs::{Crash, OpenMode, SimFs};
 use crate::record::Record;
 use crate::topic::{Gap, PartitionOffsets};
 
+mod compaction;
 mod damage;
 mod dying;
 mod faults;
