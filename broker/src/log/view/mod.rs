@@ -44,6 +44,9 @@ pub struct DamagedRange {
     pub reason: String,
 }
 
+/// Base offset and generation of a segment.
+type IndexKey = (i64, u32);
+
 /// See the module's text.
 pub struct PartitionView {
     id: PartitionId,
@@ -54,8 +57,7 @@ pub struct PartitionView {
     high_watermark: AtomicI64,
     last_stable_offset: AtomicI64,
     aborted: RwLock<Arc<AbortedIndex>>,
-    /// By base offset and generation.
-    indexes: Mutex<VecDeque<((i64, u32), Arc<SparseIndex>)>>,
+    indexes: Mutex<VecDeque<(IndexKey, Arc<SparseIndex>)>>,
     damaged: Mutex<Vec<DamagedRange>>,
     stopped: OnceLock<String>,
 }
