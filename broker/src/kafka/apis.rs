@@ -117,6 +117,17 @@ pub(in crate::kafka) enum Reply {
     HangUp,
 }
 
+impl Reply {
+    /// What goes out; `None` where the connection is closed instead.
+    pub(in crate::kafka) fn size_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Send { pieces, .. } => Some(pieces.iter().map(Bytes::len).sum()),
+            Self::Silence => Some(0),
+            Self::HangUp => None,
+        }
+    }
+}
+
 /// Handles a request: `frame` is all of it but its size.
 pub(in crate::kafka) async fn dispatch(cx: &Context, head: &RequestHead, frame: Bytes) -> Result<Reply, FrameError> {
     let Some(api) = Api::of(head.key) else { return Err(FrameError::unserved(head)) };

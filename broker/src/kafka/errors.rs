@@ -46,9 +46,11 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
     }
 }
 
-/// The code of [`response_error`].
+/// The code of [`response_error`], counted.
 pub(in crate::kafka) fn code(error: &BrokerError) -> i16 {
-    response_error(error).code()
+    let error = response_error(error);
+    metrics::counter!("highwater_kafka_errors_total", "error" => format!("{error:?}")).increment(1);
+    error.code()
 }
 
 /// The code of what a consumer group refused.

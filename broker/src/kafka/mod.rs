@@ -22,6 +22,7 @@ mod context;
 mod errors;
 mod frame;
 mod handlers;
+mod meter;
 mod readers;
 mod refusal;
 mod security;

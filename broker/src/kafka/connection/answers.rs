@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -36,10 +37,12 @@ pub(super) async fn answer_all<W: AsyncWrite + Unpin>(
         if let Some((head, frame)) = next.take_if(|(head, _)| is_free || (has_place && is_produce(head))) {
             are_produce = is_produce(&head);
             rename(&mut context, shared, &head);
+            shared.meters.received(head.key, frame.bytes.len());
             running.push_back(handle(Arc::clone(&context), head, frame));
         }
         tokio::select! {
-            Some((reply, _permit)) = running.next(), if !running.is_empty() => {
+            Some(Handled { key, took, reply, permit: _permit }) = running.next(), if !running.is_empty() => {
+                shared.meters.handled(key, took, reply.as_ref().ok().and_then(Reply::size_bytes));
                 match reply? {
                     Reply::Send { pieces, room: _room } => output.send(pieces).await?,
                     Reply::Silence => {}
@@ -71,10 +74,17 @@ fn rename(context: &mut Arc<Context>, shared: &Shared, head: &RequestHead) {
     }
 }
 
-async fn handle(
-    context: Arc<Context>,
-    head: RequestHead,
-    frame: Frame,
-) -> (Result<Reply, FrameError>, OwnedSemaphorePermit) {
-    (apis::dispatch(&context, &head, frame.bytes).await, frame.permit)
+/// A request that was handled.
+struct Handled {
+    key: i16,
+    took: Duration,
+    reply: Result<Reply, FrameError>,
+    permit: OwnedSemaphorePermit,
+}
+
+async fn handle(context: Arc<Context>, head: RequestHead, frame: Frame) -> Handled {
+    #[expect(clippy::disallowed_methods, reason = "measures for a metric; nothing depends on it")]
+    let started = std::time::Instant::now();
+    let reply = apis::dispatch(&context, &head, frame.bytes).await;
+    Handled { key: head.key, took: started.elapsed(), reply, permit: frame.permit }
 }

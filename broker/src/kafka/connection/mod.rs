@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::context::{ClientInfo, Context};
+use super::meter::Meters;
 use super::security::{Session, Tls};
 use super::settings::DoorSettings;
 use super::turns::Turns;
@@ -43,6 +45,7 @@ pub(super) struct Shared {
     transactions: Arc<Transactions>,
     pub(super) settings: Arc<DoorSettings>,
     tls: Option<Tls>,
+    meters: Meters,
     cluster_id: Arc<str>,
     /// True once the server shuts down.
     pub(super) stopped: watch::Receiver<bool>,
@@ -64,8 +67,18 @@ impl Shared {
         let answer_room = Arc::new(Semaphore::new(settings.max_answer_bytes));
         let groups = Groups::start(&broker, settings.groups.clone());
         let transactions = Transactions::start(Arc::clone(&broker));
-        let settings = Arc::new(settings);
-        Self { broker, groups, transactions, settings, tls, cluster_id, stopped, in_flight, answer_room }
+        Self {
+            broker,
+            groups,
+            transactions,
+            settings: Arc::new(settings),
+            tls,
+            meters: Meters::new(),
+            cluster_id,
+            stopped,
+            in_flight,
+            answer_room,
+        }
     }
 
     fn context(&self, client: ClientInfo, session: &Arc<Session>, turns: &Arc<Turns>) -> Arc<Context> {
@@ -86,7 +99,7 @@ impl Shared {
 
 /// Serves a connection until the client leaves, misbehaves, or the server shuts down.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) -> Result<(), Closed> {
-    stream.set_nodelay(true).map_err(Closed::Io)?;
+    prepare(&stream).map_err(Closed::Io)?;
     let dialled = stream.local_addr().map_err(Closed::Io)?;
     let client = ClientInfo { id: String::new(), host: peer.ip().to_string(), dialled, principal: None };
     match &shared.tls {
@@ -105,6 +118,16 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
             talk(input, output, client, &shared).await
         }
     }
+}
+
+/// Answers go out at once, and a peer that is gone without a word is found out within two minutes.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(())
 }
 
 async fn talk<R, W>(input: R, output: W, client: ClientInfo, shared: &Shared) -> Result<(), Closed>

@@ -112,3 +112,80 @@ impl Pieces {
         self.done
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
+    use kafka_protocol::messages::{BrokerId, ProducerId, ResponseHeader, TopicName};
+    use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn partition()(
+            index in any::<i32>(),
+            error in any::<i16>(),
+            [high, stable, start] in any::<[i64; 3]>(),
+            aborted in prop::option::of(prop::collection::vec((any::<i64>(), any::<i64>()), 0..4)),
+            replica in any::<i32>(),
+            records in prop::option::of((prop_oneof![0..300usize, 2000..5000usize], any::<u8>())),
+        ) -> PartitionData {
+            let transaction = |(producer_id, first_offset): (i64, i64)| {
+                AbortedTransaction::default().with_producer_id(ProducerId(producer_id)).with_first_offset(first_offset)
+            };
+            PartitionData::default()
+                .with_partition_index(index)
+                .with_error_code(error)
+                .with_high_watermark(high)
+                .with_last_stable_offset(stable)
+                .with_log_start_offset(start)
+                .with_aborted_transactions(aborted.map(|aborted| aborted.into_iter().map(transaction).collect()))
+                .with_preferred_read_replica(BrokerId(replica))
+                .with_records(records.map(|(size, byte)| Bytes::from(vec![byte; size])))
+        }
+    }
+
+    prop_compose! {
+        fn response()(
+            topics in prop::collection::vec(("[a-z]{0,200}", prop::collection::vec(partition(), 0..4)), 0..4),
+        ) -> FetchResponse {
+            let topic = |(name, partitions)| {
+                let name = TopicName(StrBytes::from_string(name));
+                FetchableTopicResponse::default().with_topic(name).with_partitions(partitions)
+            };
+            FetchResponse::default().with_responses(topics.into_iter().map(topic).collect())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_are_those_of_kafka_protocol(response in response(), version in 4i16..=12, session in any::<(i16, i32)>()) {
+            let mut response = response;
+            if version >= 7 {
+                response = response.with_error_code(session.0).with_session_id(session.1);
+            }
+            for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                if version < 11 {
+                    partition.preferred_read_replica = BrokerId(-1);
+                }
+            }
+            let mut expected = BytesMut::new();
+            let header = ResponseHeader::default().with_correlation_id(9);
+            header.encode(&mut expected, FetchResponse::header_version(version)).unwrap();
+            response.encode(&mut expected, version).unwrap();
+            prop_assert_eq!(encode_fetched(9, &response, version).concat(), expected);
+        }
+    }
+
+    #[test]
+    fn records_are_not_copied() {
+        let records = Bytes::from(vec![7; 100_000]);
+        let data = PartitionData::default().with_records(Some(records.clone()));
+        let topic = FetchableTopicResponse::default().with_partitions(vec![data.clone(), data]);
+        let pieces = encode_fetched(1, &FetchResponse::default().with_responses(vec![topic]), 12);
+        let shared = pieces.iter().filter(|piece| piece.as_ptr() == records.as_ptr() && piece.len() == records.len());
+        assert_eq!((shared.count(), pieces.len()), (2, 5));
+    }
+}

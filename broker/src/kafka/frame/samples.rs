@@ -1,26 +1,51 @@
 //! A good request of every API and version that is served, with something in every list, for tests: as `kafka-protocol` encodes it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Encodable, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use uuid::Uuid;
 
 use crate::kafka::apis::Api;
 
-/// One frame (without its size) per API and version.
-pub(in crate::kafka) fn frames() -> Vec<Bytes> {
-    let mut frames = Vec::new();
-    let mut all = Frames(&mut frames);
-    all.records();
-    all.groups();
-    all.transactions();
-    all.admin();
-    all.sessions();
-    frames
+/// The correlation id of every sample.
+pub(in crate::kafka) const CORRELATION: i32 = 77;
+
+/// A request and how its answer is read.
+#[derive(Clone)]
+pub(in crate::kafka) struct Sample {
+    pub(in crate::kafka) key: i16,
+    pub(in crate::kafka) version: i16,
+    /// Without its size.
+    pub(in crate::kafka) frame: Bytes,
+    /// Decodes an answer of this version to its last byte, and says whose it is.
+    pub(in crate::kafka) decode_answer: fn(Bytes, i16) -> i32,
 }
 
-struct Frames<'a>(&'a mut Vec<Bytes>);
+/// One per API and version.
+pub(in crate::kafka) fn samples() -> &'static [Sample] {
+    static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
+        let mut all = Samples(Vec::new());
+        all.records();
+        all.groups();
+        all.transactions();
+        all.admin();
+        all.sessions();
+        all.0
+    });
+    &SAMPLES
+}
+
+struct Samples(Vec<Sample>);
+
+fn decode_answer<R: Request>(mut answer: Bytes, version: i16) -> i32 {
+    let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).unwrap();
+    R::Response::decode(&mut answer, version).unwrap();
+    assert!(answer.is_empty(), "{} bytes behind the answer", answer.len());
+    header.correlation_id
+}
 
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
@@ -34,7 +59,7 @@ fn group() -> GroupId {
     GroupId(text("group"))
 }
 
-impl Frames<'_> {
+impl Samples {
     /// A request in every served version, made by version, because `kafka-protocol` refuses to leave out what is set.
     fn add<R: Request>(&mut self, make: impl Fn(i16) -> R) {
         // An API that nobody serves yet has no versions to be tested.
@@ -43,14 +68,15 @@ impl Frames<'_> {
             let header = RequestHeader::default()
                 .with_request_api_key(R::KEY)
                 .with_request_api_version(version)
-                .with_correlation_id(77)
+                .with_correlation_id(CORRELATION)
                 .with_client_id(Some(text("sample")));
             let mut frame = BytesMut::new();
             header.encode(&mut frame, R::header_version(version)).unwrap();
             make(version)
                 .encode(&mut frame, version)
                 .unwrap_or_else(|e| panic!("{:?} version {version}: {e}", api.key));
-            self.0.push(frame.freeze());
+            let frame = frame.freeze();
+            self.0.push(Sample { key: R::KEY, version, frame, decode_answer: decode_answer::<R> });
         }
     }
 
