@@ -37,7 +37,9 @@ impl GroupMachine {
         if !self.has_room_for(&id) {
             self.members.remove(&id);
             self.pending.remove(&id);
-            return self.refuse_join(ticket, GroupError::GroupMaxSizeReached, "");
+            self.refuse_join(ticket, GroupError::GroupMaxSizeReached, "");
+            // It may have been the one that the others waited for.
+            return self.complete_if_all_joined(now);
         }
         if self.state == GroupState::Dead {
             return self.refuse_join(ticket, GroupError::CoordinatorNotAvailable, &id);

@@ -37,6 +37,8 @@ mod roster;
 mod session;
 mod subscription;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use checks::OffsetDeletion;
 pub(crate) use join::JoinRequest;
