@@ -21,6 +21,8 @@ mod expiry;
 mod machine;
 mod offsets;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{GroupDescription, GroupListing, MemberDescription};
 pub use driver::Groups;

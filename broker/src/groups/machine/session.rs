@@ -89,7 +89,6 @@ impl GroupMachine {
     /// Takes a member out. Where it waits for us it is told to come anew, if it is there at all.
     fn remove_member(&mut self, id: &str) {
         let Some(member) = self.members.remove(id) else { return };
-        self.pending_sync.remove(id);
         if let Some(ticket) = member.join {
             self.refuse_join(ticket, GroupError::UnknownMemberId, "");
         }
