@@ -1,6 +1,7 @@
 //! The broker, the members, the weather, and what must hold.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::{Node, TOPIC};
 use super::member::{Answer, GROUP, Member, News, Phase, Request};
@@ -23,6 +24,10 @@ pub(super) struct World {
     acknowledged: BTreeMap<i32, i64>,
     /// Offset and generation that a reader saw last per partition.
     seen: BTreeMap<i32, (i64, i32)>,
+    /// Commits that took another way than the rest of their connection, and when they arrive.
+    late: Vec<(i64, CommitRequest)>,
+    /// How many of them arrived after their generation.
+    pub(super) late_arrived: usize,
     commits: usize,
     rebalances: i32,
 }
@@ -38,6 +43,8 @@ impl World {
             owners: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             seen: BTreeMap::new(),
+            late: Vec::new(),
+            late_arrived: 0,
             commits: 0,
             rebalances: 0,
         };
@@ -119,6 +126,11 @@ impl World {
                 }
             }
             18 => self.crash(),
+            19..=29 if member.phase == Phase::Working => {
+                let (id, generation, offsets) = (Arc::clone(&member.id), member.generation, member.owned.clone());
+                let request = self.commit_of(index, &id, generation, &offsets);
+                self.late.push((now + pause, request));
+            }
             _ => {}
         }
         self.members.retain(|member| member.phase != Phase::Gone || member.paused_until > now);
@@ -161,6 +173,7 @@ impl World {
         self.now += STEP_MS;
         self.node.clock.advance_ms(STEP_MS);
         self.node.groups().tick();
+        self.deliver_late();
         for index in 0..self.members.len() {
             self.deliver(index);
             let delay = if stormy { self.random.below(1_000) } else { 10 };
@@ -180,7 +193,6 @@ impl World {
 
     fn deliver(&mut self, index: usize) {
         let groups = self.node.groups();
-        let topic_id = self.node.topic_id(TOPIC);
         let member = &mut self.members[index];
         let Some(request) = member.arrived(self.now) else { return };
         let answer = match &request {
@@ -196,25 +208,43 @@ impl World {
                 Answer::Nothing
             }
             Request::Commit { id, generation, offsets } => {
-                let offset = |(partition, offset): (&i32, &i64)| OffsetToCommit {
-                    topic: TOPIC.into(),
-                    topic_id,
-                    partition: *partition,
-                    offset: *offset,
-                    leader_epoch: 0,
-                    metadata: generation.to_string(),
-                };
-                let request = CommitRequest {
-                    member_id: id.to_string(),
-                    instance_id: member.instance.clone(),
-                    generation: *generation,
-                    retention_ms: None,
-                    offsets: offsets.iter().map(offset).collect(),
-                };
+                let request = self.commit_of(index, id, *generation, offsets);
                 Answer::Commit(offsets.clone(), groups.hand_over(GROUP, request))
             }
         };
-        member.answered(answer);
+        self.members[index].answered(answer);
+    }
+
+    fn commit_of(&self, index: usize, id: &Arc<str>, generation: i32, offsets: &BTreeMap<i32, i64>) -> CommitRequest {
+        let topic_id = self.node.topic_id(TOPIC);
+        let offset = |(partition, offset): (&i32, &i64)| OffsetToCommit {
+            topic: TOPIC.into(),
+            topic_id,
+            partition: *partition,
+            offset: *offset,
+            leader_epoch: 0,
+            metadata: generation.to_string(),
+        };
+        CommitRequest {
+            member_id: id.to_string(),
+            instance_id: self.members[index].instance.clone(),
+            generation,
+            retention_ms: None,
+            offsets: offsets.iter().map(offset).collect(),
+        }
+    }
+
+    /// Commits that were long under way arrive. Within its generation a member's own late commit may replace a later one of its own, as with
+    /// any Kafka; what is looked for here is one that outlived its generation.
+    fn deliver_late(&mut self) {
+        let now = self.now;
+        let arrived: Vec<_> = self.late.extract_if(.., |(at, _)| *at <= now).collect();
+        let generation = self.node.groups().describe(GROUP).generation;
+        for (_, request) in arrived.into_iter().filter(|(_, request)| request.generation != generation) {
+            self.late_arrived += 1;
+            // Refused or not: if it lands, a reader sees it.
+            drop(self.node.groups().hand_over(GROUP, request));
+        }
     }
 
     fn learn(&mut self, index: usize, news: News) {
