@@ -59,7 +59,7 @@ fn highwaters_own_groups_are_seen_and_not_touched() {
     assert_eq!(sync.unwrap_err(), GroupError::GroupAuthorizationFailed);
     assert_eq!(groups.heartbeat(own, "m", None, 1), Err(GroupError::GroupAuthorizationFailed));
     assert_eq!(groups.leave(own, &[]), Err(GroupError::GroupAuthorizationFailed));
-    assert_eq!(groups.check_member(own, "", None, -1), Err(GroupError::GroupAuthorizationFailed));
+    assert_eq!(groups.in_generation(own, "", None, -1, || ()), Err(GroupError::GroupAuthorizationFailed));
     assert_eq!(node.commit(own, "", -1, 0, 1).unwrap_err(), GroupError::GroupAuthorizationFailed);
     assert_eq!(groups.hand_over_delete(own).unwrap_err(), GroupError::GroupAuthorizationFailed);
     assert_eq!(groups.describe(own).state, GroupState::Dead);
@@ -280,14 +280,14 @@ fn a_full_disk_refuses_commits_and_assignments_and_the_group_recovers() {
 fn the_members_of_transactions_are_checked() {
     let mut node = Node::new();
     let groups = node.groups();
-    assert_eq!(groups.check_member("g", "", None, -1), Ok(()));
-    assert_eq!(groups.check_member("g", "m", None, 1), Err(GroupError::IllegalGeneration));
+    assert_eq!(groups.in_generation("g", "", None, -1, || ()), Ok(()));
+    assert_eq!(groups.in_generation("g", "m", None, 1, || ()), Err(GroupError::IllegalGeneration));
     let (id, generation) = settle_alone(&mut node, "g");
-    assert_eq!(groups.check_member("g", &id, None, generation), Ok(()));
-    assert_eq!(groups.check_member("g", &id, None, generation - 1), Err(GroupError::IllegalGeneration));
-    assert_eq!(groups.check_member("g", "zombie", None, generation), Err(GroupError::UnknownMemberId));
-    assert_eq!(groups.check_member("g", &id, Some("instance"), generation), Err(GroupError::UnknownMemberId));
-    assert_eq!(groups.check_member("g", "", None, -1), Ok(()), "an old client");
+    assert_eq!(groups.in_generation("g", &id, None, generation, || ()), Ok(()));
+    assert_eq!(groups.in_generation("g", &id, None, generation - 1, || ()), Err(GroupError::IllegalGeneration));
+    assert_eq!(groups.in_generation("g", "zombie", None, generation, || ()), Err(GroupError::UnknownMemberId));
+    assert_eq!(groups.in_generation("g", &id, Some("instance"), generation, || ()), Err(GroupError::UnknownMemberId));
+    assert_eq!(groups.in_generation("g", "", None, -1, || ()), Ok(()), "an old client");
 }
 
 /// In real time, and short: the other tests call the timer by hand.
