@@ -19,9 +19,9 @@ fn the_first_rebalance_waits_for_more_members_and_again_while_more_come() {
     assert_eq!((a.generation, b.generation), (1, 1));
     assert_eq!(a.leader, a.member_id, "the first to come leads");
     assert_eq!((&b.leader, b.members.len()), (&a.member_id, 0));
-    let told: Vec<_> = a.members.iter().map(|m| (m.id.clone(), m.metadata.clone())).collect();
+    let told: Vec<_> = a.members.iter().map(|m| (m.id.as_ref(), m.metadata.clone())).collect();
     let metadata = Bytes::from("metadata of range");
-    assert_eq!(told, [(a.member_id.clone(), metadata.clone()), (b.member_id.clone(), metadata)]);
+    assert_eq!(told, [(a.member_id.as_ref(), metadata.clone()), (b.member_id.as_ref(), metadata)]);
     assert_eq!(a.protocol.as_deref(), Some("range"));
     assert_eq!(a.protocol_type.as_deref(), Some("consumer"));
     assert!(!a.skip_assignment);
@@ -121,7 +121,7 @@ fn a_member_without_an_id_is_given_one_and_counts_when_it_comes_back_with_it() {
     bench.pass(3_000);
     assert_eq!(bench.joined(back).member_id.as_ref(), id);
     // One that never comes back holds the others up for its session timeout at most.
-    bench.settle(&[id.clone()]);
+    bench.settle(std::slice::from_ref(&id));
     let lost = bench.join(careful);
     assert_eq!(bench.refused(lost).0, GroupError::MemberIdRequired);
     let again = bench.join(request(&id));

@@ -59,7 +59,7 @@ fn commits_are_checked_against_member_generation_and_state() {
     let a = bench.joined(a).member_id.to_string();
     assert_eq!(check(&bench, &a, 1), Err(GroupError::RebalanceInProgress));
     assert_eq!(bench.group.check_commit(&a, None, 1, true), Ok(()), "a transaction's are let in");
-    bench.settle(&[a.clone()]);
+    bench.settle(std::slice::from_ref(&a));
     assert_eq!(check(&bench, &a, 1), Ok(()));
     assert_eq!(check(&bench, &a, 0), Err(GroupError::IllegalGeneration));
     assert_eq!(check(&bench, &a, -1), Err(GroupError::IllegalGeneration));

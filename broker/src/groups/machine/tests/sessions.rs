@@ -82,7 +82,7 @@ fn who_does_not_fetch_its_assignment_in_time_is_out() {
         }
     }
     bench.pass(3_000);
-    assert_eq!(bench.member_ids(), [a.clone()]);
+    assert_eq!(bench.member_ids(), std::slice::from_ref(&a));
     let back = bench.join(request(&a));
     assert_eq!(bench.joined(back).generation, 2);
 }
@@ -96,7 +96,7 @@ fn a_leader_that_dies_between_join_and_sync_holds_the_others_up_for_its_session(
     let waiting = bench.sync(&b, 1, &[]);
     bench.pass(i64::from(SESSION));
     assert_eq!(bench.synced(waiting), Err(GroupError::RebalanceInProgress));
-    assert_eq!(bench.member_ids(), [b.clone()]);
+    assert_eq!(bench.member_ids(), std::slice::from_ref(&b));
     let again = bench.join(request(&b));
     assert_eq!(bench.joined(again).leader.as_ref(), b);
     assert_eq!(bench.heartbeat(&a, 1), Err(GroupError::UnknownMemberId));

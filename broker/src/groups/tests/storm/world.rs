@@ -144,7 +144,7 @@ impl World {
         self.started += 1;
         let name = format!("member {}", self.started);
         // A third are static.
-        let instance = (self.started % 3 == 0).then(|| format!("instance {}", self.started));
+        let instance = self.started.is_multiple_of(3).then(|| format!("instance {}", self.started));
         self.members.push(Member::new(name, instance));
     }
 
