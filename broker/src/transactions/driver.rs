@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 
 use super::TransactionError;
-use super::machine::{Phase, Producer, Transaction, is_tick_due};
+use super::machine::{Phase, Producer, Transaction, needs_tick};
 use super::requests::Shared;
 use crate::broker::Orphan;
 use crate::error::BrokerError;
@@ -70,16 +70,16 @@ fn marker(producer: Producer, commit: bool) -> TransactionMarker {
 
 /// Aborts what takes too long and forgets ids that are not used.
 async fn end_overdue(shared: &Shared) {
-    let now_ms = shared.broker.clock().now_ms();
+    let (now_ms, elapsed_ms) = (shared.broker.clock().now_ms(), shared.broker.clock().elapsed_ms());
     let settings = shared.broker.transaction_settings();
-    let due = shared.broker.coordinator().with_transactions(|table| {
+    let needed = shared.broker.coordinator().with_transactions(|table| {
         metrics::gauge!("highwater_broker_transactions_ongoing").set(table.ongoing().count() as f64);
-        is_tick_due(table, &settings, now_ms)
+        needs_tick(table, &settings, now_ms)
     });
-    if !due {
+    if !needed {
         return;
     }
-    match shared.decide(move |machine| machine.tick(now_ms)).await {
+    match shared.decide(move |machine| machine.tick(now_ms, elapsed_ms)).await {
         Ok(0) => {}
         Ok(aborted) => {
             metrics::counter!("highwater_broker_transactions_timed_out_total").increment(aborted as u64);

@@ -25,6 +25,12 @@ mod error;
 pub(crate) mod machine;
 mod requests;
 mod settings;
+#[cfg(test)]
+mod simulation_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use error::TransactionError;
 pub(crate) use machine::PendingOffsets;

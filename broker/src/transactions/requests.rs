@@ -54,6 +54,19 @@ impl Transactions {
         Arc::new(Self { shared, background: Some(background) })
     }
 
+    /// The coordinator without its background: nothing is completed, nothing times out.
+    #[cfg(test)]
+    pub(super) fn idle(broker: Arc<Broker>) -> Self {
+        Self { shared: Arc::new(Shared::new(broker)), background: None }
+    }
+
+    /// The first half of [`Self::end`].
+    #[cfg(test)]
+    pub(super) async fn decide_only(&self, id: &str, producer: Producer, commit: bool) -> Result<(), TransactionError> {
+        let (id, now_ms) = (Arc::from(id), self.now_ms());
+        self.decide(move |machine| machine.end(&id, producer, commit, now_ms)).await
+    }
+
     /// InitProducerId: makes the caller a producer. Without a transactional id its producer id is a new one. With one, whoever had
     /// it before is fenced; if a transaction of his is open, it is aborted, and the caller is told to try again meanwhile.
     /// `current` is what the caller has, where it goes on from there.

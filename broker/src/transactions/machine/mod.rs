@@ -64,13 +64,36 @@ pub(crate) struct TransactionMachine {
     /// All that was written, synced or not.
     table: TransactionTable,
     next_producer_id: i64,
+    /// How long the transactions have been open that [`Self::tick`] has seen open.
+    running: BTreeMap<Arc<str>, Running>,
     settings: TransactionSettings,
+}
+
+/// An open transaction and since when it runs.
+struct Running {
+    producer: Producer,
+    started_ms: i64,
+    /// In elapsed time.
+    since_ms: i64,
+}
+
+impl Running {
+    /// First seen now. What the clock says of the time before counts, within reason: that is up to the last tick, or over a restart.
+    fn since(transaction: &Transaction, now_ms: i64, elapsed_ms: i64) -> Self {
+        let before_ms = now_ms.saturating_sub(transaction.started_ms).clamp(0, i64::from(transaction.timeout_ms));
+        let Transaction { producer, started_ms, .. } = *transaction;
+        Self { producer, started_ms, since_ms: elapsed_ms.saturating_sub(before_ms) }
+    }
+
+    fn is_that_of(&self, transaction: &Transaction) -> bool {
+        transaction.is_open_for(self.producer) && transaction.started_ms == self.started_ms
+    }
 }
 
 impl TransactionMachine {
     /// Goes on from what the journal had.
     pub(crate) fn new(table: TransactionTable, settings: TransactionSettings) -> Self {
-        Self { next_producer_id: table.producer_ids_below(), table, settings }
+        Self { next_producer_id: table.producer_ids_below(), running: BTreeMap::new(), table, settings }
     }
 
     /// Takes in what was written.
@@ -265,19 +288,24 @@ impl TransactionMachine {
         }
     }
 
-    /// What is due at this time: transactions that take too long are aborted, ids that nobody used for long are forgotten. Answers with
-    /// how many transactions it aborted.
-    pub(crate) fn tick(&mut self, now_ms: i64) -> Step<usize> {
-        let set_back: Vec<Arc<str>> =
-            self.table.ongoing().filter(|(_, t)| t.started_ms > now_ms).map(|(id, _)| Arc::clone(id)).collect();
-        for id in set_back {
-            self.table.restart_time(&id, now_ms);
+    /// What is due: transactions that take too long are aborted, ids that nobody used for long are forgotten. Answers with how many
+    /// transactions it aborted. To be called from time to time while there are any: how long a transaction has been open is counted in
+    /// `elapsed_ms`, which passes whatever is done to the clock that `now_ms` is read from.
+    pub(crate) fn tick(&mut self, now_ms: i64, elapsed_ms: i64) -> Step<usize> {
+        self.running.retain(|id, running| self.table.get(id).is_some_and(|t| running.is_that_of(t)));
+        for (id, transaction) in self.table.ongoing() {
+            let running = || Running::since(transaction, now_ms, elapsed_ms);
+            self.running.entry(Arc::clone(id)).or_insert_with(running);
         }
         let entry = |id: &Arc<str>, transaction| TransactionEntry::Transaction {
             id: Arc::clone(id),
             transaction: Arc::new(transaction),
         };
-        let overdue = self.table.ongoing().filter(|(_, t)| is_overdue(t, now_ms));
+        let is_overdue = |id: &Arc<str>, t: &Transaction| {
+            let running = self.running.get(id);
+            running.is_some_and(|r| elapsed_ms >= r.since_ms.saturating_add(i64::from(t.timeout_ms)))
+        };
+        let overdue = self.table.ongoing().filter(|(id, t)| is_overdue(id, t));
         let mut entries: Vec<_> =
             overdue.map(|(id, t)| entry(id, t.fenced(false, now_ms))).take(MAX_PER_TICK).collect();
         let aborted = entries.len();
@@ -304,14 +332,9 @@ impl TransactionMachine {
     }
 }
 
-/// True where [`TransactionMachine::tick`] has something to do; for readers, who know what is synced.
-pub(crate) fn is_tick_due(table: &TransactionTable, settings: &TransactionSettings, now_ms: i64) -> bool {
-    table.ongoing().any(|(_, t)| t.started_ms > now_ms || is_overdue(t, now_ms))
-        || table.all().any(|(_, t)| is_unused(t, settings.id_expiration_ms, now_ms))
-}
-
-fn is_overdue(transaction: &Transaction, now_ms: i64) -> bool {
-    now_ms >= transaction.started_ms.saturating_add(i64::from(transaction.timeout_ms))
+/// True where [`TransactionMachine::tick`] has something to look at; for readers, who know what is synced.
+pub(crate) fn needs_tick(table: &TransactionTable, settings: &TransactionSettings, now_ms: i64) -> bool {
+    table.ongoing().next().is_some() || table.all().any(|(_, t)| is_unused(t, settings.id_expiration_ms, now_ms))
 }
 
 fn is_unused(transaction: &Transaction, expiration_ms: i64, now_ms: i64) -> bool {

@@ -323,7 +323,7 @@ proptest! {
                     model.now_ms += ms;
                     let now_ms = model.now_ms;
                     model.tick();
-                    subject.run(|m| m.tick(now_ms));
+                    subject.run(|m| m.tick(now_ms, now_ms));
                 }
                 Op::Restart => subject.restart(),
                 Op::Anonymous => {

@@ -129,13 +129,6 @@ impl TransactionTable {
         }
     }
 
-    /// Starts the time of a transaction anew where it lies in the future, which is a clock that was set back.
-    pub(super) fn restart_time(&mut self, id: &str, now_ms: i64) {
-        if let Some(transaction) = self.by_id.get_mut(id) {
-            Arc::make_mut(transaction).started_ms = now_ms;
-        }
-    }
-
     pub(crate) fn producer_ids_below(&self) -> i64 {
         self.producer_ids_below
     }

@@ -59,6 +59,10 @@ fn has_pending(machine: &TransactionMachine, group: &str, partition: i32) -> boo
     machine.table().pending(group).contains(&(Arc::from("in"), partition))
 }
 
+fn tick(machine: &mut TransactionMachine, now_ms: i64, elapsed_ms: i64) -> usize {
+    done(machine, |m| m.tick(now_ms, elapsed_ms)).unwrap()
+}
+
 /// The name of an error, as Kafka has it.
 fn name<T: std::fmt::Debug>(result: Result<T, TransactionError>) -> &'static str {
     match result.unwrap_err() {
@@ -339,11 +343,13 @@ fn offsets_of_a_deleted_group_or_topic_are_forgotten() {
 fn what_takes_too_long_is_aborted_and_its_producer_fenced() {
     let mut machine = machine();
     let producer = init(&mut machine, None).unwrap();
+    assert!(!needs_tick(machine.table(), &TransactionSettings::default(), NOW));
     add(&mut machine, producer).unwrap();
-    assert_eq!(done(&mut machine, |m| m.tick(NOW + 59_999)).unwrap(), 0);
+    assert!(needs_tick(machine.table(), &TransactionSettings::default(), NOW));
+    assert_eq!(tick(&mut machine, NOW + 300, 300), 0);
+    assert_eq!(tick(&mut machine, NOW + 59_999, 59_999), 0);
     assert_eq!(phase(&machine), Phase::Ongoing);
-    assert!(is_tick_due(machine.table(), &TransactionSettings::default(), NOW + 60_000));
-    assert_eq!(done(&mut machine, |m| m.tick(NOW + 60_000)).unwrap(), 1);
+    assert_eq!(tick(&mut machine, NOW + 60_000, 60_000), 1);
     assert_eq!(phase(&machine), Phase::PrepareAbort);
     assert_eq!(name(end(&mut machine, producer, true)), "PRODUCER_FENCED");
     complete(&mut machine);
@@ -352,24 +358,56 @@ fn what_takes_too_long_is_aborted_and_its_producer_fenced() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_does_not_keep_a_transaction_open() {
+fn a_clock_that_is_set_neither_ends_a_transaction_early_nor_keeps_it_open() {
+    for jump in [DAY, -DAY] {
+        let mut machine = machine();
+        let producer = init(&mut machine, None).unwrap();
+        add(&mut machine, producer).unwrap();
+        assert_eq!(tick(&mut machine, NOW + 500, 500), 0);
+        assert_eq!(tick(&mut machine, NOW + jump, 1000), 0);
+        assert_eq!(tick(&mut machine, NOW + jump, 59_999), 0, "{jump}");
+        assert_eq!(tick(&mut machine, NOW + jump, 60_000), 1, "{jump}");
+    }
+}
+
+#[test]
+fn each_transaction_has_its_own_time() {
     let mut machine = machine();
     let producer = init(&mut machine, None).unwrap();
     add(&mut machine, producer).unwrap();
-    let back = NOW - DAY;
-    assert!(is_tick_due(machine.table(), &TransactionSettings::default(), back));
-    assert_eq!(done(&mut machine, |m| m.tick(back)).unwrap(), 0);
-    assert_eq!(done(&mut machine, |m| m.tick(back + 59_999)).unwrap(), 0);
-    assert_eq!(done(&mut machine, |m| m.tick(back + 60_000)).unwrap(), 1);
+    assert_eq!(tick(&mut machine, NOW, 0), 0);
+    end(&mut machine, producer, true).unwrap();
+    complete(&mut machine);
+    let partitions = Partitions::from([(Arc::from("orders"), [0].into())]);
+    done(&mut machine, |m| m.add_partitions(&id(), producer, partitions, NOW + 40_000)).unwrap();
+    assert_eq!(tick(&mut machine, NOW + 60_000, 60_000), 0);
+    assert_eq!(tick(&mut machine, NOW + 99_999, 99_999), 0);
+    assert_eq!(tick(&mut machine, NOW + 100_000, 100_000), 1);
+}
+
+#[test]
+fn the_time_before_a_restart_counts() {
+    for (down_ms, jump, left_ms) in [(20_000, 0, 40_000), (90_000, 0, 0), (0, -DAY, 60_000), (0, DAY, 0)] {
+        let mut before = machine();
+        let producer = init(&mut before, None).unwrap();
+        add(&mut before, producer).unwrap();
+        let mut after = TransactionMachine::new(before.table().clone(), TransactionSettings::default());
+        let now = NOW + down_ms + jump;
+        if left_ms > 0 {
+            assert_eq!(tick(&mut after, now, 5), 0, "{down_ms} {jump}");
+            assert_eq!(tick(&mut after, now, 5 + left_ms - 1), 0, "{down_ms} {jump}");
+        }
+        assert_eq!(tick(&mut after, now, 5 + left_ms), 1, "{down_ms} {jump}");
+    }
 }
 
 #[test]
 fn ids_that_nobody_uses_are_forgotten() {
     let mut machine = machine();
     let producer = init(&mut machine, None).unwrap();
-    done(&mut machine, |m| m.tick(NOW + 7 * DAY - 1)).unwrap();
+    tick(&mut machine, NOW + 7 * DAY - 1, 0);
     assert!(machine.table().get("app-1").is_some());
-    done(&mut machine, |m| m.tick(NOW + 7 * DAY)).unwrap();
+    tick(&mut machine, NOW + 7 * DAY, 0);
     assert!(machine.table().get("app-1").is_none());
     assert_eq!(name(add(&mut machine, producer)), "INVALID_PRODUCER_ID_MAPPING");
     assert_eq!(
@@ -381,7 +419,7 @@ fn ids_that_nobody_uses_are_forgotten() {
     let producer = Producer { id: 1, epoch: 0 };
     add(&mut machine, producer).unwrap();
     end(&mut machine, producer, true).unwrap();
-    done(&mut machine, |m| m.tick(NOW + 100 * DAY)).unwrap();
+    tick(&mut machine, NOW + 100 * DAY, 0);
     assert_eq!(phase(&machine), Phase::PrepareCommit);
 }
 
