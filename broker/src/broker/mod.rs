@@ -46,6 +46,8 @@ mod stepped;
 #[cfg(test)]
 mod tests;
 mod topic_changes;
+#[cfg(test)]
+mod topic_changes_tests;
 mod topics;
 mod transact;
 mod writer;

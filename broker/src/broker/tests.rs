@@ -13,19 +13,19 @@ use crate::record::{Header, Record};
 
 const NOW: i64 = 1_700_000_000_000;
 
-struct Rig {
-    fs: SimFs,
-    clock: Arc<ManualClock>,
+pub(super) struct Rig {
+    pub(super) fs: SimFs,
+    pub(super) clock: Arc<ManualClock>,
     config: BrokerConfig,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = BrokerConfig { segment_size_bytes: 64 << 10, ..BrokerConfig::new("/data") };
         Self { fs: SimFs::new(), clock: Arc::new(ManualClock::new(NOW)), config }
     }
 
-    fn open(&self) -> Broker {
+    pub(super) fn open(&self) -> Broker {
         self.try_open().unwrap()
     }
 
@@ -43,7 +43,7 @@ fn record(value: impl Into<String>) -> Record {
     Record { value: Some(Bytes::from(value.into())), ..Record::default() }
 }
 
-fn plain(topic: &str, partition: i32, value: impl Into<String>) -> Append {
+pub(super) fn plain(topic: &str, partition: i32, value: impl Into<String>) -> Append {
     Append { topic: Arc::from(topic), partition, records: vec![record(value)], guard: Guard::None }
 }
 
@@ -53,7 +53,7 @@ fn effect(topic: &str, task: &str, epoch: i32, position: i64) -> Append {
     Append { guard, ..plain(topic, 0, format!("{task} {position}")) }
 }
 
-async fn values(broker: &Broker, topic: &str, partition: i32) -> Vec<String> {
+pub(super) async fn values(broker: &Broker, topic: &str, partition: i32) -> Vec<String> {
     let PartitionOffsets { log_start, high_watermark } = broker.offsets(topic, partition).unwrap();
     let (mut at, mut values) = (log_start, Vec::new());
     while at < high_watermark {
@@ -64,7 +64,7 @@ async fn values(broker: &Broker, topic: &str, partition: i32) -> Vec<String> {
     values
 }
 
-fn offset(topic: &str, partition: i32, offset: i64) -> GroupOffset {
+pub(super) fn offset(topic: &str, partition: i32, offset: i64) -> GroupOffset {
     GroupOffset { topic: Arc::from(topic), partition, offset, metadata: "note".into() }
 }
 

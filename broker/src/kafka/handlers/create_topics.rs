@@ -40,7 +40,7 @@ pub(in crate::kafka) async fn handle(
         if !seen.remove(&topic.name) {
             continue;
         }
-        let result = CreatableTopicResult::default().with_name(topic.name.clone());
+        let result = CreatableTopicResult::default().with_name(topic.name.clone()).with_error_message(None);
         let created = if twice.contains(&topic.name) {
             Err(Refusal::new(ResponseError::InvalidRequest, "this topic is in the request more than once"))
         } else {

@@ -32,7 +32,10 @@ pub(in crate::kafka) async fn handle(cx: &Context, request: DeleteTopicsRequest,
             delete(cx, topic).await
         };
         responses.push(match result {
-            Ok(info) => DeletableTopicResult::default().with_name(Some(name_of(&info))).with_topic_id(info.id),
+            Ok(info) => DeletableTopicResult::default()
+                .with_name(Some(name_of(&info)))
+                .with_topic_id(info.id)
+                .with_error_message(None),
             Err(refusal) => DeletableTopicResult::default()
                 .with_name(topic.name.clone())
                 .with_topic_id(topic.topic_id)

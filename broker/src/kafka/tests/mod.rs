@@ -25,6 +25,7 @@ mod lookups;
 mod producing;
 mod security;
 mod sessions;
+mod topics;
 
 const NOW: i64 = 1_700_000_000_000;
 
