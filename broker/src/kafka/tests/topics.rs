@@ -17,7 +17,6 @@ use kafka_protocol::messages::{
     BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeConfigsRequest, IncrementalAlterConfigsRequest, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use tokio::net::TcpStream;
 
@@ -41,12 +40,21 @@ fn new(topic: &str, partitions: i32, configs: &[(&str, &str)]) -> CreatableTopic
         .with_configs(configs.iter().map(config).collect())
 }
 
-async fn create(client: &mut Client<TcpStream>, topics: Vec<CreatableTopic>, validate_only: bool) -> Vec<CreatableTopicResult> {
+async fn create(
+    client: &mut Client<TcpStream>,
+    topics: Vec<CreatableTopic>,
+    validate_only: bool,
+) -> Vec<CreatableTopicResult> {
     let request = CreateTopicsRequest::default().with_topics(topics).with_validate_only(validate_only);
     client.ask(&request, 7).await.topics
 }
 
-async fn describe(client: &mut Client<TcpStream>, kind: i8, resource: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
+async fn describe(
+    client: &mut Client<TcpStream>,
+    kind: i8,
+    resource: &str,
+    keys: Option<&[&str]>,
+) -> DescribeConfigsResult {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(kind)
         .with_resource_name(text(resource))
