@@ -37,6 +37,7 @@ mod compression;
 mod control;
 mod encode;
 mod header;
+mod probe;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,10 @@ pub(crate) use encode::record_size_bytes;
 pub use encode::{Draft, EncodeOptions, encode};
 pub use header::{BatchHeader, HEADER_SIZE_BYTES};
 pub(crate) use header::{add_to_sequence, disk_field, set_leader_epoch};
+#[doc(hidden)]
+pub use probe::probe;
+#[cfg(test)]
+pub(crate) use probe::tests::good_batches;
 pub use records::decode_records;
 
 /// How the records of a batch are compressed; the numbers on the wire are Kafka's.

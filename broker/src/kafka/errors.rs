@@ -7,9 +7,15 @@ use crate::error::BrokerError;
 use crate::groups::GroupError;
 use crate::transactions::TransactionError;
 
+/// Counts an error that a client is told, by its name.
+fn counted(error: ResponseError) -> ResponseError {
+    metrics::counter!("highwater_kafka_errors_total", "error" => format!("{error:?}")).increment(1);
+    error
+}
+
 /// The error that a Kafka client is told.
 pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
-    match error {
+    counted(match error {
         BrokerError::UnknownTopicOrPartition { .. } => ResponseError::UnknownTopicOrPartition,
         BrokerError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         BrokerError::Fenced { .. } => ResponseError::InvalidProducerEpoch,
@@ -43,14 +49,12 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
             ResponseError::UnknownServerError
         }
         BrokerError::Closed => ResponseError::BrokerNotAvailable,
-    }
+    })
 }
 
-/// The code of [`response_error`], counted.
+/// The code of [`response_error`].
 pub(in crate::kafka) fn code(error: &BrokerError) -> i16 {
-    let error = response_error(error);
-    metrics::counter!("highwater_kafka_errors_total", "error" => format!("{error:?}")).increment(1);
-    error.code()
+    response_error(error).code()
 }
 
 /// The code of what a consumer group refused.
@@ -71,13 +75,13 @@ pub(in crate::kafka) fn group_code(error: GroupError) -> i16 {
         GroupError::GroupAuthorizationFailed => ResponseError::GroupAuthorizationFailed,
         GroupError::TooLarge => ResponseError::InvalidCommitOffsetSize,
     };
-    error.code()
+    counted(error).code()
 }
 
 /// What the coordinator of transactions refused. Clients that do not know PRODUCER_FENCED are told INVALID_PRODUCER_EPOCH, which has
 /// the same meaning to them.
 pub(in crate::kafka) fn transaction_error(error: &TransactionError, knows_fenced: bool) -> ResponseError {
-    match error {
+    counted(match error {
         TransactionError::InvalidProducerIdMapping { .. } => ResponseError::InvalidProducerIdMapping,
         TransactionError::ProducerFenced { .. } if knows_fenced => ResponseError::ProducerFenced,
         TransactionError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
@@ -90,5 +94,5 @@ pub(in crate::kafka) fn transaction_error(error: &TransactionError, knows_fenced
         TransactionError::Broker(BrokerError::InvalidConfig { .. }) => ResponseError::InvalidRequest,
         // The journal takes no writes now, for want of room or until a restart: clients try again on this one.
         TransactionError::Broker(_) => ResponseError::CoordinatorNotAvailable,
-    }
+    })
 }

@@ -46,6 +46,12 @@ pub enum DoorError {
         /// What is missing.
         missing: &'static str,
     },
+    /// A limit that is none.
+    #[error("invalid setting of the Kafka door: {what}")]
+    Settings {
+        /// Which, and what is allowed.
+        what: String,
+    },
     /// A certificate that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -67,6 +73,7 @@ impl KafkaServer {
     pub async fn start(broker: Arc<Broker>, settings: DoorSettings) -> Result<Self, DoorError> {
         let listen = settings.listen;
         let refused = |source| DoorError::Listen { address: listen, source };
+        settings.validate().map_err(|what| DoorError::Settings { what })?;
         security::check(&settings)?;
         let tls = settings.tls.clone().map(Tls::open).transpose()?;
         let cluster_id = broker.cluster_id().await?;

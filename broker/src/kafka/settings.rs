@@ -6,6 +6,10 @@ use std::sync::Arc;
 use super::security::{ApiKey, TlsFiles};
 use crate::groups::GroupSettings;
 
+/// Bounds of the limits in bytes. A size on the wire is an i32.
+const MIN_SIZE_BYTES: usize = 64 << 10;
+const MAX_SIZE_BYTES: usize = i32::MAX as usize;
+
 /// Says of a topic whether clients may write to it, delete it or alter it.
 pub type MayWrite = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -75,6 +79,33 @@ impl Default for DoorSettings {
             idle_timeout_ms: 10 * 60 * 1000,
             transfer_timeout_ms: 30_000,
             login_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl DoorSettings {
+    /// Refuses limits under which nobody could be served.
+    pub(in crate::kafka) fn validate(&self) -> Result<(), String> {
+        let sizes = [
+            ("max_in_flight_bytes", self.max_in_flight_bytes),
+            ("max_request_size_bytes", self.max_request_size_bytes),
+            ("max_answer_bytes", self.max_answer_bytes),
+        ];
+        for (name, size_bytes) in sizes {
+            if !(MIN_SIZE_BYTES..=MAX_SIZE_BYTES).contains(&size_bytes) {
+                return Err(format!("{name} is {size_bytes}, but must be 64 KiB to 2 GiB"));
+            }
+        }
+        let above_0 = [
+            ("max_connections", self.max_connections as u64),
+            ("max_connections_per_address", self.max_connections_per_address as u64),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("transfer_timeout_ms", self.transfer_timeout_ms),
+            ("login_timeout_ms", self.login_timeout_ms),
+        ];
+        match above_0.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name} is 0, but must be above it")),
+            None => Ok(()),
         }
     }
 }

@@ -24,7 +24,7 @@ const MIN_SIZE_BYTES: usize = 10;
 /// Largest frame of a client that has not logged in.
 const STRANGERS_SIZE_BYTES: usize = 64 << 10;
 /// Small requests that came together are read together.
-const BUFFER_SIZE_BYTES: usize = 16 << 10;
+const BUFFER_SIZE_BYTES: usize = 8 << 10;
 
 /// A request, without its size in front.
 #[derive(Debug)]

@@ -216,3 +216,18 @@ async fn a_panic_of_a_handler_closes_its_connection_only() {
     assert_eq!(good.ask(&fine, 9).await.responses[0].partition_responses[0].base_offset, 1);
     assert!(is_served(&door).await);
 }
+
+#[tokio::test]
+async fn limits_under_which_nobody_could_be_served_are_refused() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+    let broker = Arc::new(Broker::open(BrokerConfig::new("/data"), Arc::new(SimFs::new()), clock).unwrap());
+    for (settings, name) in [
+        (DoorSettings { max_in_flight_bytes: 1000, ..DoorSettings::default() }, "max_in_flight_bytes is 1000"),
+        (DoorSettings { max_answer_bytes: usize::MAX, ..DoorSettings::default() }, "max_answer_bytes"),
+        (DoorSettings { max_connections: 0, ..DoorSettings::default() }, "max_connections is 0"),
+        (DoorSettings { idle_timeout_ms: 0, ..DoorSettings::default() }, "idle_timeout_ms is 0"),
+    ] {
+        let error = KafkaServer::start(Arc::clone(&broker), settings).await.unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}

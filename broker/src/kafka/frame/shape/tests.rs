@@ -55,6 +55,23 @@ fn a_request_cut_anywhere_is_refused_by_its_shape() {
     }
 }
 
+/// Writes what `fuzz/run` begins with.
+#[test]
+#[ignore = "writes files for the fuzzer"]
+fn write_the_seeds_of_the_fuzzer() {
+    let corpus = std::path::PathBuf::from(std::env::var("HIGHWATER_FUZZ_CORPUS").expect("the corpus directory"));
+    let write = |target: &str, name: String, bytes: &[u8]| {
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        std::fs::write(corpus.join(target).join(name), bytes).unwrap();
+    };
+    for Sample { key, version, frame, .. } in samples() {
+        write("frames", format!("seed-{key}-{version}"), frame);
+    }
+    for (name, bytes) in crate::batch::good_batches() {
+        write("batches", format!("seed-{name}"), &bytes);
+    }
+}
+
 /// A Metadata request (version 8: plain lengths) that claims so many topics.
 fn metadata_claiming(count: i32, bytes_behind: usize) -> Bytes {
     let mut frame = BytesMut::new();
