@@ -7,9 +7,9 @@ use std::io::BufRead;
 
 use bytes::Bytes;
 
-use super::compression::{Unpack, unpack};
+use super::compression::{Unpack, compress, unpack};
 use super::header::{CRC_AT, CRC_FROM, set_leader_epoch};
-use super::{BatchError, BatchHeader, HEADER_SIZE_BYTES, varint};
+use super::{BatchError, BatchHeader, Compression, HEADER_SIZE_BYTES, decompress, varint};
 
 /// A record whose sender gave it no time.
 const NO_TIMESTAMP: i64 = -1;
@@ -23,6 +23,8 @@ pub(crate) struct BatchRules {
     pub(crate) times: Option<TimeRules>,
     /// True where records without a key are of no use: the topic is compacted.
     pub(crate) needs_keys: bool,
+    /// How the records are to be packed; `None` leaves them as they come.
+    pub(crate) compression: Option<Compression>,
 }
 
 /// How far from the broker's clock a record may be dated.
@@ -84,7 +86,21 @@ impl CheckedBatch {
             Unpack::Buffer(block) => walk(&header, block.as_slice(), rules)?,
             Unpack::Stream(stream) => walk(&header, stream, rules)?,
         };
-        Ok(Self { header, bytes, max_timestamp_ms, records_crc })
+        let checked = Self { header, bytes, max_timestamp_ms, records_crc };
+        match rules.compression {
+            Some(codec) if codec != header.compression => checked.packed(codec, rules.max_unpacked_size_bytes),
+            _ => Ok(checked),
+        }
+    }
+
+    /// The same records, packed another way.
+    fn packed(self, codec: Compression, max_unpacked_size_bytes: usize) -> Result<Self, BatchError> {
+        let block = decompress(self.header.compression, self.records(), max_unpacked_size_bytes)?;
+        let records = compress(codec, &block)?;
+        let mut bytes = self.bytes[..HEADER_SIZE_BYTES].to_vec();
+        bytes.extend_from_slice(&records);
+        let header = BatchHeader { compression: codec, ..self.header }.seal(&mut bytes);
+        Ok(Self { header, bytes: Bytes::from(bytes), records_crc: crc32c::crc32c(&records), ..self })
     }
 
     /// The header as its sender wrote it.

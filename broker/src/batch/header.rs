@@ -9,6 +9,7 @@ pub const HEADER_SIZE_BYTES: usize = 61;
 const LENGTH_END: usize = 12;
 pub(super) const CRC_AT: usize = 17;
 pub(super) const CRC_FROM: usize = 21;
+const COMPRESSION: i16 = 0x7;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
@@ -158,7 +159,7 @@ impl BatchHeader {
 
     /// Writes the header over the first 61 bytes of `batch`, whose length and CRC are computed here.
     pub(super) fn seal(mut self, batch: &mut [u8]) -> Self {
-        self.attributes |= self.compression.to_attributes();
+        self.attributes = self.attributes & !COMPRESSION | self.compression.to_attributes();
         self.size_bytes = batch.len();
         batch[0..8].copy_from_slice(&self.base_offset.to_be_bytes());
         batch[8..12].copy_from_slice(&((self.size_bytes - LENGTH_END) as i32).to_be_bytes());

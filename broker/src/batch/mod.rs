@@ -32,6 +32,8 @@
 use serde::{Deserialize, Serialize};
 
 mod check;
+#[cfg(test)]
+mod check_tests;
 mod compacted;
 mod compression;
 mod control;
@@ -39,6 +41,8 @@ mod encode;
 mod header;
 mod probe;
 mod records;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod varint;

@@ -42,6 +42,8 @@ mod inner;
 mod maintenance;
 mod meter;
 mod raw;
+#[cfg(test)]
+mod raw_tests;
 mod stepped;
 #[cfg(test)]
 mod tests;

@@ -45,10 +45,11 @@ impl Broker {
             let topic = topic.to_owned();
             move |source: BatchError| BrokerError::InvalidBatch { topic, partition, source }
         };
-        let compression = BatchHeader::parse(&batch).map_or(Compression::None, |header| header.compression);
+        // To pack and unpack takes long; to look at what is not packed does not.
+        let is_packed = |header: BatchHeader| header.compression != Compression::None;
+        let takes_long = settings.recompression.is_some() || BatchHeader::parse(&batch).is_ok_and(is_packed);
         let check = move || CheckedBatch::check(batch, &rules).map_err(refuse);
-        // To unpack takes long, to look at what is not packed does not.
-        let batch = if compression == Compression::None { check()? } else { self.inner.crew.blocking(check).await? };
+        let batch = if takes_long { self.inner.crew.blocking(check).await? } else { check()? };
         Ok(Prepared { topic: found, index, batch, size_bytes })
     }
 

@@ -11,12 +11,12 @@ use crate::config::{Durability, TimestampType};
 use crate::fs::{Crash, RealFs, SimFs};
 use crate::record::{Header, Record};
 
-const NOW: i64 = 1_700_000_000_000;
+pub(super) const NOW: i64 = 1_700_000_000_000;
 
 pub(super) struct Rig {
     pub(super) fs: SimFs,
     pub(super) clock: Arc<ManualClock>,
-    config: BrokerConfig,
+    pub(super) config: BrokerConfig,
 }
 
 impl Rig {
@@ -33,7 +33,7 @@ impl Rig {
         Broker::open(self.config.clone(), Arc::new(self.fs.clone()), Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 
-    fn look(&self) -> Broker {
+    pub(super) fn look(&self) -> Broker {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         Broker::open_read_only("/data", Arc::new(self.fs.clone()), clock).unwrap()
     }

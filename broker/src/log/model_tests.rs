@@ -1,5 +1,6 @@
 //! A model of the log under random appends, crashes, faults and retention. Whatever happens, what was synced is read back, in
-//! order, once; what was not may be there, but only as an unbroken continuation.
+//! order, once; what was not may be there, but only as an unbroken continuation. Kafka's producers and transactions take part: what
+//! the log says of a repetition, and what readers of committed records see, must follow from the records alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::io::ErrorKind;
@@ -8,11 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::tests::clients::{fetch_all, produce};
 use super::tests::{NOW, new_fs, read_all_records, settings, try_open};
 use super::*;
 use crate::append::{EffectMark, Guard};
+use crate::batch::testing::{ClientBatch, headers_of};
 use crate::fs::{Crash, SimFs};
+use crate::raw::TransactionMarker;
 use crate::record::Record;
+
+/// The producer without transactions; those above have them.
+const PLAIN: i64 = 1;
+const PRODUCERS: std::ops::Range<i64> = PLAIN..4;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -24,6 +32,26 @@ enum Op {
     /// The next request of a client, with its key.
     Keyed {
         size: usize,
+    },
+    /// The next batch of a producer, so many records of this size.
+    Batch {
+        producer: i64,
+        count: usize,
+        size: usize,
+    },
+    /// A producer sends again the last but so many of its batches.
+    Again {
+        producer: i64,
+        back: usize,
+    },
+    /// A producer leaves a sequence out.
+    Skip {
+        producer: i64,
+    },
+    /// A producer's transaction ends, if it has one or not.
+    End {
+        producer: i64,
+        commit: bool,
     },
     Sync,
     RecoveryPoint,
@@ -43,6 +71,11 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1usize..5, 0usize..3000).prop_map(|(count, size)| Op::Effects { count, size }),
         4 => (0usize..3000).prop_map(|size| Op::Keyed { size }),
+        8 => (PRODUCERS, 1usize..4, 0usize..2000)
+            .prop_map(|(producer, count, size)| Op::Batch { producer, count, size }),
+        3 => (PRODUCERS, 0usize..8).prop_map(|(producer, back)| Op::Again { producer, back }),
+        1 => PRODUCERS.prop_map(|producer| Op::Skip { producer }),
+        4 => (PLAIN + 1..PRODUCERS.end, any::<bool>()).prop_map(|(producer, commit)| Op::End { producer, commit }),
         5 => Just(Op::Sync),
         1 => Just(Op::RecoveryPoint),
         1 => Just(Op::Crash(Crash::Kill)),
@@ -56,12 +89,42 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the log must hold. An effect is `e<n>`, a keyed request `k<n>`, each padded to its size.
+/// A record. An effect is `e<n>`, a keyed request `k<n>`, a producer's record `p<producer>.<sequence>`, each padded to its size.
+#[derive(Debug, Clone)]
+struct Entry {
+    text: String,
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Own,
+    /// Of a batch of a producer, which has so many records from this sequence on.
+    Batch {
+        producer: i64,
+        sequence: i32,
+        count: usize,
+    },
+    Marker {
+        producer: i64,
+        commit: bool,
+    },
+}
+
+/// What a client or coordinator has sent and had no answer to.
+#[derive(Debug, Clone)]
+enum Unanswered {
+    Batch { producer: i64, sequence: i32, texts: Vec<String> },
+    Marker { producer: i64, commit: bool },
+}
+
+/// What the log must hold.
 struct Model {
     fs: SimFs,
     log: PartitionLog,
-    /// Values by offset, from 0 on, deleted ones included.
-    written: Vec<String>,
+    /// Records by offset, from 0 on, deleted ones included.
+    written: Vec<Entry>,
+    unanswered: Vec<Unanswered>,
     synced: usize,
     log_start: usize,
     /// The task's next effect, and the first that is not known to be durable: a restarted task begins there.
@@ -80,6 +143,7 @@ impl Model {
             fs,
             log,
             written: Vec::new(),
+            unanswered: Vec::new(),
             synced: 0,
             log_start: 0,
             next_effect: 0,
@@ -94,13 +158,13 @@ impl Model {
         let values: Vec<String> = (from..from + count).map(|n| format!("e{n} {}", "-".repeat(size))).collect();
         let marks = (from..from + count).map(|n| EffectMark { position: (n / 3) as i64, index: (n % 3) as i32 });
         let guard = Guard::Effects { task: Arc::from("task"), epoch: self.epoch, marks: marks.collect() };
-        let known = self.written.iter().filter(|v| v.starts_with('e')).count();
+        let known = self.written.iter().filter(|e| e.text.starts_with('e')).count();
         match self.log.append(&records(&values), &guard, NOW) {
             Ok(appended) => {
                 let suppressed = known.saturating_sub(from).min(count);
                 assert_eq!(appended.suppressed, suppressed, "effects {from}+{count} when {known} are there");
                 assert_eq!(appended.base_offset, self.written.len() as i64);
-                self.written.extend(values.into_iter().skip(suppressed));
+                self.written.extend(values.into_iter().skip(suppressed).map(own));
                 assert_eq!(appended.last_offset + 1, self.written.len() as i64);
                 true
             }
@@ -111,19 +175,120 @@ impl Model {
     fn keyed(&mut self, key: usize, size: usize) -> bool {
         let value = format!("k{key} {}", "-".repeat(size));
         let prefix = format!("k{key} ");
-        let known = self.written.iter().position(|v| v.starts_with(&prefix));
+        let known = self.written.iter().position(|e| e.text.starts_with(&prefix));
         let guard = Guard::Idempotency { scope: Arc::from(format!("tenant\0{key}")) };
         match self.log.append(&records(std::slice::from_ref(&value)), &guard, NOW) {
             Ok(appended) => {
                 assert_eq!(appended.duplicate, known.is_some(), "key {key}");
                 assert_eq!(appended.base_offset as usize, known.unwrap_or(self.written.len()));
                 if known.is_none() {
-                    self.written.push(value);
+                    self.written.push(own(value));
                 }
                 true
             }
             Err(error) => self.refused(&error),
         }
+    }
+
+    /// Batches of a producer that are in the log: first sequence, records, first offset.
+    fn batches(&self, of: i64) -> Vec<(i32, usize, usize)> {
+        let mut found: Vec<(i32, usize, usize)> = Vec::new();
+        for (offset, entry) in self.written.iter().enumerate() {
+            if let Part::Batch { producer, sequence, count } = entry.part
+                && producer == of
+                && found.last().is_none_or(|last| last.0 != sequence)
+            {
+                found.push((sequence, count, offset));
+            }
+        }
+        found
+    }
+
+    fn next_sequence(&self, producer: i64) -> i32 {
+        self.batches(producer).last().map_or(0, |(sequence, count, _)| sequence + *count as i32)
+    }
+
+    /// A producer sends a batch: its next, or one that it sent before.
+    fn batch(&mut self, producer: i64, sequence: i32, texts: &[String]) -> bool {
+        let batch = ClientBatch::of(texts.iter().map(String::as_str)).by(producer, 0, sequence);
+        let batch = if producer == PLAIN { batch } else { batch.transactional() };
+        let known = self.batches(producer);
+        let window = known.iter().rev().take(5);
+        let known = window.clone().find(|known| (known.0, known.1) == (sequence, texts.len()));
+        match produce(&mut self.log, &batch) {
+            Ok(produced) => {
+                assert_eq!(produced.duplicate, known.is_some(), "producer {producer} sequence {sequence}");
+                let base_offset = known.map_or(self.written.len(), |(.., offset)| *offset);
+                assert_eq!(produced.base_offset as usize, base_offset, "producer {producer} sequence {sequence}");
+                assert_eq!(produced.last_offset as usize, base_offset + texts.len() - 1);
+                if known.is_none() {
+                    assert_eq!(sequence, self.next_sequence(producer), "producer {producer}");
+                    let part = Part::Batch { producer, sequence, count: texts.len() };
+                    self.written.extend(texts.iter().map(|text| Entry { text: text.clone(), part }));
+                }
+                true
+            }
+            Err(BrokerError::OutOfOrderSequence { expected, .. }) => {
+                assert!(known.is_none() && expected == self.next_sequence(producer) && expected != sequence);
+                false
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn end(&mut self, producer: i64, commit: bool) -> bool {
+        let marker = TransactionMarker { producer_id: producer, producer_epoch: 0, commit, coordinator_epoch: 0 };
+        // The last thing that the producer did here was to end a transaction in this way.
+        let part_of = |part: Part| match part {
+            Part::Own => None,
+            Part::Batch { producer, .. } | Part::Marker { producer, .. } => Some(producer),
+        };
+        let last = self.written.iter().rposition(|entry| part_of(entry.part) == Some(producer));
+        let known = last.filter(|last| self.written[*last].part == Part::Marker { producer, commit });
+        match self.log.end_transaction(&marker, NOW) {
+            Ok(offset) => {
+                assert_eq!(offset as usize, known.unwrap_or(self.written.len()), "marker of {producer}");
+                if known.is_none() {
+                    self.written.push(Entry { text: String::new(), part: Part::Marker { producer, commit } });
+                }
+                true
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// A client has at most five batches on their way, and begins no transaction before the last one has ended.
+    fn may_send(&self, of: i64) -> bool {
+        let mut batches = 0;
+        self.unanswered.iter().all(|sent| match sent {
+            Unanswered::Batch { producer, .. } if *producer == of => {
+                batches += 1;
+                batches < 5
+            }
+            Unanswered::Marker { producer, .. } => *producer != of,
+            Unanswered::Batch { .. } => true,
+        })
+    }
+
+    /// The last stable offset, and what readers of committed records see below it, by the records up to the high watermark.
+    fn committed(&self, high_watermark: usize) -> (usize, Vec<(i64, String)>) {
+        let mut open: std::collections::BTreeMap<i64, Vec<usize>> = std::collections::BTreeMap::new();
+        let mut aborted = std::collections::BTreeSet::new();
+        for (offset, entry) in self.written[..high_watermark].iter().enumerate() {
+            match entry.part {
+                Part::Batch { producer, .. } if producer != PLAIN => open.entry(producer).or_default().push(offset),
+                Part::Marker { producer, commit } => {
+                    let ended = open.remove(&producer).unwrap_or_default();
+                    aborted.insert(offset);
+                    aborted.extend(ended.into_iter().filter(|_| !commit));
+                }
+                Part::Batch { .. } | Part::Own => {}
+            }
+        }
+        let first_open = open.values().map(|offsets| offsets[0]).min();
+        let stable = first_open.map_or(high_watermark, |first| first.max(self.log_start));
+        let seen = (self.log_start..stable).filter(|offset| !aborted.contains(offset));
+        (stable, seen.map(|offset| (offset as i64, self.written[offset].text.clone())).collect())
     }
 
     /// A refusal leaves the log as it was, or stops it.
@@ -137,6 +302,7 @@ impl Model {
             self.synced = self.written.len();
             self.durable_effect = self.next_effect;
             self.durable_key = self.next_key;
+            self.unanswered.clear();
         } else {
             assert!(self.log.stopped().is_some());
         }
@@ -163,7 +329,7 @@ impl Model {
         self.written.truncate(survivors);
         self.synced = survivors;
         self.check();
-        // The task restarts from what it knows to be durable, the client repeats what was not acknowledged.
+        // The task restarts from what it knows to be durable, clients and coordinator repeat what was not acknowledged.
         self.epoch += 1;
         let (effects, keys) = (self.durable_effect..self.next_effect, self.durable_key..self.next_key);
         for n in effects {
@@ -172,19 +338,30 @@ impl Model {
         for key in keys {
             self.keyed(key, 10);
         }
+        for sent in std::mem::take(&mut self.unanswered) {
+            match sent {
+                Unanswered::Batch { producer, sequence, texts } => drop(self.batch(producer, sequence, &texts)),
+                Unanswered::Marker { producer, commit } => drop(self.end(producer, commit)),
+            }
+        }
         self.sync();
     }
 
     /// Readers see what is synced: all of it, in order, once.
     fn check(&self) {
-        let offsets = self.log.view().offsets();
+        let ends = self.log.view().ends();
+        let high_watermark = ends.high_watermark as usize;
+        assert_eq!(ends.log_start as usize, self.log_start);
+        assert!(high_watermark >= self.synced);
+        let (stable, expected) = self.committed(high_watermark);
+        assert_eq!(ends.last_stable_offset as usize, stable);
         let (records, gaps) = read_all_records(self.log.view());
         assert_eq!(gaps, vec![]);
-        assert_eq!(offsets.log_start as usize, self.log_start);
-        assert!(offsets.high_watermark as usize >= self.synced);
-        let expected: Vec<(i64, String)> =
-            (self.log_start..offsets.high_watermark as usize).map(|i| (i as i64, self.written[i].clone())).collect();
         assert!(records == expected, "read {} records, expected {}", records.len(), expected.len());
+        let fetched = fetch_all(self.log.view(), ends.log_start, 4000);
+        let headers = headers_of(&fetched);
+        assert!(headers.windows(2).all(|pair| pair[0].next_offset() == pair[1].base_offset));
+        assert_eq!(headers.last().map_or(ends.log_start, |last| last.next_offset()), ends.high_watermark);
     }
 
     fn apply(&mut self, op: &Op) {
@@ -200,6 +377,40 @@ impl Model {
                     self.next_key += 1;
                 }
             }
+            Op::Batch { producer, count, size } => {
+                if self.may_send(producer) {
+                    let sequence = self.next_sequence(producer);
+                    let sequences = sequence..sequence + count as i32;
+                    let texts: Vec<String> =
+                        sequences.map(|n| format!("p{producer}.{n} {}", "-".repeat(size))).collect();
+                    if self.batch(producer, sequence, &texts) {
+                        self.unanswered.push(Unanswered::Batch { producer, sequence, texts });
+                    }
+                }
+            }
+            Op::Again { producer, back } => {
+                let known = self.batches(producer);
+                if let Some((sequence, count, offset)) = known.iter().rev().nth(back).copied() {
+                    let texts: Vec<String> = (offset..offset + count).map(|i| self.written[i].text.clone()).collect();
+                    let before = self.written.len();
+                    assert!(self.batch(producer, sequence, &texts) == (back < 5) || self.log.stopped().is_some());
+                    assert_eq!(self.written.len(), before);
+                }
+            }
+            Op::Skip { producer } => {
+                // One that is not known may begin anywhere.
+                let next = self.next_sequence(producer);
+                if next > 0 {
+                    assert!(!self.batch(producer, next + 1, &["skipped".to_owned()]));
+                }
+            }
+            Op::End { producer, commit } => {
+                let is_ending =
+                    |sent: &Unanswered| matches!(sent, Unanswered::Marker { producer: p, .. } if *p == producer);
+                if !self.unanswered.iter().any(is_ending) && self.end(producer, commit) {
+                    self.unanswered.push(Unanswered::Marker { producer, commit });
+                }
+            }
             Op::Sync => self.sync(),
             Op::RecoveryPoint => {
                 let result = self.log.write_recovery_point();
@@ -210,6 +421,7 @@ impl Model {
                 let closed = self.log.close();
                 if closed.is_ok() {
                     self.synced = self.written.len();
+                    self.unanswered.clear();
                 }
                 self.restart(Crash::LoseUnsynced);
             }
@@ -230,6 +442,10 @@ impl Model {
     }
 }
 
+fn own(text: String) -> Entry {
+    Entry { text, part: Part::Own }
+}
+
 fn small() -> LogSettings {
     LogSettings { segment_size_bytes: 16 << 10, max_batch_size_bytes: 16 << 10, ..settings() }
 }
@@ -248,8 +464,16 @@ proptest! {
         model.restart(Crash::Kill);
         // Every effect that was let through is there exactly once, in order.
         let effects: Vec<&str> =
-            model.written.iter().filter(|v| v.starts_with('e')).map(|v| v.split(' ').next().unwrap()).collect();
+            model.written.iter().filter_map(|e| e.text.split(' ').next().filter(|t| t.starts_with('e'))).collect();
         let expected: Vec<String> = (0..effects.len()).map(|n| format!("e{n}")).collect();
         prop_assert_eq!(effects, expected);
+        // And no sequence of any producer twice, none missing.
+        for producer in PRODUCERS {
+            let batches = model.batches(producer);
+            let starts: Vec<i32> = batches.iter().map(|batch| batch.0).collect();
+            let ends = batches.iter().map(|(sequence, count, _)| sequence + *count as i32);
+            let follow: Vec<i32> = std::iter::once(0).chain(ends).take(batches.len()).collect();
+            prop_assert_eq!(starts, follow);
+        }
     }
 }

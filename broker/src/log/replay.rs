@@ -89,9 +89,9 @@ impl Replay<'_> {
             if let Some(marker) = decode_marker(header, &batch.bytes) {
                 state.producers.note_marker(&marker, header.base_offset, self.now_ms);
             }
-        } else if header.is_verbatim() {
+        } else if header.has_producer() {
             state.producers.note_batch(header, self.now_ms);
-        } else if self.guards {
+        } else if self.guards && !header.is_verbatim() {
             let mut records = Vec::new();
             // A batch that does not decode is not ours, so it has no guard; reads report it.
             if decode_records(header, &batch.bytes, i64::MIN, self.max_decompressed_size_bytes, &mut records).is_ok() {

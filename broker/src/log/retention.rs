@@ -2,6 +2,9 @@
 
 use super::{PartitionId, SegmentSummary};
 
+/// The largest time in a segment in which no record has one.
+const NO_TIMESTAMP: i64 = -1;
+
 /// What bounds a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetentionLimits {
@@ -38,7 +41,10 @@ pub(super) fn plan(segments: &[SegmentSummary], limits: &RetentionLimits, now_ms
     let mut size_bytes: u64 = segments.iter().map(|s| s.size_bytes).sum();
     for segment in segments {
         let empty = segment.next_offset == segment.base_offset;
-        let too_old = limits.retention_ms.is_some_and(|ms| now_ms.saturating_sub(segment.max_timestamp_ms) > ms);
+        // Of records that their senders gave no time nobody knows how old they are: only size takes them.
+        let has_time = segment.max_timestamp_ms != NO_TIMESTAMP;
+        let too_old =
+            has_time && limits.retention_ms.is_some_and(|ms| now_ms.saturating_sub(segment.max_timestamp_ms) > ms);
         let too_much = segment.closed && limits.retention_bytes.is_some_and(|bytes| size_bytes > bytes);
         if empty && !segment.closed || !too_old && !too_much {
             break;
@@ -111,6 +117,16 @@ mod tests {
         assert_eq!(plan(&three(), &limits, 3_500).log_start, Some(20));
         assert!(!plan(&three(), &limits, 3_500).roll_active);
         assert!(plan(&three(), &limits, 3_501).roll_active);
+    }
+
+    #[test]
+    fn records_without_a_time_do_not_age() {
+        let mut segments = three();
+        segments[0].max_timestamp_ms = NO_TIMESTAMP;
+        let limits = RetentionLimits { retention_ms: Some(500), ..Default::default() };
+        assert_eq!(plan(&segments, &limits, 9_000), Plan::default());
+        let limits = RetentionLimits { retention_bytes: Some(200), ..limits };
+        assert!(plan(&segments, &limits, 9_000).roll_active, "size takes it, and age the rest");
     }
 
     #[test]

@@ -19,6 +19,7 @@ impl LogSettings {
                 after_max_ms: self.timestamp_after_max_ms,
             }),
             needs_keys: self.compaction.is_some(),
+            compression: self.recompression,
         }
     }
 }

@@ -11,9 +11,11 @@ use super::*;
 use crate::append::{Appended, EffectMark, Guard, IDEMPOTENCY_HORIZON_MS};
 use crate::fs::file::{create_dir_durably, read_all, write_atomically};
 use crate::fs::{Crash, OpenMode, SimFs};
+use crate::raw::PartitionEnds;
 use crate::record::Record;
 use crate::topic::{Gap, PartitionOffsets};
 
+pub(super) mod clients;
 mod compaction;
 mod damage;
 mod dying;
@@ -23,6 +25,7 @@ mod reading;
 mod recovery;
 mod retention;
 mod times;
+mod transactions;
 
 const DIR: &str = "/p";
 pub(super) const NOW: i64 = 1_700_000_000_000;
@@ -79,12 +82,12 @@ fn filled(fs: &SimFs, n: usize) -> PartitionLog {
     log
 }
 
-/// Everything readable from the log start on, as offset and value, with the gaps passed.
+/// Everything committed from the log start on, as offset and value, with the gaps passed.
 pub(super) fn read_all_records(view: &PartitionView) -> (Vec<(i64, String)>, Vec<Gap>) {
     let (mut records, mut gaps) = (Vec::new(), Vec::new());
-    let PartitionOffsets { log_start, high_watermark } = view.offsets();
+    let PartitionEnds { log_start, last_stable_offset, .. } = view.ends();
     let mut at = log_start;
-    while at < high_watermark {
+    while at < last_stable_offset {
         let fetched = view.read(at, 4000).unwrap();
         assert!(fetched.next_offset > at, "a read makes progress");
         records.extend(
