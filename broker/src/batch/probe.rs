@@ -24,7 +24,12 @@ pub fn probe(bytes: &[u8]) -> Result<bool, String> {
     let Ok(header) = BatchHeader::parse(&sealed) else { return Ok(false) };
     let mut records = Vec::new();
     let decoded = decode_records(&header, &sealed, i64::MIN, MAX_UNPACKED_SIZE_BYTES, &mut records);
-    let rules = BatchRules { max_unpacked_size_bytes: MAX_UNPACKED_SIZE_BYTES, times: None, needs_keys: false };
+    let rules = BatchRules {
+        max_unpacked_size_bytes: MAX_UNPACKED_SIZE_BYTES,
+        times: None,
+        needs_keys: false,
+        compression: None,
+    };
     if CheckedBatch::check(sealed, &rules).is_err() {
         return Ok(false);
     }

@@ -10,6 +10,7 @@ pub(super) struct PartitionMetrics {
     suppressed: metrics::Counter,
     duplicates: metrics::Counter,
     forgotten_keys: metrics::Counter,
+    forgotten_producers: metrics::Counter,
     bytes: metrics::Counter,
     syncs: metrics::Histogram,
     size_bytes: metrics::Gauge,
@@ -26,6 +27,7 @@ impl PartitionMetrics {
             suppressed: metrics::counter!("highwater_broker_suppressed_effects_total", &labels),
             duplicates: metrics::counter!("highwater_broker_duplicate_appends_total", &labels),
             forgotten_keys: metrics::counter!("highwater_broker_idempotency_keys_forgotten_total", &labels),
+            forgotten_producers: metrics::counter!("highwater_broker_producers_forgotten_total", &labels),
             bytes: metrics::counter!("highwater_broker_appended_bytes_total", &labels),
             syncs: metrics::histogram!("highwater_broker_sync_seconds"),
             size_bytes: metrics::gauge!("highwater_broker_log_size_bytes", &labels),
@@ -56,5 +58,6 @@ impl PartitionMetrics {
         self.log_start.set(offsets.log_start as f64);
         self.log_end.set(offsets.high_watermark as f64);
         self.forgotten_keys.absolute(log.forgotten_keys());
+        self.forgotten_producers.absolute(log.forgotten_producers());
     }
 }

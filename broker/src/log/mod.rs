@@ -7,7 +7,7 @@
 //! 00000000000000000000.log     a segment: batches back to back, then the zeros of preallocation
 //! 00000000000000000000.index   its sparse index, once it is closed       (index.rs)
 //! 00000000000000004711.log     the segment being written
-//! 00000000000000004711.state   guard state of all below offset 4711      (snapshot.rs)
+//! 00000000000000004711.state   what it remembers of all below 4711       (snapshot.rs)
 //! checkpoint                   log start and recovery point              (checkpoint.rs)
 //! ```
 //!
@@ -17,6 +17,7 @@
 //! - A failed sync, or a failed write that cannot be undone, stops the partition: nothing is tried again on a file of which
 //!   nobody knows what is on disk. Reads go on.
 //! - What was durable once is never cut away by recovery, even where bytes before it are damaged (see `recovery.rs`).
+//! - What a partition remembers (`state.rs`) is a function of its batches: the same after a restart as before.
 //! - The log start is advanced durably before a file is unlinked.
 
 use std::fmt;

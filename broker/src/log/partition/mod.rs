@@ -158,6 +158,11 @@ impl PartitionLog {
         self.state.guard.forgotten_keys
     }
 
+    /// Producers forgotten before they had been idle for a day, for want of room, since the log was opened.
+    pub fn forgotten_producers(&self) -> u64 {
+        self.state.producers.forgotten
+    }
+
     /// Writes one batch of the records that the guard lets through. It is durable, and may be acknowledged, once [`Self::sync`]
     /// has returned; that holds for answers that wrote nothing as well, since what they refer to may not be synced yet.
     pub fn append(&mut self, records: &[Record], guard: &Guard, now_ms: i64) -> Result<Appended, BrokerError> {
