@@ -29,7 +29,8 @@ pub(in crate::kafka) async fn handle(
     if version < 4 {
         let Coordinator { error_code, error_message, node_id, host, port, .. } = coordinator(cx, kind);
         // Kafka's answers of these versions have the name of the error here, also where there is none.
-        let error_message = error_message.or(Some(StrBytes::from_static_str("NONE"))).filter(|_| version >= 1);
+        let nothing = StrBytes::from_static_str("NONE");
+        let error_message = if error_code == 0 { Some(nothing) } else { error_message }.filter(|_| version >= 1);
         return FindCoordinatorResponse::default()
             .with_error_code(error_code)
             .with_error_message(error_message)

@@ -20,6 +20,7 @@ use crate::fs::SimFs;
 use crate::topic_config::TopicConfig;
 
 mod fetching;
+mod groups;
 mod limits;
 mod lookups;
 mod producing;
@@ -54,7 +55,10 @@ impl Door {
     }
 
     async fn dial(&self) -> Client<TcpStream> {
-        Client::new(TcpStream::connect(self.server.address()).await.unwrap())
+        let stream = TcpStream::connect(self.server.address()).await.unwrap();
+        // Size and frame are written apart: else each request waits for the acknowledgement of its size.
+        stream.set_nodelay(true).unwrap();
+        Client::new(stream)
     }
 }
 
