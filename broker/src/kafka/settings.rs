@@ -54,7 +54,7 @@ pub struct DoorSettings {
     pub max_answer_bytes: usize,
     /// A connection on which nothing happens for so long is closed, in milliseconds.
     pub idle_timeout_ms: u64,
-    /// Time a client has to send a request it began, or to take an answer, in milliseconds, and a second more per 64 KiB.
+    /// Time a client has to send a request it began, or to take an answer, in milliseconds, and a second more per 256 KiB.
     pub transfer_timeout_ms: u64,
     /// Time a client has to finish its TLS handshake and its login, in milliseconds.
     pub login_timeout_ms: u64,

@@ -182,7 +182,7 @@ async fn read_all<R: AsyncRead + Unpin>(
     }
 }
 
-/// The time that a transfer may take: the setting, and a second for every 64 KiB.
+/// The time that a transfer may take: the setting, and a second for every 256 KiB.
 fn transfer_time(settings: &DoorSettings, size_bytes: usize) -> Duration {
-    Duration::from_millis(settings.transfer_timeout_ms) + Duration::from_secs((size_bytes >> 16) as u64)
+    Duration::from_millis(settings.transfer_timeout_ms) + Duration::from_secs((size_bytes >> 18) as u64)
 }

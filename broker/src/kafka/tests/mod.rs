@@ -19,6 +19,7 @@ use crate::config::BrokerConfig;
 use crate::fs::SimFs;
 use crate::topic_config::TopicConfig;
 
+mod committed;
 mod fetching;
 mod groups;
 mod limits;
