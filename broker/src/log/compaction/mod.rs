@@ -35,6 +35,8 @@ use crate::fs::Fs;
 
 mod filter;
 mod keys;
+#[cfg(test)]
+mod model_tests;
 mod plan;
 mod progress;
 mod rewrite;
