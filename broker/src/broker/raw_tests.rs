@@ -11,6 +11,7 @@ use crate::config::{Durability, TimestampType};
 use crate::fs::Crash;
 use crate::raw::{AbortedTransaction, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
 use crate::transactions::Producer;
+use crate::transactions::machine::TransactionMachine;
 
 fn create_time() -> TopicConfig {
     let timestamp_type = TimestampType::CreateTime;
@@ -134,6 +135,19 @@ async fn a_transactional_batch_needs_its_transaction_to_be_open_when_it_is_writt
         "a repetition is answered all the same"
     );
     assert_eq!(broker.ends("t", 0).unwrap(), PartitionEnds { log_start: 0, last_stable_offset: 2, high_watermark: 2 });
+}
+
+#[tokio::test]
+async fn a_zombie_is_fenced_as_soon_as_its_transactional_id_is_held_by_another() {
+    let rig = Rig::new();
+    let broker = open(&rig).await;
+    let zombie = begin(&broker, "id").await;
+    produce(&broker, &part(zombie, 0, "x")).await.unwrap();
+    let init = |machine: &mut TransactionMachine| machine.init_producer(Some(&Arc::from("id")), 60_000, None, NOW);
+    // Its transaction is to be aborted first; no marker of that has come here yet.
+    assert!(broker.transact(init).unwrap().await.unwrap().is_err());
+    let error = produce(&broker, &part(zombie, 1, "y")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::ProducerFenced { epoch: 0, current: 1, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -99,6 +99,10 @@ impl CoordinatorView {
 }
 
 impl OngoingTransactions for CoordinatorView {
+    fn current_epoch(&self, producer_id: i64) -> Option<i16> {
+        self.with_transactions(|table| table.current_epoch(producer_id))
+    }
+
     fn is_open(&self, producer_id: i64, epoch: i16, topic: &str, partition: i32) -> bool {
         self.with_transactions(|table| table.is_open(Producer { id: producer_id, epoch }, topic, partition))
     }

@@ -185,8 +185,9 @@ async fn a_new_run_fences_the_old_one_everywhere() {
     assert_eq!(new, Producer { id: old.id, epoch: old.epoch + 2 });
     let refused = rig.broker.produce("out", 0, batch(old, 1, &words(&["zombie"]))).await;
     assert!(matches!(refused, Err(BrokerError::ProducerFenced { .. })), "{refused:?}");
+    // Also where no marker has told the partition.
     let refused = rig.broker.produce("out", 1, batch(old, 0, &words(&["zombie"]))).await;
-    assert!(matches!(refused, Err(BrokerError::InvalidTransactionState { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(BrokerError::ProducerFenced { .. })), "{refused:?}");
     let ended = rig.transactions.end("app", old, true).await;
     assert!(matches!(ended, Err(TransactionError::ProducerFenced { .. })), "{ended:?}");
     let added = rig.transactions.add_offsets("app", old, "readers", rig.pending(6)).await;

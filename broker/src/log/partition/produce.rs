@@ -54,8 +54,7 @@ impl PartitionLog {
         self.check_running()?;
         let header = batch.header();
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
-        let in_transaction = || ongoing.is_open(producer_id, epoch, &self.id.topic, self.id.partition);
-        let judged = self.state.producers.judge(header, in_transaction);
+        let judged = self.state.producers.judge(header, ongoing, &self.id);
         let log_start = self.view.offsets().log_start;
         let own_time = self.settings.timestamp_type == TimestampType::LogAppendTime;
         if let Judged::Repeated(written) =

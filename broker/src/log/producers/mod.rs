@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::PartitionId;
 use crate::batch::{BatchHeader, add_to_sequence};
 use crate::raw::TransactionMarker;
 
@@ -126,12 +127,12 @@ pub(in crate::log) struct Producers {
 }
 
 impl Producers {
-    /// Judges a client's batch without changing anything. `in_transaction` says whether this partition is in a transaction that the
-    /// producer has open.
+    /// Judges a client's batch for this partition without changing anything.
     pub(in crate::log) fn judge(
         &self,
         header: &BatchHeader,
-        in_transaction: impl FnOnce() -> bool,
+        ongoing: &dyn OngoingTransactions,
+        id: &PartitionId,
     ) -> Result<Judged, Refused> {
         if !header.has_producer() {
             return Ok(Judged::Write);
@@ -142,10 +143,18 @@ impl Producers {
             }
             producer.check(header)?;
         }
-        if header.is_transactional() && !in_transaction() {
-            return Err(Refused::Transaction("it is transactional, but the partition is in no open transaction of it"));
+        if !header.is_transactional() {
+            return Ok(Judged::Write);
         }
-        Ok(Judged::Write)
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        if ongoing.is_open(producer_id, epoch, &id.topic, id.partition) {
+            return Ok(Judged::Write);
+        }
+        Err(match ongoing.current_epoch(producer_id) {
+            // Fenced by the coordinator, though not yet by a marker here.
+            Some(current) if current > epoch => Refused::Fenced { current },
+            _ => Refused::Transaction("it is transactional, but the partition is in no open transaction of it"),
+        })
     }
 
     /// Remembers a batch that was written, or is found in the log.

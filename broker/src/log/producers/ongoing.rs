@@ -7,4 +7,7 @@
 pub(crate) trait OngoingTransactions: Send + Sync {
     /// True where this partition was added to the transaction that this producer has open under this epoch.
     fn is_open(&self, producer_id: i64, epoch: i16, topic: &str, partition: i32) -> bool;
+
+    /// The epoch under which this producer id is held now, where it is known.
+    fn current_epoch(&self, producer_id: i64) -> Option<i16>;
 }

@@ -15,8 +15,26 @@ fn batch(count: usize, epoch: i16, sequence: i32) -> ClientBatch {
     ClientBatch::of(vec!["x"; count]).by(7, epoch, sequence)
 }
 
+/// Whether the coordinator has a transaction open for whoever asks.
+struct Open(bool);
+
+impl OngoingTransactions for Open {
+    fn is_open(&self, _: i64, _: i16, _: &str, _: i32) -> bool {
+        self.0
+    }
+
+    fn current_epoch(&self, _: i64) -> Option<i16> {
+        None
+    }
+}
+
+fn judge_with(producers: &Producers, batch: &ClientBatch, open: bool) -> Result<Judged, Refused> {
+    let id = PartitionId { topic: "t".into(), partition: 0 };
+    producers.judge(&header(0, batch), &Open(open), &id)
+}
+
 fn judge(producers: &Producers, batch: &ClientBatch) -> Result<Judged, Refused> {
-    producers.judge(&header(0, batch), || true)
+    judge_with(producers, batch, true)
 }
 
 /// Judges and, where that says so, notes a batch at this offset.
@@ -95,7 +113,7 @@ fn batches_without_a_producer_are_nobodys() {
 #[test]
 fn a_transaction_is_open_from_its_first_batch_to_its_marker() {
     let mut producers = Producers::default();
-    let refused = producers.judge(&header(0, &batch(1, 0, 0).transactional()), || false);
+    let refused = judge_with(&producers, &batch(1, 0, 0).transactional(), false);
     assert!(matches!(refused, Err(Refused::Transaction(_))), "the partition was not added");
     write(&mut producers, 10, &batch(2, 0, 0).transactional());
     write(&mut producers, 12, &batch(1, 0, 2).transactional());
@@ -104,7 +122,7 @@ fn a_transaction_is_open_from_its_first_batch_to_its_marker() {
     // A repetition is answered also when its transaction is over.
     producers.note_marker(&marker(0, true), 13, NOW);
     assert_eq!(producers.first_unstable(), None);
-    let again = producers.judge(&header(0, &batch(1, 0, 2).transactional()), || false);
+    let again = judge_with(&producers, &batch(1, 0, 2).transactional(), false);
     assert!(repeated(12, again));
     // The same epoch goes on counting; a plain batch is welcome again.
     write(&mut producers, 14, &batch(1, 0, 3));

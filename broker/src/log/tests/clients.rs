@@ -15,6 +15,10 @@ impl OngoingTransactions for AlwaysOpen {
     fn is_open(&self, _: i64, _: i16, _: &str, _: i32) -> bool {
         true
     }
+
+    fn current_epoch(&self, _: i64) -> Option<i16> {
+        None
+    }
 }
 
 pub(in crate::log) fn create_time() -> LogSettings {

@@ -7,12 +7,16 @@ use crate::log::producers::OngoingTransactions;
 use crate::log::retention::RetentionLimits;
 use crate::raw::{AbortedTransaction, Isolation, TransactionMarker};
 
-/// Nobody has a transaction open.
-struct NeverOpen;
+/// Nobody has a transaction open; all producers have this epoch.
+struct NeverOpen(i16);
 
 impl OngoingTransactions for NeverOpen {
     fn is_open(&self, _: i64, _: i16, _: &str, _: i32) -> bool {
         false
+    }
+
+    fn current_epoch(&self, _: i64) -> Option<i16> {
+        Some(self.0)
     }
 }
 
@@ -154,8 +158,10 @@ fn a_batch_outside_a_transaction_is_refused() {
     let (mut log, _) = try_open(&fs, create_time()).unwrap();
     let batch = transactional(1, 0, "x").bytes();
     let checked = crate::batch::CheckedBatch::check(batch, &create_time().batch_rules(NOW)).unwrap();
-    let error = log.produce(&checked, NOW, &NeverOpen).unwrap_err();
+    let error = log.produce(&checked, NOW, &NeverOpen(0)).unwrap_err();
     assert!(matches!(error, BrokerError::InvalidTransactionState { producer_id: 1, .. }), "{error}");
+    let error = log.produce(&checked, NOW, &NeverOpen(1)).unwrap_err();
+    assert!(matches!(error, BrokerError::ProducerFenced { producer_id: 1, epoch: 0, current: 1, .. }), "{error}");
     assert_eq!(log.next_offset(), 0);
     // Within one, plain batches of its producer are.
     produce(&mut log, &transactional(1, 0, "x")).unwrap();

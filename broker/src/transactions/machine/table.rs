@@ -161,6 +161,12 @@ impl TransactionTable {
         transaction.is_some_and(|t| t.is_open_for(producer) && t.has_partition(topic, partition))
     }
 
+    /// The epoch under which a producer id is held.
+    pub(crate) fn current_epoch(&self, producer_id: i64) -> Option<i16> {
+        let transaction = self.by_producer.get(&producer_id).and_then(|id| self.by_id.get(id));
+        transaction.filter(|t| t.producer.id == producer_id).map(|t| t.producer.epoch)
+    }
+
     /// True where a transaction of this producer id, open or decided, will end in this partition.
     pub(crate) fn will_end(&self, producer_id: i64, topic: &str, partition: i32) -> bool {
         let transaction = self.by_producer.get(&producer_id).and_then(|id| self.by_id.get(id));
