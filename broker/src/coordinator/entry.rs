@@ -112,6 +112,18 @@ impl Entry {
         out
     }
 
+    /// True where it changes, or may change, what is known of a group.
+    pub(super) fn concerns(&self, of: &str) -> bool {
+        match self {
+            Self::Commit { group, .. }
+            | Self::Group { group, .. }
+            | Self::ForgetOffsets { group, .. }
+            | Self::DeleteGroup { group } => group.as_ref() == of,
+            Self::Epoch { .. } => false,
+            Self::Transaction(_) => true,
+        }
+    }
+
     /// `None` where the bytes are not an entry.
     pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;

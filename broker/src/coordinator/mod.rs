@@ -197,14 +197,16 @@ impl Coordinator {
     }
 
     /// Writes that the offsets of a group for which `expired` holds count no more, and with `and_group` that the group is no more, where
-    /// no offset is left. Decides on everything written before, so what is synced first.
+    /// no offset is left. Decides on everything written before, so what of it concerns the group is synced first.
     pub(crate) fn expire(
         &mut self,
         group: &Arc<str>,
         and_group: bool,
         expired: impl Fn(&str, i32, &Committed) -> bool,
     ) -> Result<Expired, BrokerError> {
-        self.sync()?;
+        if self.staged.iter().any(|entry| entry.concerns(group)) {
+            self.sync()?;
+        }
         let (partitions, left) = self.view.state.read().expired(group, expired);
         let offsets = partitions.len();
         let deleted = and_group && left == 0;

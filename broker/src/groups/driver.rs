@@ -45,6 +45,8 @@ pub(super) struct State {
     joins: HashMap<Ticket, oneshot::Sender<Result<Joined, JoinRefused>>>,
     syncs: HashMap<Ticket, oneshot::Sender<Result<Synced, GroupError>>>,
     next_ticket: u64,
+    /// Bytes of memory that all groups together hold, about.
+    size_bytes: usize,
     /// When it is looked next what has expired.
     pub(super) next_expiry_ms: i64,
 }
@@ -53,6 +55,8 @@ struct Known {
     machine: GroupMachine,
     /// Where it stands in `deadlines`.
     deadline_ms: Option<i64>,
+    /// What of `size_bytes` is its own.
+    size_bytes: usize,
 }
 
 impl std::fmt::Debug for Groups {
@@ -85,11 +89,12 @@ impl Groups {
             joins: HashMap::new(),
             syncs: HashMap::new(),
             next_ticket: 0,
+            size_bytes: 0,
             next_expiry_ms: now.elapsed_ms + settings.offsets_retention_check_interval_ms,
         };
         for (name, stored) in journal.view().stored_groups() {
             let machine = GroupMachine::restore(Arc::clone(&name), Arc::clone(&settings), stored, now);
-            state.groups.insert(Arc::clone(&name), Known { machine, deadline_ms: None });
+            state.groups.insert(Arc::clone(&name), Known { machine, deadline_ms: None, size_bytes: 0 });
             state.reschedule(&name);
         }
         Arc::new_cyclic(|me| Self {
@@ -136,6 +141,16 @@ impl Groups {
         }
         let now = self.now();
         let mut state = self.state.lock();
+        let brought: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
+        if state.size_bytes.saturating_add(brought) > self.settings.max_metadata_size_bytes {
+            tracing::warn!(
+                group,
+                limit_bytes = self.settings.max_metadata_size_bytes,
+                "a member was refused: groups hold too much"
+            );
+            refuse(sender, GroupError::GroupMaxSizeReached, &request.member_id);
+            return receiver;
+        }
         if !state.groups.contains_key(group) {
             if !request.member_id.is_empty() {
                 refuse(sender, GroupError::UnknownMemberId, &request.member_id);
@@ -148,7 +163,7 @@ impl Groups {
             }
             let name: Arc<str> = group.into();
             let machine = GroupMachine::new(Arc::clone(&name), Arc::clone(&self.settings), now);
-            state.groups.insert(name, Known { machine, deadline_ms: None });
+            state.groups.insert(name, Known { machine, deadline_ms: None, size_bytes: 0 });
         }
         let ticket = state.ticket();
         state.joins.insert(ticket, sender);
@@ -352,19 +367,22 @@ impl State {
 
     /// Makes a group known that has only offsets so far.
     pub(super) fn insert(&mut self, machine: GroupMachine) {
-        self.groups.insert(Arc::clone(machine.name()), Known { machine, deadline_ms: None });
+        self.groups.insert(Arc::clone(machine.name()), Known { machine, deadline_ms: None, size_bytes: 0 });
     }
 
     pub(super) fn forget(&mut self, group: &str) {
-        if let Some(known) = self.groups.remove(group)
-            && let Some(at_ms) = known.deadline_ms
-        {
+        let Some(known) = self.groups.remove(group) else { return };
+        self.size_bytes -= known.size_bytes;
+        if let Some(at_ms) = known.deadline_ms {
             self.deadlines.remove(&(at_ms, Arc::clone(known.machine.name())));
         }
     }
 
+    /// Notes when a group has something to do next, and what it holds.
     fn reschedule(&mut self, name: &Arc<str>) {
         let Some(known) = self.groups.get_mut(name) else { return };
+        let size_bytes = known.machine.size_bytes();
+        self.size_bytes = self.size_bytes - std::mem::replace(&mut known.size_bytes, size_bytes) + size_bytes;
         let next = known.machine.next_deadline_ms();
         if next == known.deadline_ms {
             return;

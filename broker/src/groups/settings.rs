@@ -13,6 +13,10 @@ pub struct GroupSettings {
     pub new_member_join_timeout_ms: i32,
     /// Members a group may have (`group.max.size`). Kafka sets no limit; memory does.
     pub max_members: usize,
+    /// Bytes that the members of one group may bring as metadata together. Its record has to fit into an entry of the journal.
+    pub max_group_metadata_size_bytes: usize,
+    /// Bytes that the members of all groups may bring as metadata together.
+    pub max_metadata_size_bytes: usize,
     /// Groups with members that there may be at once. Beyond it new groups are refused.
     pub max_groups: usize,
     /// Characters of metadata kept with an offset (`offset.metadata.max.bytes`).
@@ -34,6 +38,8 @@ impl Default for GroupSettings {
             initial_rebalance_delay_ms: 3_000,
             new_member_join_timeout_ms: 5 * 60_000,
             max_members: 10_000,
+            max_group_metadata_size_bytes: 8 << 20,
+            max_metadata_size_bytes: 256 << 20,
             max_groups: 100_000,
             max_offset_metadata_size_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60_000,

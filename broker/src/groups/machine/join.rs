@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::member::{Member, Protocol};
-use super::{Effect, GroupMachine, GroupState, Now, Replacement, Stored, Ticket};
+use super::{Effect, GroupMachine, GroupState, Now, Replacement, Stored, Ticket, roster};
 use crate::groups::GroupError;
 
 /// A member wants in, or has something new to say.
@@ -34,7 +34,7 @@ impl GroupMachine {
     /// A join. `fresh` goes into the member's id if it needs one; `ticket` is answered now or when the members are complete.
     pub(crate) fn join(&mut self, now: Now, request: JoinRequest, fresh: Uuid, ticket: Ticket) {
         let id = Arc::clone(&request.member_id);
-        if !self.has_room_for(&id) {
+        if !self.has_room_for(&request) {
             self.members.remove(&id);
             self.pending.remove(&id);
             self.refuse_join(ticket, GroupError::GroupMaxSizeReached, "");
@@ -58,7 +58,13 @@ impl GroupMachine {
 
     /// Existing members are let in; new ones while there is room. While members join, it counts who has joined: so after the limit was
     /// lowered, the last to join are left out.
-    fn has_room_for(&self, id: &str) -> bool {
+    fn has_room_for(&self, request: &JoinRequest) -> bool {
+        let id = request.member_id.as_ref();
+        let brought = self.members.get(id).map_or(0, |member| roster::size_of(&member.protocols));
+        let size_bytes = self.members.size_bytes() - brought + roster::size_of(&request.protocols);
+        if size_bytes > self.settings.max_group_metadata_size_bytes {
+            return false;
+        }
         let limit = self.settings.max_members;
         let unjoined = self.pending.len() < limit || self.pending.contains_key(id) || self.members.contains(id);
         unjoined

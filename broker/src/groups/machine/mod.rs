@@ -50,6 +50,9 @@ use member::Member;
 use rebalance::JoinTimer;
 use roster::Roster;
 
+/// What a member takes beside what it brings, about.
+const MEMBER_SIZE_BYTES: usize = 256;
+
 /// A moment. Timeouts count by the time that passes; what is kept across restarts counts by the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Now {
@@ -256,6 +259,11 @@ impl GroupMachine {
     /// The members as they would be stored, for descriptions.
     pub(crate) fn members(&self) -> Vec<StoredMember> {
         self.members.iter().map(|member| member.store(member.assignment.clone())).collect()
+    }
+
+    /// Bytes of memory that clients have it hold, about.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.members.size_bytes() + MEMBER_SIZE_BYTES * (self.members.len() + self.pending.len())
     }
 
     /// What is to be done since this was asked last, in order.

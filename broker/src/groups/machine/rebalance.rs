@@ -11,6 +11,9 @@ use crate::groups::GroupError;
 /// Kafka's name for what consumers use groups for.
 pub(super) const CONSUMER: &str = "consumer";
 
+/// How long at least to wait for members that are not there.
+const MIN_WAIT_MS: i64 = 1_000;
+
 /// Until when members may join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinTimer {
@@ -107,8 +110,9 @@ impl GroupMachine {
             self.members.remove(id);
         }
         if !self.members.is_empty() && !self.elect_leader() {
-            // Only static members, none of which is there: their sessions end, or they come back.
-            self.join_timer = Some(JoinTimer::Rebalance { at_ms: now.elapsed_ms + self.rebalance_timeout_ms() });
+            // Only static members, none of which is there: their sessions end, or they come back. Never at once, whatever they asked for.
+            let wait_ms = self.rebalance_timeout_ms().max(MIN_WAIT_MS);
+            self.join_timer = Some(JoinTimer::Rebalance { at_ms: now.elapsed_ms + wait_ms });
             return;
         }
         // Kafka never wraps either: it takes a rebalance every millisecond for 24 days.

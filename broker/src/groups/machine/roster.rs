@@ -14,9 +14,16 @@ pub(super) struct Roster {
     instances: BTreeMap<Arc<str>, Arc<str>>,
     support: BTreeMap<Arc<str>, usize>,
     leader: Option<Arc<str>>,
+    /// Bytes of all protocols.
+    size_bytes: usize,
 }
 
 impl Roster {
+    /// Bytes that the members' protocols take.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
     pub(super) fn len(&self) -> usize {
         self.members.len()
     }
@@ -136,6 +143,7 @@ impl Roster {
     }
 
     fn count(&mut self, protocols: &[Protocol]) {
+        self.size_bytes += size_of(protocols);
         // A member that names a protocol twice still knows it once.
         let names: BTreeSet<_> = protocols.iter().map(|p| &p.name).collect();
         for name in names {
@@ -144,6 +152,7 @@ impl Roster {
     }
 
     fn discount(&mut self, protocols: &[Protocol]) {
+        self.size_bytes -= size_of(protocols);
         let names: BTreeSet<_> = protocols.iter().map(|p| &p.name).collect();
         for name in names {
             if let Some(count) = self.support.get_mut(name) {
@@ -154,4 +163,9 @@ impl Roster {
             }
         }
     }
+}
+
+/// Bytes that protocols take.
+pub(super) fn size_of(protocols: &[Protocol]) -> usize {
+    protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum()
 }

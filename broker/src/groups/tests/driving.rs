@@ -97,6 +97,29 @@ fn there_are_only_so_many_groups() {
 }
 
 #[test]
+fn what_all_groups_hold_is_bounded() {
+    let node = Node::with(GroupSettings { max_metadata_size_bytes: 2_000, ..GroupSettings::default() });
+    let groups = node.groups();
+    let request = |size: usize| {
+        let protocols = vec![Protocol { name: "range".into(), metadata: Bytes::from(vec![0; size]) }];
+        JoinRequest { protocols, needs_member_id_first: false, ..join_request("", None) }
+    };
+    let mut waiting = groups.join("a", request(1_200));
+    assert!(waiting.try_recv().is_err(), "it waits for more members");
+    let refused = groups.join("b", request(1_200)).try_recv().unwrap().unwrap_err();
+    assert_eq!(refused.error, GroupError::GroupMaxSizeReached);
+    let mut small = groups.join("b", request(100));
+    assert!(small.try_recv().is_err());
+    // It joins, is not heard of, and is gone; there is room again.
+    node.clock.advance_ms(3_000);
+    groups.tick();
+    node.clock.advance_ms(10_000);
+    groups.tick();
+    let mut room = groups.join("c", request(1_200));
+    assert!(room.try_recv().is_err());
+}
+
+#[test]
 fn the_timer_is_told_when_something_is_due() {
     let mut node = Node::new();
     let check = GroupSettings::default().offsets_retention_check_interval_ms;

@@ -235,6 +235,22 @@ fn a_full_group_takes_no_more() {
 }
 
 #[test]
+fn what_members_bring_is_bounded() {
+    let mut bench = Bench::with(GroupSettings { max_group_metadata_size_bytes: 1_000, ..settings() });
+    let brings = |size: usize| vec![Protocol { name: "range".into(), metadata: Bytes::from(vec![7; size]) }];
+    let first = bench.join(JoinRequest { protocols: brings(600), ..request("") });
+    let second = bench.join(JoinRequest { protocols: brings(400), ..request("") });
+    assert_eq!(bench.refused(second).0, GroupError::GroupMaxSizeReached, "the names count, too");
+    bench.pass(3_000);
+    let id = bench.joined(first).member_id.to_string();
+    let grown = bench.join(JoinRequest { protocols: brings(990), ..request(&id) });
+    assert_eq!(bench.joined(grown).generation, 2, "what it brought before makes room for what it brings now");
+    assert_eq!(bench.group.members.size_bytes(), 995);
+    bench.leave(&[&id]);
+    assert_eq!(bench.group.size_bytes(), 0);
+}
+
+#[test]
 fn a_sync_that_takes_the_group_for_another_is_refused() {
     let (mut bench, ids) = Bench::stable(vec![request("")]);
     let ask = |bench: &mut Bench, protocol_type: Option<&str>, protocol: Option<&str>| {

@@ -16,6 +16,7 @@ enum Step {
         client: usize,
         protocols: usize,
         careful: bool,
+        rebalance_timeout_ms: i32,
     },
     /// With the id of another one.
     JoinAs {
@@ -47,8 +48,12 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let client = || 0..CLIENTS;
+    // Some clients ask for nonsense.
+    let timeout = || prop_oneof![6 => Just(REBALANCE), 1 => Just(0), 1 => Just(-1)];
     let step = prop_oneof![
-        6 => (client(), 0..4usize, any::<bool>()).prop_map(|(client, protocols, careful)| Step::Join { client, protocols, careful }),
+        6 => (client(), 0..4usize, any::<bool>(), timeout()).prop_map(|(client, protocols, careful, rebalance_timeout_ms)| {
+            Step::Join { client, protocols, careful, rebalance_timeout_ms }
+        }),
         1 => (client(), client()).prop_map(|(client, other)| Step::JoinAs { client, other }),
         1 => client().prop_map(|client| Step::Restart { client }),
         6 => (client(), prop_oneof![9 => Just(0), 1 => 1..3i32]).prop_map(|(client, behind)| Step::Sync { client, behind }),
@@ -103,13 +108,13 @@ impl World {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Join { client, protocols, careful } => {
+            Step::Join { client, protocols, careful, rebalance_timeout_ms } => {
                 let id = self.clients[client].id.clone().unwrap_or_default();
-                self.join(client, id, protocols, careful);
+                self.join(client, id, protocols, careful, rebalance_timeout_ms);
             }
             Step::JoinAs { client, other } => {
                 let id = self.clients[other].id.clone().unwrap_or_default();
-                self.join(client, id, 0, false);
+                self.join(client, id, 0, false, REBALANCE);
             }
             Step::Restart { client } => {
                 let instance = self.clients[client].instance;
@@ -145,13 +150,14 @@ impl World {
         self.check();
     }
 
-    fn join(&mut self, client: usize, member_id: Arc<str>, first: usize, careful: bool) {
+    fn join(&mut self, client: usize, member_id: Arc<str>, first: usize, careful: bool, rebalance_timeout_ms: i32) {
         let names = ["range", "sticky", "roundrobin", "lag"];
         let protocols = protocols(&[names[first], "range", "sticky"]);
         let request = JoinRequest {
             instance_id: self.clients[client].instance.map(Arc::from),
             protocols,
             needs_member_id_first: careful,
+            rebalance_timeout_ms,
             ..request(&member_id)
         };
         let ticket = self.bench.join(request);
