@@ -28,6 +28,7 @@ mod producing;
 mod security;
 mod sessions;
 mod topics;
+mod transactions;
 
 const NOW: i64 = 1_700_000_000_000;
 
