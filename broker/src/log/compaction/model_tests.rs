@@ -68,6 +68,10 @@ impl OngoingTransactions for AllOpen {
     fn is_open(&self, _: i64, _: i16, _: &str, _: i32) -> bool {
         true
     }
+
+    fn current_epoch(&self, _: i64) -> Option<i16> {
+        None
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
