@@ -48,7 +48,9 @@ pub(super) async fn run(args: VerifyArgs) -> Result<ExitCode, Error> {
             let broker = offline::open_broker(&data_dir).map_err(|error| Error::failed("opening the log", error))?;
             let guards = guards(&broker).await?;
             let log: Arc<dyn Log> = Arc::new(EmbeddedLog::new(broker));
-            let checks = TopicChecks { guards: Some(&guards), offsets_are_dense: true, chosen: &|_| true };
+            // Kafka clients may have ended transactions here, and compaction may have been at work. The log itself tells holes from damage:
+            // its batches leave none, and a read declares what is missing.
+            let checks = TopicChecks { guards: Some(&guards), offsets_are_dense: false, chosen: &|_| true };
             finish(&tables, &log, &storage, &checks).await
         }
     }

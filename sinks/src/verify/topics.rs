@@ -35,7 +35,8 @@ pub type Guards = BTreeMap<TopicPartition, Vec<(Arc<str>, EffectMark)>>;
 pub struct TopicChecks<'c> {
     /// Where it can be known: what recovery holds of each task in a partition.
     pub guards: Option<&'c Guards>,
-    /// True where an offset without a record is damage. On Kafka it is a transaction's mark, an aborted record or compaction.
+    /// True where an offset without a record is damage: where no Kafka client writes, as that brings transactions' marks and aborted records,
+    /// and where nothing is compacted.
     pub offsets_are_dense: bool,
     /// Which topics to read.
     pub chosen: &'c (dyn Fn(&str) -> bool + Sync),
