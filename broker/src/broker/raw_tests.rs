@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{NOW, Rig, values};
 use super::*;
-use crate::batch::BatchError;
 use crate::batch::testing::{ClientBatch, headers_of};
+use crate::batch::{BatchError, Compression};
 use crate::config::{Durability, TimestampType};
 use crate::fs::Crash;
 use crate::raw::{AbortedTransaction, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
@@ -274,4 +274,44 @@ async fn records_are_found_by_time() {
     assert_eq!(at(TimeQuery::Latest).await.unwrap(), Some((6, 600)));
     broker.delete_records("t", 0, 9).await.unwrap();
     assert_eq!(at(TimeQuery::Latest).await.unwrap(), None);
+}
+
+/// Steps whatever waits until the future is ready.
+async fn stepped<T>(stepper: &mut Stepper, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        for _ in 0..100 {
+            if let std::task::Poll::Ready(value) = future.as_mut().poll(cx) {
+                return std::task::Poll::Ready(value);
+            }
+            (0..stepper.writers()).for_each(|writer| stepper.step_writer(writer));
+            stepper.step_committer();
+        }
+        panic!("nothing comes of it");
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_threads_the_same_steps_leave_the_same_log() {
+    let mut logs = Vec::new();
+    for _ in 0..2 {
+        let rig = Rig::new();
+        let clock = Arc::clone(&rig.clock) as Arc<dyn Clock>;
+        let new_id = || uuid::Uuid::from_u128(1);
+        let (broker, mut stepper) =
+            Broker::open_stepped(rig.config.clone(), Arc::new(rig.fs.clone()), clock, new_id).unwrap();
+        stepped(&mut stepper, broker.ensure_topic("t", create_time())).await.unwrap();
+        let producer = stepped(&mut stepper, begin(&broker, "id")).await;
+        for sequence in 0..20 {
+            let batch = part(producer, sequence, &"x".repeat(sequence as usize * 100)).packed(Compression::Zstd);
+            stepped(&mut stepper, produce(&broker, &batch)).await.unwrap();
+        }
+        stepped(&mut stepper, broker.end_transaction("t", 0, marker(producer, true))).await.unwrap();
+        assert_eq!(broker.ends("t", 0).unwrap().last_stable_offset, 21);
+        logs.push(broker.fetch("t", 0, 0, 1 << 20, Isolation::ReadCommitted).await.unwrap());
+        stepper.finish();
+    }
+    assert_eq!(logs[0], logs[1]);
+    assert_eq!(headers_of(&logs[0].batches).len(), 21);
 }

@@ -101,7 +101,14 @@ impl PartitionView {
         let file = segment.open(self.fs.as_ref())?;
         let start = self.start(segment, |index| index.before_offset(from))?;
         let bounds = bounds(segment, start, end_offset);
-        let mut cursor = BatchCursor::new(file.as_ref(), bounds, max_size_bytes.saturating_add(READ_SLACK_BYTES));
+        let mut chunk_size = max_size_bytes.saturating_add(READ_SLACK_BYTES);
+        if stop < end_offset {
+            // What may not be seen is not read, or it would be held in memory along with what is handed out.
+            let last = self.start(segment, |index| index.before_offset(stop))?;
+            let wanted = last.position.saturating_sub(start.position) as usize;
+            chunk_size = chunk_size.min(wanted.saturating_add(READ_SLACK_BYTES));
+        }
+        let mut cursor = BatchCursor::new(file.as_ref(), bounds, chunk_size);
         let first = loop {
             if cursor.expected_offset() >= end_offset {
                 return Ok(None);
