@@ -48,6 +48,8 @@ pub struct BrokerConfig {
     pub checkpoint_interval_ms: u64,
     /// Idempotency keys remembered per partition; past it the oldest are forgotten early (and counted).
     pub max_idempotency_keys: usize,
+    /// Partitions that all topics together may have. Each has two files open.
+    pub max_partitions: usize,
     /// Keys that compaction holds in memory at once, some 50 bytes each; a topic with more is compacted in several passes.
     pub max_compaction_keys: usize,
     /// Limits and times of transactions.
@@ -69,6 +71,7 @@ impl Default for BrokerConfig {
             retention_interval_ms: 30_000,
             checkpoint_interval_ms: 5_000,
             max_idempotency_keys: 1 << 20,
+            max_partitions: 4_000,
             max_compaction_keys: 1 << 20,
             transactions: TransactionSettings::default(),
         }

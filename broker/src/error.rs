@@ -63,6 +63,16 @@ pub enum BrokerError {
         /// How many were asked for.
         asked: i32,
     },
+    /// More partitions than the broker takes on.
+    #[error(
+        "{asked} more partitions would be more than the {limit} that this broker takes on: raise max_partitions, or delete topics"
+    )]
+    TooManyPartitions {
+        /// How many more were asked for.
+        asked: i32,
+        /// How many all topics together may have.
+        limit: usize,
+    },
     /// A setting out of its bounds.
     #[error("invalid setting: {what}")]
     InvalidConfig {

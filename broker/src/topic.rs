@@ -51,7 +51,8 @@ pub struct Fetched {
     pub high_watermark: i64,
     /// First offset held.
     pub log_start: i64,
-    /// Damaged ranges that this read passed over, in order. Empty but for a broken disk.
+    /// Damaged ranges that this read passed over, in order. Empty but for a broken disk: what compaction took, aborted records and markers
+    /// are no gaps.
     pub gaps: Vec<Gap>,
 }
 

@@ -118,6 +118,7 @@ impl Inner {
 
     /// Creates a topic on disk, opens its partitions and makes it known. Blocks.
     pub(super) fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, BrokerError> {
+        self.check_room(config.partitions)?;
         let info = self.store.create(name, self.crew.new_id(), config)?;
         let opened = self.open_partitions(&info, 0..info.config.partitions);
         let logs = opened.inspect_err(|_| {

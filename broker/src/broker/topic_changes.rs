@@ -37,7 +37,7 @@ impl Broker {
         config.validate_for(&self.inner.config)?;
         match self.inner.topic(name) {
             Some(_) => Err(BrokerError::TopicExists { topic: name.to_owned() }),
-            None => Ok(()),
+            None => self.inner.check_room(config.partitions),
         }
     }
 
@@ -101,6 +101,7 @@ impl Broker {
         if total <= now || config.validate().is_err() {
             return Err(BrokerError::InvalidPartitions { topic: name.to_owned(), now, asked: total });
         }
+        self.inner.check_room(total - now)?;
         Ok(config)
     }
 
@@ -127,6 +128,16 @@ impl Broker {
 }
 
 impl Inner {
+    /// Refuses more partitions than the broker takes on.
+    pub(super) fn check_room(&self, asked: i32) -> Result<(), BrokerError> {
+        let limit = self.config.max_partitions;
+        let now: usize = self.topics.read().values().map(|topic| topic.partitions.len()).sum();
+        match usize::try_from(asked) {
+            Ok(more) if now + more <= limit => Ok(()),
+            _ => Err(BrokerError::TooManyPartitions { asked, limit }),
+        }
+    }
+
     fn replace(&self, topic: Topic) {
         self.topics.write().insert(Arc::clone(&topic.info.name), Arc::new(topic));
     }

@@ -167,3 +167,22 @@ async fn only_topics_that_delete_lose_segments_to_age() {
     assert_eq!(broker.offsets("kept", 0).unwrap().log_start, 0);
     assert_eq!(broker.offsets("aged", 0).unwrap().log_start, 1);
 }
+
+#[tokio::test]
+async fn the_broker_takes_on_so_many_partitions_and_no_more() {
+    let mut rig = Rig::new();
+    rig.config.max_partitions = 5;
+    let broker = rig.open();
+    broker.create_topic("a", TopicConfig::kafka(3)).await.unwrap();
+    let refused = |result: Result<TopicInfo, BrokerError>| match result {
+        Err(BrokerError::TooManyPartitions { asked, limit }) => (asked, limit),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(broker.create_topic("b", TopicConfig::kafka(3)).await), (3, 5));
+    assert_eq!(refused(broker.ensure_topic("b", TopicConfig::kafka(3)).await), (3, 5));
+    broker.create_topic("b", TopicConfig::kafka(1)).await.unwrap();
+    assert_eq!(refused(broker.add_partitions("b", 3).await), (2, 5));
+    broker.add_partitions("b", 2).await.unwrap();
+    broker.delete_topic("a").await.unwrap();
+    broker.add_partitions("b", 5).await.unwrap();
+}

@@ -22,6 +22,7 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
         BrokerError::InvalidTopicName { .. } => ResponseError::InvalidTopicException,
         BrokerError::TopicExists { .. } => ResponseError::TopicAlreadyExists,
         BrokerError::InvalidPartitions { .. } => ResponseError::InvalidPartitions,
+        BrokerError::TooManyPartitions { .. } => ResponseError::PolicyViolation,
         BrokerError::InvalidConfig { .. } => ResponseError::InvalidConfig,
         BrokerError::InvalidRequest { .. } => ResponseError::InvalidRequest,
         BrokerError::BatchTooLarge { .. } => ResponseError::MessageTooLarge,

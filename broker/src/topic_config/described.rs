@@ -89,7 +89,7 @@ impl TopicConfig {
                 if let Some(value) = explicit {
                     synonym(setting.name, value, SettingSource::Topic);
                 }
-                if let Effect::Fixed { at, .. } = setting.effect { at } else { setting.default }.to_owned()
+                setting.default.to_owned()
             }
         };
         if base != setting.default {

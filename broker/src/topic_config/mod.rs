@@ -235,8 +235,10 @@ impl TopicConfig {
         let canonical = match setting.effect {
             Effect::Live { write, .. } => write(self, value).map_err(refused)?,
             Effect::Noted { check } => check(value).map_err(refused)?,
-            Effect::Fixed { at, .. } if value == at => value.to_owned(),
-            Effect::Fixed { at, because } => return Err(refused(format!("it is always {at:?} here: {because}"))),
+            Effect::Fixed { .. } if value == setting.default => value.to_owned(),
+            Effect::Fixed { because } => {
+                return Err(refused(format!("it is always {:?} here: {because}", setting.default)));
+            }
         };
         self.explicit.insert(setting.name.to_owned(), canonical);
         Ok(())

@@ -39,8 +39,8 @@ pub(super) enum Effect {
     },
     /// It is told back. The check answers with the value as Kafka writes it.
     Noted { check: fn(&str) -> Result<String, String> },
-    /// It cannot be anything else.
-    Fixed { at: &'static str, because: &'static str },
+    /// It cannot be anything but the default.
+    Fixed { because: &'static str },
 }
 
 /// The setting of this name.
@@ -211,7 +211,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "min.insync.replicas",
         kind: SettingType::Int,
         default: "1",
-        effect: Effect::Fixed { at: "1", because: "there is one node, and an answer means that it has synced" },
+        effect: Effect::Fixed { because: "there is one node, and an answer means that it has synced" },
         doc: "Replicas that must have a batch before acks=all is answered.",
     },
     Setting {
@@ -219,7 +219,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "unclean.leader.election.enable",
         kind: SettingType::Boolean,
         default: "false",
-        effect: Effect::Fixed { at: "false", because: "there is one node, so no leader is elected" },
+        effect: Effect::Fixed { because: "there is one node, so no leader is elected" },
         doc: "Whether a replica that lags behind may become leader.",
     },
     Setting {
@@ -227,18 +227,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "log.preallocate",
         kind: SettingType::Boolean,
         default: "false",
-        effect: Effect::Fixed {
-            at: "true",
-            because: "room is reserved ahead, so that a full disk shows before a write",
-        },
-        doc: "Whether room on the disk is reserved before it is written to.",
+        effect: Effect::Noted { check: |text| boolean(text).map(|value| value.to_string()) },
+        doc: "Whether all room of a segment is reserved at once. Told back only: room is always reserved, in steps, so that a full \
+              disk shows before a write.",
     },
     Setting {
         name: "index.interval.bytes",
         broker_name: "log.index.interval.bytes",
         kind: SettingType::Int,
         default: "4096",
-        effect: Effect::Fixed { at: "4096", because: "it is part of the format" },
+        effect: Effect::Fixed { because: "it is part of the format" },
         doc: "Bytes of a segment between two entries of its index.",
     },
     Setting {
@@ -246,7 +244,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "log.roll.jitter.ms",
         kind: SettingType::Long,
         default: "0",
-        effect: Effect::Fixed { at: "0", because: "segments are closed when segment.ms says" },
+        effect: Effect::Fixed { because: "segments are closed when segment.ms says" },
         doc: "Most that a segment is closed before segment.ms says, at random.",
     },
     Setting {
@@ -254,7 +252,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "remote.storage.enable",
         kind: SettingType::Boolean,
         default: "false",
-        effect: Effect::Fixed { at: "false", because: "there is no tiered storage" },
+        effect: Effect::Fixed { because: "there is no tiered storage" },
         doc: "Whether closed segments are moved to remote storage.",
     },
     Setting {

@@ -147,7 +147,7 @@ fn a_setting_says_where_it_comes_from() {
     assert!(all.iter().all(|setting| setting.source != SettingSource::Topic), "nothing was set");
     assert!(all.is_sorted_by(|a, b| a.name < b.name));
     let own: Vec<&str> = all.iter().filter(|s| s.source == SettingSource::Broker).map(|s| s.name).collect();
-    assert_eq!(own, ["preallocate", "segment.bytes"], "where this broker is not like Kafka");
+    assert_eq!(own, ["segment.bytes"], "where this broker is not like Kafka");
     let fixed: BTreeSet<&str> = all.iter().filter(|s| s.read_only).map(|s| s.name).collect();
     assert!(fixed.contains("min.insync.replicas") && !fixed.contains("retention.ms"));
 
