@@ -49,7 +49,8 @@ pub(in crate::kafka) fn response_error(error: &BrokerError) -> ResponseError {
         BrokerError::Locked { .. } | BrokerError::ReadOnly { .. } | BrokerError::Stepped { .. } => {
             ResponseError::UnknownServerError
         }
-        BrokerError::Closed => ResponseError::BrokerNotAvailable,
+        // A client tries again on this one too, after it has looked where the partition is: the broker may be back by then.
+        BrokerError::Closed => ResponseError::NotLeaderOrFollower,
     })
 }
 
