@@ -17,6 +17,7 @@ pub struct Kafka {
     data: PathBuf,
     port: String,
     secure: bool,
+    settings: &'static [&'static str],
     _dir: TempDir,
 }
 
@@ -29,22 +30,27 @@ impl Kafka {
 
     /// A broker of one's own, to be killed.
     pub fn start() -> Option<Self> {
-        Self::begin(false)
+        Self::begin(false, &[])
+    }
+
+    /// A broker with lines of one's own in its settings.
+    pub fn start_with(settings: &'static [&'static str]) -> Option<Self> {
+        Self::begin(false, settings)
     }
 
     /// A broker that wants SASL over TLS, see `tests/kafka/start --secure`.
     pub fn start_secure() -> Option<Self> {
-        Self::begin(true)
+        Self::begin(true, &[])
     }
 
-    fn begin(secure: bool) -> Option<Self> {
+    fn begin(secure: bool, settings: &'static [&'static str]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         // All of it, so that the script, which removes it where nobody drops this, leaves nothing.
         let data = dir.path().to_owned();
-        match run(&data, None, secure) {
+        match run(&data, None, secure, settings) {
             Ok(address) => {
                 let port = address.rsplit(':').next().unwrap().to_owned();
-                Some(Self { data, port, secure, _dir: dir })
+                Some(Self { data, port, secure, settings, _dir: dir })
             }
             Err((Some(3), why)) if std::env::var_os("HIGHWATER_REQUIRE_KAFKA").is_none_or(|v| v != "1") => {
                 use std::io::Write;
@@ -86,7 +92,7 @@ impl Kafka {
 
     /// After [`Self::kill`]: starts again, on the same data and port.
     pub fn restart(&self) {
-        run(&self.data, Some(&self.port), self.secure).unwrap();
+        run(&self.data, Some(&self.port), self.secure, self.settings).unwrap();
     }
 
     fn signal(&self, name: &str) {
@@ -112,20 +118,33 @@ pub fn unique(name: &str) -> String {
 }
 
 /// The address, or the exit code and what was said.
-fn run(data: &Path, port: Option<&str>, secure: bool) -> Result<String, (Option<i32>, String)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|dir| dir.join("tests/kafka/start"))
-        .find(|script| script.exists())
-        .expect("tests/kafka/start");
-    let mut command = Command::new(script);
+fn run(data: &Path, port: Option<&str>, secure: bool, settings: &[&str]) -> Result<String, (Option<i32>, String)> {
+    let mut command = Command::new(script());
     // The shared broker is a static, which nobody drops: the script watches this process instead.
     command.arg("--data").arg(data).args(["--while", &std::process::id().to_string()]);
     command.args(port.map(|port| ["--port", port]).into_iter().flatten());
     command.args(secure.then_some("--secure"));
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
     let output = command.output().unwrap();
     if output.status.success() {
         return Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned());
     }
     Err((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// The directory of Kafka's jars, or the exit code and why there is none.
+pub fn jars() -> Result<PathBuf, (Option<i32>, String)> {
+    let output = Command::new(script()).arg("--fetch").output().unwrap();
+    if output.status.success() {
+        return Ok(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
+    }
+    Err((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|dir| dir.join("tests/kafka/start"))
+        .find(|script| script.exists())
+        .expect("tests/kafka/start")
 }

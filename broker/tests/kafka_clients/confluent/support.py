@@ -85,7 +85,9 @@ def producer(**config):
 
 
 def create(topic, partitions=1, **config):
-    """Makes a topic and returns its name; the settings are the broker's, with `_` for `.`."""
+    """Makes a topic and returns its name; the settings are the broker's, with `_` for `.`. Its records may be of any age."""
+    if "cleanup_policy" not in config and "retention_bytes" not in config:
+        config.setdefault("retention_ms", -1)
     new = NewTopic(topic, partitions, 1, config={k.replace("_", "."): str(v) for k, v in config.items()})
     admin().create_topics([new])[topic].result(30)
     return topic
