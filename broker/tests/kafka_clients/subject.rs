@@ -120,6 +120,8 @@ fn spawn(data: &Path, listen: &str) -> (Child, SocketAddr) {
     while out.read_line(&mut line).unwrap() > 0 {
         // The test runner says its own before it.
         if let Some((_, address)) = line.split_once("listening on ") {
+            // The runner says more later, and ends where it cannot.
+            std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
             return (child, address.trim().parse().unwrap());
         }
         line.clear();
