@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::program;
-use crate::subject::Subject;
+use crate::subject::{PASSWORD, Subject, USER, make_certificate};
 use crate::tools;
 
 /// One test per scenario: on the shared broker, or on one of its own where it is killed.
@@ -28,6 +28,23 @@ scenarios! {
     faults on its_own { producing, consuming, transaction, standing }
 }
 
+/// Who gets in over TLS, and who does not.
+#[test]
+fn security() {
+    let Some(subject) = Subject::start_secure() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    make_certificate(dir.path());
+    let settings = [
+        "security.protocol=SASL_SSL".to_owned(),
+        "sasl.mechanism=PLAIN".to_owned(),
+        format!("sasl.username={USER}"),
+        format!("sasl.password={PASSWORD}"),
+        format!("ssl.ca.location={}", subject.certificate().display()),
+        format!(".another_ca={}", dir.path().join("ca.pem").display()),
+    ];
+    run(&subject, "security", "password", &settings);
+}
+
 fn shared(file: &str, scenario: &str) {
     if let Some(subject) = Subject::shared() {
         run(subject, file, scenario, &[]);
@@ -41,7 +58,7 @@ fn its_own(file: &str, scenario: &str) {
 }
 
 /// Runs `confluent/<file>.py`.
-pub fn run(subject: &Subject, file: &str, scenario: &str, settings: &[String]) {
+fn run(subject: &Subject, file: &str, scenario: &str, settings: &[String]) {
     let Some(python) = tools::python() else { return };
     let mut command = Command::new(python);
     command

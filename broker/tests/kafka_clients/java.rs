@@ -1,7 +1,7 @@
 //! The Java clients of Apache Kafka. The scenarios are in `java/`.
 
 use crate::program;
-use crate::subject::Subject;
+use crate::subject::{PASSWORD, Subject, USER};
 use crate::tools;
 
 /// One test per scenario.
@@ -47,6 +47,31 @@ fn exactly_once() {
     }
     program::scenario(subject, &mut command(subject, "copy", &["name=copy"]));
     program::scenario(subject, &mut command(subject, "copy_check", &["name=copy"]));
+}
+
+/// A login over TLS, and the same scenario behind it; a wrong password is told apart.
+#[test]
+fn security() {
+    let Some(subject) = Subject::start_secure() else { return };
+    if tools::compiled_java().is_none() {
+        return;
+    }
+    let login = |password: &str| {
+        let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+        [
+            "set.security.protocol=SASL_SSL".to_owned(),
+            "set.sasl.mechanism=PLAIN".to_owned(),
+            "set.ssl.truststore.type=PEM".to_owned(),
+            format!("set.ssl.truststore.location={}", subject.certificate().display()),
+            format!("set.sasl.jaas.config={module} required username=\"{USER}\" password=\"{password}\";"),
+        ]
+    };
+    let options = login(PASSWORD);
+    program::scenario(&subject, &mut command(&subject, "compressions", &options.each_ref().map(String::as_str)));
+    let options = login("wrong");
+    let said = program::attempt(&mut command(&subject, "compressions", &options.each_ref().map(String::as_str)), "");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("SaslAuthenticationException"), "{}", said.err);
 }
 
 fn shared(scenario: &str) {

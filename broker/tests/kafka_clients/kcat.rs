@@ -76,7 +76,8 @@ fn metadata_and_offsets() {
     assert_eq!(at("kcat-metadata:1:-1").trim(), "kcat-metadata [1] offset 3");
     assert_eq!(at("kcat-metadata:1:-2").trim(), "kcat-metadata [1] offset 0");
     assert_eq!(at("kcat-metadata:1:1000").trim(), "kcat-metadata [1] offset 0", "by time");
-    let missing = attempt(&mut kcat.command(&["-C", "-t", "kcat-nowhere", "-e", "-X", "allow.auto.create.topics=false"]), "");
+    let missing =
+        attempt(&mut kcat.command(&["-C", "-t", "kcat-nowhere", "-e", "-X", "allow.auto.create.topics=false"]), "");
     assert_eq!(missing.code, Some(1), "{missing:?}");
     assert!(missing.err.contains("Unknown topic or partition"), "{}", missing.err);
 }
@@ -87,7 +88,17 @@ fn groups_and_transactions() {
     let Some(()) = create(&kcat, "kcat-group", 2) else { return };
     kcat.run(&["-P", "-t", "kcat-group", "-X", "transactional.id=kcat"], "1\n2\n3\n4\n");
     // A group's offsets are kept when it leaves: the second run reads what is new.
-    let group = ["-G", "kcat-group", "-e", "-q", "-X", "auto.offset.reset=earliest", "-X", "isolation.level=read_committed", "kcat-group"];
+    let group = [
+        "-G",
+        "kcat-group",
+        "-e",
+        "-q",
+        "-X",
+        "auto.offset.reset=earliest",
+        "-X",
+        "isolation.level=read_committed",
+        "kcat-group",
+    ];
     let read = |kcat: &Kcat| {
         let text = kcat.run(&group, "");
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

@@ -6,15 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use highwater_broker::kafka::{DoorSettings, KafkaServer};
+use highwater_broker::kafka::{ApiKey, DoorSettings, KafkaServer, Principal, TlsFiles};
 use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::fixture::Kafka;
 
 /// So that what is done now and then is done within a test: retention, compaction.
 const OFTEN: &[&str] = &["log.cleaner.backoff.ms=500", "log.retention.check.interval.ms=1000"];
+
+/// Who may come in at a secure one.
+pub const USER: &str = "highwater";
+/// With this.
+pub const PASSWORD: &str = "highwater-secret";
 
 pub enum Subject {
     Ours(Ours),
@@ -33,7 +39,25 @@ impl Subject {
         if against_kafka() {
             return Kafka::start_with(OFTEN).map(Self::Kafka);
         }
-        Some(Self::Ours(Ours::start()))
+        Some(Self::Ours(Ours::start(None)))
+    }
+
+    /// One that wants a login over TLS: [`USER`], [`PASSWORD`], and the certificate that [`Self::certificate`] has.
+    pub fn start_secure() -> Option<Self> {
+        if against_kafka() {
+            return Kafka::start_secure().map(Self::Kafka);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        make_certificate(dir.path());
+        Some(Self::Ours(Ours::start(Some(dir))))
+    }
+
+    /// The certificate of a secure one.
+    pub fn certificate(&self) -> PathBuf {
+        match self {
+            Self::Ours(ours) => ours.tls.as_ref().unwrap().path().join("ca.pem"),
+            Self::Kafka(kafka) => kafka.certificate(),
+        }
     }
 
     /// `host:port`.
@@ -74,14 +98,15 @@ pub struct Ours {
     data: PathBuf,
     address: SocketAddr,
     process: Mutex<Child>,
+    tls: Option<TempDir>,
     _dir: TempDir,
 }
 
 impl Ours {
-    fn start() -> Self {
+    fn start(tls: Option<TempDir>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (process, address) = spawn(dir.path(), "127.0.0.1:0");
-        Self { data: dir.path().to_owned(), address, process: Mutex::new(process), _dir: dir }
+        let (process, address) = spawn(dir.path(), "127.0.0.1:0", tls.as_ref());
+        Self { data: dir.path().to_owned(), address, process: Mutex::new(process), tls, _dir: dir }
     }
 
     fn kill(&self) {
@@ -91,7 +116,7 @@ impl Ours {
     }
 
     fn restart(&self) {
-        let (process, address) = spawn(&self.data, &self.address.to_string());
+        let (process, address) = spawn(&self.data, &self.address.to_string(), self.tls.as_ref());
         assert_eq!(address, self.address);
         *self.process.lock() = process;
     }
@@ -106,15 +131,29 @@ impl Drop for Ours {
     }
 }
 
-fn spawn(data: &Path, listen: &str) -> (Child, SocketAddr) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// A certificate of its own for this machine: `ca.pem` and `key.pem`.
+pub fn make_certificate(dir: &Path) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout"])
+        .arg(dir.join("key.pem"))
+        .arg("-out")
+        .arg(dir.join("ca.pem"))
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{made:?}");
+}
+
+fn spawn(data: &Path, listen: &str, tls: Option<&TempDir>) -> (Child, SocketAddr) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["subject::broker_process", "--exact", "--ignored", "--nocapture"])
         .env("HIGHWATER_TEST_BROKER_DATA", data)
-        .env("HIGHWATER_TEST_BROKER_LISTEN", listen)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .env("HIGHWATER_TEST_BROKER_LISTEN", listen);
+    if let Some(tls) = tls {
+        command.env("HIGHWATER_TEST_BROKER_TLS", tls.path());
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while out.read_line(&mut line).unwrap() > 0 {
@@ -139,7 +178,12 @@ fn broker_process() {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
         let broker = Arc::new(Broker::open(config, Arc::new(RealFs), Arc::new(SystemClock)).unwrap());
         // Topics are made by those who want them, as with the real one.
-        let settings = DoorSettings { listen, auto_create_partitions: None, ..DoorSettings::default() };
+        let mut settings = DoorSettings { listen, auto_create_partitions: None, ..DoorSettings::default() };
+        if let Some(tls) = std::env::var_os("HIGHWATER_TEST_BROKER_TLS").map(PathBuf::from) {
+            settings.tls = Some(TlsFiles { cert: tls.join("ca.pem"), key: tls.join("key.pem") });
+            let principal = Principal { name: USER.into(), tenant: "default".into() };
+            settings.api_keys = vec![ApiKey { principal, sha256: Sha256::digest(PASSWORD).into() }];
+        }
         let server = KafkaServer::start(Arc::clone(&broker), settings).await.unwrap();
         writeln!(std::io::stdout(), "listening on {}", server.address()).unwrap();
         tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();

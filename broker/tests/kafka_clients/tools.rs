@@ -13,7 +13,8 @@ pub fn python() -> Option<&'static Path> {
     FOUND
         .get_or_init(|| {
             let prepared = cache().join("python/bin/python");
-            let candidates = [std::env::var_os("HIGHWATER_PYTHON").map(PathBuf::from), Some(prepared), Some("python3".into())];
+            let candidates =
+                [std::env::var_os("HIGHWATER_PYTHON").map(PathBuf::from), Some(prepared), Some("python3".into())];
             let mut why = String::new();
             for python in candidates.into_iter().flatten() {
                 match says(Command::new(&python).args(["-c", "import confluent_kafka"])) {
@@ -52,7 +53,13 @@ pub fn java(class: &str) -> Option<Command> {
     let mut command = Command::new("java");
     // What runs for a second or two is better not compiled twice.
     command
-        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.net.preferIPv4Stack=true"])
+        .args([
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+            "-Djava.net.preferIPv4Stack=true",
+        ])
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
         .arg("-cp")
         .arg(format!("{}/*:{}", jars.display(), classes().display()))
@@ -72,7 +79,12 @@ pub fn compiled_java() -> Option<()> {
         let jars = jars()?;
         let sources = std::fs::read_dir(sources().join("java")).unwrap().map(|entry| entry.unwrap().path());
         let mut command = Command::new("javac");
-        command.arg("-cp").arg(format!("{}/*", jars.display())).arg("-d").arg(classes()).args(["-Xlint:all,-processing", "-Werror"]);
+        command
+            .arg("-cp")
+            .arg(format!("{}/*", jars.display()))
+            .arg("-d")
+            .arg(classes())
+            .args(["-Xlint:all,-processing", "-Werror"]);
         command.args(sources);
         if let Err(why) = says(Command::new("javac").arg("-version")) {
             return skipped("scenarios in Java", "HIGHWATER_REQUIRE_KAFKA", &why);
@@ -123,11 +135,7 @@ fn says(command: &mut Command) -> Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(format!(
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    ))
+    Err(format!("{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
 }
 
 fn skipped<T>(what: &str, variable: &str, why: &str) -> Option<T> {

@@ -65,7 +65,9 @@ pub(in crate::kafka) async fn handle(cx: &Context, request: MetadataRequest, ver
 
 /// What there is to say of a topic that was asked for.
 async fn one(cx: &Context, asked: MetadataRequestTopic, version: i16, may_create: bool) -> MetadataResponseTopic {
-    let Some(name) = asked.name else { return by_id(cx, asked.topic_id, version) };
+    // An id counts whatever the name: the Java client sends an empty one with it.
+    let by_name = asked.name.filter(|_| version < BY_ID || asked.topic_id.is_nil());
+    let Some(name) = by_name else { return by_id(cx, asked.topic_id, version) };
     let refused = |error: ResponseError| {
         MetadataResponseTopic::default().with_error_code(error.code()).with_name(Some(name.clone()))
     };

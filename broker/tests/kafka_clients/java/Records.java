@@ -138,18 +138,18 @@ final class Records {
             consumer.subscribe(List.of(topic));
             List<Future<RecordMetadata>> sent = new ArrayList<>();
             for (int turn = 0; turn < 3; turn++) {
+                // A client that knows of no other broker forgets its metadata, and `send` waits until there is one again.
+                Thread killer = new Thread(() -> Support.askTwice("kill", "start"));
                 for (int i = 0; i < 1000; i++) {
                     sent.add(producer.send(Support.record(topic, 0, "" + produced++)));
                     if (i == 300) {
-                        Support.ask("kill");
-                    }
-                    if (i == 600) {
-                        Support.ask("start");
+                        killer.start();
                     }
                     if (i % 100 == 0) {
                         consumer.poll(Duration.ofMillis(10)).forEach(r -> read.add(Support.text(r.value())));
                     }
                 }
+                killer.join();
                 producer.flush();
                 for (int i = 0; i < sent.size(); i++) {
                     Support.equal(sent.get(i).get().offset(), (long) i, "offset");

@@ -56,6 +56,17 @@ final class Support {
         equal(ANSWERS.readLine(), "done", wish);
     }
 
+    /** One wish, a moment, and another. */
+    static void askTwice(String first, String second) {
+        try {
+            ask(first);
+            Thread.sleep(300);
+            ask(second);
+        } catch (Exception failed) {
+            throw new AssertionError(failed);
+        }
+    }
+
     /** Of a topic, group or transactional id: nobody else's, for scenarios share a broker. */
     static String name(String suffix) {
         return "java-" + OPTIONS.getOrDefault("name", scenario) + "-" + suffix;
@@ -65,6 +76,12 @@ final class Support {
         Map<String, Object> settings = new HashMap<>();
         settings.put("bootstrap.servers", bootstrap);
         settings.put("reconnect.backoff.max.ms", "500");
+        // Of the client, where an option says so: security.
+        OPTIONS.forEach((option, value) -> {
+            if (option.startsWith("set.")) {
+                settings.put(option.substring(4), value);
+            }
+        });
         for (int i = 0; i < pairs.length; i += 2) {
             settings.put((String) pairs[i], pairs[i + 1]);
         }
