@@ -182,7 +182,11 @@ def missing():
     client = producer(message_timeout_ms=10_000, topic_metadata_propagation_max_ms=500)
     send(client, name("nowhere"), [{"value": b"v"}], KafkaError.UNKNOWN_TOPIC_OR_PART)
     topic = create(name())
-    send(client, topic, [{"value": b"v", "partition": 3}], KafkaError._UNKNOWN_PARTITION)
+    try:
+        send(client, topic, [{"value": b"v", "partition": 3}], KafkaError._UNKNOWN_PARTITION)
+    except KafkaException as failed:
+        # It knows at once where it has the metadata already.
+        equal(failed.args[0].code(), KafkaError._UNKNOWN_PARTITION)
     reader = consumer(allow_auto_create_topics=False)
     reader.subscribe([name("nowhere")])
     refused(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: take(reader, 1))
