@@ -192,6 +192,8 @@ pub(crate) struct GroupMachine {
     /// Members of this generation that have not asked for their assignment, and until when they may.
     pending_sync: BTreeSet<Arc<str>>,
     sync_deadline_ms: Option<i64>,
+    /// The generation whose assignment is being written.
+    assigning: Option<i32>,
     /// What the members of this generation read; `None` where that is not known.
     subscribed: Option<BTreeSet<String>>,
     effects: Vec<Effect>,
@@ -213,6 +215,7 @@ impl GroupMachine {
             join_timer: None,
             pending_sync: BTreeSet::new(),
             sync_deadline_ms: None,
+            assigning: None,
             subscribed: None,
             effects: Vec::new(),
         }

@@ -36,7 +36,8 @@ impl GroupMachine {
                 if let Some(earlier) = earlier {
                     self.answer_sync(earlier, Err(GroupError::RebalanceInProgress));
                 }
-                if self.members.is_leader(&id) {
+                // A leader that asks again while its assignment is being written gets that one: a second could be the one that lasts.
+                if self.members.is_leader(&id) && self.assigning != Some(self.generation) {
                     self.store_assignment(now, request.assignments);
                 }
             }
@@ -74,6 +75,7 @@ impl GroupMachine {
 
     fn store_assignment(&mut self, now: Now, assignments: Vec<(Arc<str>, Bytes)>) {
         let assignments: BTreeMap<Arc<str>, Bytes> = assignments.into_iter().collect();
+        self.assigning = Some(self.generation);
         let state = self.store(now, |member| assignments.get(&member.id).cloned().unwrap_or_default());
         let why = Stored::Assignment { generation: self.generation, assignments };
         self.effects.push(Effect::Store { state, why });
@@ -83,6 +85,7 @@ impl GroupMachine {
     pub(crate) fn stored(&mut self, now: Now, why: Stored, outcome: Result<(), GroupError>) {
         match why {
             Stored::Assignment { generation, assignments } => {
+                self.assigning.take_if(|assigning| *assigning == generation);
                 // Where somebody has joined meanwhile, the assignment is out of date.
                 if self.state == GroupState::CompletingRebalance && self.generation == generation {
                     match outcome {
