@@ -66,7 +66,11 @@ async fn a_batch_whose_reply_was_lost_is_answered_when_it_comes_again() {
         let second = ClientBatch::of(["b", "c"]).by(7, 0, 1);
         // The caller goes away while the batch is on its way, or before it has looked at the answer.
         let mut sent = Box::pin(broker.produce("t", 0, second.bytes()));
-        std::future::poll_fn(|cx| std::task::Poll::Ready(drop(sent.as_mut().poll(cx)))).await;
+        std::future::poll_fn(|cx| {
+            drop(sent.as_mut().poll(cx));
+            std::task::Poll::Ready(())
+        })
+        .await;
         drop(sent);
         produce(&broker, &ClientBatch::of(["d"])).await.unwrap();
         if let Some(crash) = crash {
