@@ -40,6 +40,7 @@ pub use raw::{AbortedTransaction, FetchedBatches, Isolation, PartitionEnds, Prod
 pub use record::{Header, Record, StoredRecord};
 pub use topic::{Fetched, Gap, GroupOffset, PartitionInfo, PartitionOffsets, TopicInfo};
 pub use topic_config::{
-    CleanupPolicy, DescribedSetting, SettingChange, SettingSource, SettingSynonym, SettingType, TopicConfig,
+    CleanupPolicy, DescribedSetting, SettingChange, SettingSource, SettingSynonym, SettingType, TOPIC_ID_SETTING,
+    TopicConfig,
 };
 pub use transactions::{Producer, TransactionError, TransactionSettings, Transactions};

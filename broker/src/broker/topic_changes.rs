@@ -105,10 +105,13 @@ impl Broker {
         Ok(config)
     }
 
-    /// The settings of a topic, described by Kafka's names.
+    /// The settings of a topic, described by Kafka's names; and its id, as [`TOPIC_ID_SETTING`].
     pub fn describe_settings(&self, name: &str) -> Result<Vec<DescribedSetting>, BrokerError> {
         let topic = self.inner.topic(name).ok_or_else(|| unknown(name))?;
-        Ok(self.describe_config(&topic.info.config))
+        let mut described = self.describe_config(&topic.info.config);
+        described.push(DescribedSetting::identity(topic.info.id));
+        described.sort_by_key(|setting| setting.name);
+        Ok(described)
     }
 
     /// Settings that a topic has or may be given, described by Kafka's names.

@@ -39,6 +39,8 @@ pub struct DoorSettings {
     pub auto_create_partitions: Option<i32>,
     /// Topics for which this is false answer TOPIC_AUTHORIZATION_FAILED to whatever would change them.
     pub may_write: MayWrite,
+    /// Topics for which this is false take records, but are not deleted, cut, given partitions or other settings.
+    pub may_alter: MayWrite,
     /// Settings of consumer groups.
     pub groups: GroupSettings,
     /// Connections at once.
@@ -70,6 +72,7 @@ impl Default for DoorSettings {
             allow_insecure: false,
             auto_create_partitions: Some(1),
             may_write: Arc::new(|_| true),
+            may_alter: Arc::new(|_| true),
             groups: GroupSettings::default(),
             max_connections: 4096,
             max_connections_per_address: 1024,
@@ -107,6 +110,11 @@ impl DoorSettings {
             Some((name, _)) => Err(format!("{name} is 0, but must be above it")),
             None => Ok(()),
         }
+    }
+
+    /// True where clients may do more to a topic than write to it.
+    pub(in crate::kafka) fn may_alter(&self, topic: &str) -> bool {
+        (self.may_write)(topic) && (self.may_alter)(topic)
     }
 }
 

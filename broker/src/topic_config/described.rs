@@ -1,9 +1,15 @@
 //! Settings as they are told to those who ask: value, where it comes from, and what it means.
 
+use uuid::Uuid;
+
 use crate::config::BrokerConfig;
 
 use super::TopicConfig;
 use super::table::{Effect, SETTINGS, Setting};
+
+/// Under this name a topic's id is told beside its settings. The protocol has it in other places, which clients built on librdkafka are not
+/// shown; tables name by it what they have read, so whoever works on this log from elsewhere needs it.
+pub const TOPIC_ID_SETTING: &str = "highwater.topic.id";
 
 /// A setting, described.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +28,22 @@ pub struct DescribedSetting {
     pub doc: &'static str,
     /// The values it has at each level, the one in force first.
     pub synonyms: Vec<SettingSynonym>,
+}
+
+impl DescribedSetting {
+    /// A topic's id as a setting that cannot be altered.
+    pub(crate) fn identity(id: Uuid) -> Self {
+        let (name, value, source) = (TOPIC_ID_SETTING, id.to_string(), SettingSource::Default);
+        Self {
+            name,
+            value: value.clone(),
+            source,
+            read_only: true,
+            kind: SettingType::Text,
+            doc: "The topic's identity: one deleted and made again under its name is another.",
+            synonyms: vec![SettingSynonym { name, value, source }],
+        }
+    }
 }
 
 /// The value of a setting at one level.

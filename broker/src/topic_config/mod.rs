@@ -25,7 +25,7 @@ mod table;
 mod tests;
 mod values;
 
-pub use described::{DescribedSetting, SettingSource, SettingSynonym, SettingType};
+pub use described::{DescribedSetting, SettingSource, SettingSynonym, SettingType, TOPIC_ID_SETTING};
 
 use table::{Effect, Setting, find};
 

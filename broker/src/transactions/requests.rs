@@ -60,12 +60,6 @@ impl Transactions {
         Self { shared: Arc::new(Shared::new(broker)), background: None }
     }
 
-    /// How many transactional ids are waited for.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.shared.waiting.lock().len()
-    }
-
     /// The first half of [`Self::end`].
     #[cfg(test)]
     pub(super) async fn decide_only(&self, id: &str, producer: Producer, commit: bool) -> Result<(), TransactionError> {
@@ -126,7 +120,7 @@ impl Transactions {
     /// EndTxn: commits or aborts. Durable when this returns.
     pub async fn end(&self, id: &str, producer: Producer, commit: bool) -> Result<(), TransactionError> {
         let (id, now_ms): (Arc<str>, _) = (Arc::from(id), self.now_ms());
-        let mut waiter = Waiter::new(&self.shared, &id);
+        let markers = self.shared.wait_for_markers(&id);
         let decide = {
             let id = Arc::clone(&id);
             move |machine: &mut TransactionMachine| machine.end(&id, producer, commit, now_ms)
@@ -137,7 +131,7 @@ impl Transactions {
             tokio::select! {
                 biased;
                 // The sender goes without a word where the background ends; the decision stands all the same.
-                _ = &mut waiter.markers => {}
+                _ = markers => {}
                 () = self.shared.broker.clock().sleep(MARKERS_WAIT) => {}
             }
         }
@@ -188,40 +182,22 @@ impl Shared {
         }
     }
 
+    /// Ready when the next transaction of this id is complete.
+    fn wait_for_markers(&self, id: &Arc<str>) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        let of_id = waiting.entry(Arc::clone(id)).or_default();
+        // Those who gave up are dropped here, so that there are never more than callers.
+        of_id.retain(|sender| !sender.is_closed());
+        of_id.push(sender);
+        receiver
+    }
+
     /// Tells those who wait that the transaction of this id is complete.
     pub(super) fn note_complete(&self, id: &str) {
         for sender in self.waiting.lock().remove(id).into_iter().flatten() {
             // Who no longer waits need not know.
             sender.send(()).ok();
-        }
-    }
-}
-
-/// Someone who waits for the markers of a transactional id; known to those who write them for as long as this is held.
-struct Waiter<'a> {
-    shared: &'a Shared,
-    id: &'a Arc<str>,
-    /// Ready when the next transaction of the id is complete.
-    markers: oneshot::Receiver<()>,
-}
-
-impl<'a> Waiter<'a> {
-    fn new(shared: &'a Shared, id: &'a Arc<str>) -> Self {
-        let (sender, markers) = oneshot::channel();
-        shared.waiting.lock().entry(Arc::clone(id)).or_default().push(sender);
-        Self { shared, id, markers }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.markers.close();
-        let mut waiting = self.shared.waiting.lock();
-        if let Some(of_id) = waiting.get_mut(self.id) {
-            of_id.retain(|sender| !sender.is_closed());
-            if of_id.is_empty() {
-                waiting.remove(self.id);
-            }
         }
     }
 }

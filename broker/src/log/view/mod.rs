@@ -18,6 +18,7 @@ use super::recovery::Access;
 use super::replay::Replay;
 use super::segment::{Body, Segment};
 use super::{LogSettings, PartitionId, SegmentSummary, TaskState, rebuild_index};
+use crate::append::EFFECT_HEADER;
 use crate::batch::{BatchError, decode_records};
 use crate::error::BrokerError;
 use crate::fs::Fs;
@@ -390,8 +391,15 @@ impl Reading<'_> {
         if header.is_control() || is_aborted() {
             return Ok(());
         }
-        let from = self.fetched.next_offset;
-        decode_records(header, &batch.bytes, from, max_unpacked_size_bytes, &mut self.fetched.records)
+        let (from, first) = (self.fetched.next_offset, self.fetched.records.len());
+        decode_records(header, &batch.bytes, from, max_unpacked_size_bytes, &mut self.fetched.records)?;
+        if header.is_verbatim() {
+            // A client's word for it makes no record an effect: recovery takes it for none, and so do readers.
+            for record in self.fetched.records.iter_mut().skip(first) {
+                record.headers.retain(|header| header.name != EFFECT_HEADER);
+            }
+        }
+        Ok(())
     }
 }
 
