@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_pipeline::data::RowKind;
-use highwater_pipeline::log::{TopicConfig, TopicPartition};
+use highwater_pipeline::log::{CleanupPolicy, TopicConfig, TopicPartition};
 use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, ProcessorFactory, TaskSpec, Versions};
 
 use crate::config::ProcessorsConfig;
@@ -61,7 +61,7 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
     let rules = plan_rules(config, &rollups)?;
     let read_by_rules = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
     let mut topics = input_topics(partitions);
-    topics.push(("alerts".to_owned(), topic(1)));
+    topics.push(("alerts".to_owned(), TopicConfig { cleanup: CleanupPolicy::Compact, ..topic(1) }));
     topics.push(("dead-letter".to_owned(), topic(1)));
     topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
     let plans = Arc::new(Plans { partitions, rollups: rollups.clone(), rules: rules.clone(), read_by_rules });

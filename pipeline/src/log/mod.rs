@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 pub use highwater_broker::{
-    Append, Appended, Clock, EFFECT_HEADER, EffectMark, Fetched, Guard, Header, PartitionOffsets, Record, StoredRecord,
-    SystemClock, TopicConfig, TopicInfo,
+    Append, Appended, CleanupPolicy, Clock, EFFECT_HEADER, EffectMark, Fetched, Guard, Header, PartitionOffsets,
+    Record, StoredRecord, SystemClock, TopicConfig, TopicInfo,
 };
 
 mod embedded;

@@ -50,7 +50,7 @@ enum Phase {
     /// Being found out.
     Looking,
     /// Read from `next` on.
-    Following { topic: TopicInfo, next: i64, reading: bool },
+    Following { topic: Box<TopicInfo>, next: i64, reading: bool },
 }
 
 /// A read to be started.
@@ -135,7 +135,7 @@ impl Partitions {
     /// It is known where the table stands: read on from there. False where the holding has ended.
     pub(super) fn follow(&mut self, holding: &Holding, topic: TopicInfo, next: i64) -> bool {
         let Some(partition) = self.current(holding) else { return false };
-        partition.phase = Phase::Following { topic, next, reading: false };
+        partition.phase = Phase::Following { topic: Box::new(topic), next, reading: false };
         partition.failures = 0;
         true
     }
@@ -165,7 +165,7 @@ impl Partitions {
             if !*reading && !partition.leaving {
                 *reading = true;
                 let holding = Holding { key: key.clone(), number: partition.holding };
-                reads.push(Read { holding, topic: topic.clone(), next: *next, failures: partition.failures });
+                reads.push(Read { holding, topic: (**topic).clone(), next: *next, failures: partition.failures });
             }
         }
         reads

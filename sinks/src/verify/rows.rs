@@ -1,10 +1,11 @@
 //! The rows of each commit, against its covers and against the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
 use highwater_pipeline::data::{Decoded, Decoder, identity};
@@ -85,6 +86,12 @@ impl Rows {
 
     fn topic(&self, i: usize) -> &str {
         self.batch.column_by_name(TOPIC_COLUMN).map_or("", |c| c.as_string::<i32>().value(i))
+    }
+
+    /// Those whose records have these offsets.
+    fn at(&self, offsets: &BTreeSet<i64>) -> Result<Self, ArrowError> {
+        let kept: BooleanArray = (0..self.len()).map(|i| Some(offsets.contains(&self.offset(i)))).collect();
+        Ok(Self { batch: filter_record_batch(&self.batch, &kept)? })
     }
 
     /// The indexes of the rows of `topic`/`partition` at `from..to`.
@@ -200,10 +207,14 @@ async fn compare(
         ));
         return Ok(());
     };
-    let Some((from, fresh)) = read_log(spec, log, &topic, cover, report).await? else { return Ok(()) };
-    let fresh = Rows { batch: superseded.filter(&spec.name, &fresh.batch)? };
+    let Some(Held { from, offsets, rows }) = read_log(spec, log, &topic, cover, report).await? else { return Ok(()) };
+    let fresh = Rows { batch: superseded.filter(&spec.name, &rows.batch)? };
     let stored = table.range(&cover.topic, cover.partition, from, cover.to);
-    let stored = Rows { batch: table.batch.slice(stored.start, stored.len()) };
+    let mut stored = Rows { batch: table.batch.slice(stored.start, stored.len()) };
+    if topic.config.cleanup.compacts() {
+        // Of the records of a key the log keeps the newest, the table all.
+        stored = stored.at(&offsets).map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })?;
+    }
     report.partition(cover).compared_rows += stored.len() as u64;
     if stored.batch.columns() == fresh.batch.columns() {
         return Ok(());
@@ -240,19 +251,28 @@ fn differing_columns(spec: &TableSpec, stored: &RecordBatch, fresh: &RecordBatch
     names.join(", ")
 }
 
-/// The rows of the records of a cover that the log still holds, and from which offset; `None` where it holds none.
+/// What the log still holds of a cover.
+struct Held {
+    /// From here on.
+    from: i64,
+    /// The offsets that have a record, where the topic is compacted.
+    offsets: BTreeSet<i64>,
+    rows: Rows,
+}
+
+/// The rows of the records of a cover that the log still holds; `None` where it holds none.
 async fn read_log(
     spec: &TableSpec,
     log: &dyn Log,
     topic: &TopicInfo,
     cover: &Cover,
     report: &mut TableReport,
-) -> Result<Option<(i64, Rows)>, SinkError> {
+) -> Result<Option<Held>, SinkError> {
     let arrow = |source| SinkError::Arrow { table: spec.name.clone(), source };
     let decoder = Decoder::new(spec.kind.clone());
     let mut from = cover.from.max(log.offsets(&topic.name, cover.partition).await?.log_start);
     let mut next = from;
-    let mut batches: Vec<RecordBatch> = Vec::new();
+    let (mut batches, mut offsets): (Vec<RecordBatch>, _) = (Vec::new(), BTreeSet::new());
     while next < cover.to {
         let fetched = match log.read(&topic.name, cover.partition, next, FETCH_SIZE_BYTES, Duration::ZERO).await {
             Ok(fetched) => fetched,
@@ -261,6 +281,7 @@ async fn read_log(
                 from = log_start;
                 next = log_start;
                 batches.clear();
+                offsets.clear();
                 continue;
             }
             Err(e) => return Err(e.into()),
@@ -277,6 +298,9 @@ async fn read_log(
         }
         next = fetched.next_offset;
         for record in fetched.records.iter().filter(|r| r.offset < cover.to) {
+            if topic.config.cleanup.compacts() {
+                offsets.insert(record.offset);
+            }
             if let Decoded::Rows { batch, .. } = decoder.decode(cover.partition, record)
                 && batch.num_rows() > 0
             {
@@ -288,5 +312,5 @@ async fn read_log(
         return Ok(None);
     }
     let all = concat_batches(&spec.table_schema(), &batches).map_err(arrow)?;
-    Ok(Some((from, Rows { batch: sort(&all).map_err(arrow)? })))
+    Ok(Some(Held { from, offsets, rows: Rows { batch: sort(&all).map_err(arrow)? } }))
 }

@@ -1,7 +1,8 @@
 //! Proof that the topics are whole: every offset there, every effect once and in order, every progress within bounds.
 //!
 //! For each partition of each topic:
-//! 1. it is read from its log start to its end: no offset is missing, no batch is damaged (the log checks the CRC of each as it reads it);
+//! 1. it is read from its log start to its end: no batch is missing or damaged (the log checks the order and the CRC of each as it reads it), and
+//!    where only tasks write there is a record at every offset;
 //! 2. the effects of each task are strictly ascending, and their epochs never go back: an effect that is there twice, or written by a run
 //!    that had been replaced, shows here;
 //! 3. what recovery would know of each task's highest effect is what the records say, so that a restart neither repeats an effect nor
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_pipeline::log::{
-    CommittedOffset, EFFECT_HEADER, EffectMark, Log, LogError, StoredRecord, TASKS_GROUP, TopicPartition,
+    CommittedOffset, EFFECT_HEADER, EffectMark, Log, LogError, StoredRecord, TASKS_GROUP, TopicInfo, TopicPartition,
 };
 use highwater_pipeline::runtime::snapshot::SnapshotStore;
 use highwater_pipeline::sources::bridge::CLAIM_PREFIX;
@@ -35,9 +36,9 @@ pub type Guards = BTreeMap<TopicPartition, Vec<(Arc<str>, EffectMark)>>;
 pub struct TopicChecks<'c> {
     /// Where it can be known: what recovery holds of each task in a partition.
     pub guards: Option<&'c Guards>,
-    /// True where an offset without a record is damage: where no Kafka client writes, as that brings transactions' marks and aborted records,
-    /// and where nothing is compacted.
-    pub offsets_are_dense: bool,
+    /// The topics in which an offset without a record is damage. Where clients write it may be a transaction's mark, an aborted record or
+    /// compaction.
+    pub dense: &'c (dyn Fn(&TopicInfo) -> bool + Sync),
     /// Which topics to read.
     pub chosen: &'c (dyn Fn(&str) -> bool + Sync),
 }
@@ -146,7 +147,7 @@ pub async fn verify_topics(
     for topic in log.topics().await?.into_iter().filter(|topic| (checks.chosen)(&topic.name)) {
         for partition in 0..topic.config.partitions {
             let place = TopicPartition { topic: Arc::clone(&topic.name), partition };
-            check_partition(log, &place, checks, &mut report).await?;
+            check_partition(log, &place, (checks.dense)(&topic), checks.guards, &mut report).await?;
         }
     }
     for committed in log.committed(TASKS_GROUP).await? {
@@ -161,7 +162,8 @@ pub async fn verify_topics(
 async fn check_partition(
     log: &dyn Log,
     place: &TopicPartition,
-    checks: &TopicChecks<'_>,
+    is_dense: bool,
+    guards: Option<&Guards>,
     report: &mut TopicsReport,
 ) -> Result<(), SinkError> {
     let offsets = log.offsets(&place.topic, place.partition).await?;
@@ -191,7 +193,7 @@ async fn check_partition(
         for record in &fetched.records {
             if record.offset < next {
                 report.find(place, record.offset..next, "this offset is there twice, or out of order");
-            } else if record.offset > next && checks.offsets_are_dense && !declared(next, record.offset) {
+            } else if record.offset > next && is_dense && !declared(next, record.offset) {
                 report.find(place, next..record.offset, "these offsets hold no record");
             }
             next = next.max(record.offset + 1);
@@ -201,7 +203,7 @@ async fn check_partition(
                 check_effect(place, record.offset, task, epoch, mark, &mut tasks, report);
             }
         }
-        if fetched.next_offset > next && checks.offsets_are_dense && !declared(next, fetched.next_offset) {
+        if fetched.next_offset > next && is_dense && !declared(next, fetched.next_offset) {
             report.find(place, next..fetched.next_offset, "these offsets hold no record");
         }
         if fetched.next_offset <= next && fetched.records.is_empty() {
@@ -210,7 +212,7 @@ async fn check_partition(
         }
         next = next.max(fetched.next_offset);
     }
-    if let Some(guards) = checks.guards {
+    if let Some(guards) = guards {
         check_guards(place, guards.get(place).map_or(&[], Vec::as_slice), &tasks, &read, report);
     }
     report.partitions.push(read);

@@ -22,7 +22,7 @@ fn storage() -> (tempfile::TempDir, Storage) {
     (dir, storage)
 }
 
-const CHECKS: TopicChecks<'_> = TopicChecks { guards: None, offsets_are_dense: true, chosen: &|_| true };
+const CHECKS: TopicChecks<'_> = TopicChecks { guards: None, dense: &|_| true, chosen: &|_| true };
 
 fn effect(task: &str, epoch: i32, position: i64, index: i32) -> Record {
     let header = Header::new(EFFECT_HEADER, format!("{task}\0{epoch}\0{position}\0{index}"));
@@ -73,7 +73,7 @@ impl Bench {
                 guards.insert(TopicPartition { topic: Arc::clone(&topic.name), partition }, tasks);
             }
         }
-        let checks = TopicChecks { guards: Some(&guards), offsets_are_dense: true, chosen: &|_| true };
+        let checks = TopicChecks { guards: Some(&guards), dense: &|_| true, chosen: &|_| true };
         verify_topics(&self.log, &storage, &checks).await.unwrap()
     }
 }
@@ -115,7 +115,7 @@ async fn guards_that_do_not_fit_the_records_are_found() {
     let with = async |position: i64, index: i32| {
         let out = TopicPartition { topic: "out".into(), partition: 0 };
         let guards = Guards::from([(out, vec![("in/0".into(), EffectMark { position, index })])]);
-        findings(&bench.log, &TopicChecks { guards: Some(&guards), offsets_are_dense: true, chosen: &|_| true }).await
+        findings(&bench.log, &TopicChecks { guards: Some(&guards), dense: &|_| true, chosen: &|_| true }).await
     };
     assert_eq!(with(2, 1).await, [""; 0]);
     assert_eq!(

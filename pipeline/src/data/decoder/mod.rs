@@ -3,7 +3,7 @@
 //! | topic holds | content type | becomes |
 //! |---|---|---|
 //! | logs, metrics | Arrow | its rows, [aligned](align) to the table schema |
-//! | logs, metrics | JSON, NDJSON, none | its entries, read as the HTTP doors read them, tenant `default` |
+//! | logs, metrics | JSON, NDJSON, none | its entries, read as the HTTP doors read them |
 //! | logs | text | one row whose message is the value |
 //! | logs, metrics | OTLP of that signal | its log records or samples |
 //! | alerts | JSON, none | one row |
@@ -11,7 +11,8 @@
 //! | Arrow rows (rollups) | Arrow | its rows, aligned |
 //! | all but dead letters | control | [`Decoded::Control`] |
 //!
-//! A record without a value (a tombstone) is no rows.
+//! A record without a value (a tombstone) is no rows. Rows that carry no tenant (all but Arrow's) have that of the record's `tenant` header,
+//! else `default`.
 
 use arrow::array::{ArrayRef, Int32Array};
 use arrow::datatypes::SchemaRef;
@@ -26,7 +27,7 @@ use super::json::{EntrySink, Limits, read_entries};
 use super::logs::{LogColumns, LogRow, Logs};
 use super::metrics::Metrics;
 use super::signal::Signal;
-use super::tenant::Tenant;
+use super::tenant::{self, Tenant};
 use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics, otlp};
 
 mod align;
@@ -120,7 +121,7 @@ impl Decoder {
             },
             _ if record.value.is_none() => Ok((RecordBatch::new_empty(self.schema()), Vec::new())),
             Some(full) => match Content::parse(full) {
-                Some(content) => self.rows(content, coordinate, &value),
+                Some(content) => tenant(record).and_then(|tenant| self.rows(content, coordinate, &value, tenant)),
                 None => Err(not_held(content_type::name(full))),
             },
         };
@@ -130,10 +131,10 @@ impl Decoder {
         }
     }
 
-    /// Decodes a record of this partition as this, whatever its header says.
+    /// Decodes a record of this partition as this, whatever its headers say.
     pub(crate) fn decode_as(&self, content: Content, partition: i32, record: &StoredRecord) -> Decoded {
         let value = record.value.clone().unwrap_or_default();
-        match self.rows(content, Coordinate::of(partition, record), &value) {
+        match self.rows(content, Coordinate::of(partition, record), &value, Tenant::DEFAULT) {
             Ok((batch, refused)) => Decoded::Rows { batch, refused },
             Err(reason) => Decoded::Undecodable(Refused { row: -1, reason, bytes: value }),
         }
@@ -146,20 +147,22 @@ impl Decoder {
         aligned.finish()
     }
 
-    fn rows(&self, content: Content, coordinate: Coordinate, value: &Bytes) -> Rows {
+    fn rows(&self, content: Content, coordinate: Coordinate, value: &Bytes, tenant: &str) -> Rows {
         let lines = content == Content::JsonLines;
         match (&self.kind, content) {
             (RowKind::Logs | RowKind::Metrics | RowKind::Arrow(_), Content::Arrow) => self.arrow(coordinate, value),
-            (RowKind::Logs, Content::Json | Content::JsonLines) => self.json::<Logs>(coordinate, value, lines),
-            (RowKind::Metrics, Content::Json | Content::JsonLines) => self.json::<Metrics>(coordinate, value, lines),
-            (RowKind::Logs, Content::Text) => self.text(coordinate, value),
+            (RowKind::Logs, Content::Json | Content::JsonLines) => self.json::<Logs>(coordinate, value, lines, tenant),
+            (RowKind::Metrics, Content::Json | Content::JsonLines) => {
+                self.json::<Metrics>(coordinate, value, lines, tenant)
+            }
+            (RowKind::Logs, Content::Text) => self.text(coordinate, value, tenant),
             (RowKind::Logs, Content::OtlpLogs) => {
                 let read = otlp::read_logs(value, &Limits::default()).map_err(|error| error.to_string())?;
-                self.otlp::<Logs>(coordinate, read)
+                self.otlp::<Logs>(coordinate, read, tenant)
             }
             (RowKind::Metrics, Content::OtlpMetrics) => {
                 let read = otlp::read_metrics(value, &Limits::default()).map_err(|error| error.to_string())?;
-                self.otlp::<Metrics>(coordinate, read)
+                self.otlp::<Metrics>(coordinate, read, tenant)
             }
             (RowKind::Alerts, Content::Json) => self.alert(coordinate, value),
             (_, Content::OtlpTraces) => Err("spans are not stored yet".to_owned()),
@@ -171,12 +174,12 @@ impl Decoder {
         }
     }
 
-    fn otlp<S: Signal>(&self, coordinate: Coordinate, rows: otlp::OtlpRows<S::Columns>) -> Rows {
+    fn otlp<S: Signal>(&self, coordinate: Coordinate, rows: otlp::OtlpRows<S::Columns>, tenant: &str) -> Rows {
         let otlp::OtlpRows { mut columns, indexes, refused } = rows;
         if refused.len() > MAX_REFUSED {
             return Err(too_many_refused("entries", refused.first().map(|refused| refused.refusal.to_string())));
         }
-        let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let batch = S::finish(&mut columns, tenant).map_err(|error| error.to_string())?;
         let mut aligned = align::Aligned::new(self.schema(), coordinate);
         aligned.add_numbered(&batch, Int32Array::from(indexes))?;
         let (batch, more) = aligned.finish()?;
@@ -196,14 +199,14 @@ impl Decoder {
         aligned.finish()
     }
 
-    fn json<S: Signal>(&self, coordinate: Coordinate, value: &Bytes, lines: bool) -> Rows {
+    fn json<S: Signal>(&self, coordinate: Coordinate, value: &Bytes, lines: bool, tenant: &str) -> Rows {
         let mut sink = RowSink::<S>::new(value);
         read_entries::<S>(value, lines, &Limits::default(), &mut sink).map_err(|error| error.to_string())?;
         if sink.refused_count > MAX_REFUSED {
             return Err(too_many_refused("entries", sink.refused.first().map(|refused| refused.reason.clone())));
         }
         let RowSink { mut columns, rows, mut refused, .. } = sink;
-        let batch = S::finish(&mut columns, Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let batch = S::finish(&mut columns, tenant).map_err(|error| error.to_string())?;
         let mut aligned = align::Aligned::new(self.schema(), coordinate);
         aligned.add_numbered(&batch, Int32Array::from(rows))?;
         let (batch, more) = aligned.finish()?;
@@ -211,7 +214,7 @@ impl Decoder {
         Ok((batch, refused))
     }
 
-    fn text(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
+    fn text(&self, coordinate: Coordinate, value: &Bytes, tenant: &str) -> Rows {
         let line = std::str::from_utf8(value).map_err(|error| format!("not UTF-8 at byte {}", error.valid_up_to()))?;
         let line = line.strip_suffix('\n').unwrap_or(line);
         let row = LogRow::from_line(line.strip_suffix('\r').unwrap_or(line), &Limits::default());
@@ -220,7 +223,7 @@ impl Decoder {
         }
         let mut columns = LogColumns::default();
         columns.append(&row);
-        let batch = columns.finish(Tenant::DEFAULT).map_err(|error| error.to_string())?;
+        let batch = columns.finish(tenant).map_err(|error| error.to_string())?;
         let mut aligned = align::Aligned::new(self.schema(), coordinate);
         aligned.add(&batch)?;
         aligned.finish()
@@ -242,6 +245,13 @@ impl Decoder {
         let batch = RecordBatch::try_new(self.schema(), columns).map_err(|error: ArrowError| error.to_string())?;
         Ok((batch, Vec::new()))
     }
+}
+
+/// Whose rows a record's are, where they do not say so themselves.
+fn tenant(record: &StoredRecord) -> Result<&str, String> {
+    let Some(name) = record.header(tenant::HEADER) else { return Ok(Tenant::DEFAULT) };
+    let name = std::str::from_utf8(name).map_err(|_| "its tenant header is not UTF-8".to_owned())?;
+    Tenant::check(name).map(|()| name).map_err(|error| error.to_string())
 }
 
 fn not_held(content_type: &str) -> String {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float64Array, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, Schema, TimestampMicrosecondType};
@@ -194,6 +195,29 @@ fn a_line_of_text_is_a_message() {
     let text = |value: &'static [u8]| undecodable(decode(RowKind::Logs, Some(content_type::TEXT), value));
     assert_eq!(text(b"\n"), "`message` is empty");
     assert_eq!(text(b"ab\xff"), "not UTF-8 at byte 2");
+}
+
+#[test]
+fn a_header_says_whose_rows_they_are() {
+    let of = |content_type: Option<&str>, tenant: &'static [u8], value: Bytes| {
+        let mut record = stored(content_type, value);
+        record.headers.push(Header::new(tenant::HEADER, tenant));
+        Decoder::new(RowKind::Logs).decode(3, &record)
+    };
+    for (content_type, value) in [(None, r#"[{"message": "a", "tenant": "evil"}]"#), (Some("text/plain"), "a")] {
+        let Decoded::Rows { batch, .. } = of(content_type, b"shop", value.into()) else { panic!("{content_type:?}") };
+        assert_eq!(texts(&batch, "tenant"), [Some("shop")], "{content_type:?}");
+    }
+    // Arrow rows say it themselves.
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("message", Arc::new(StringArray::from(vec!["a", "b"]))),
+        ("tenant", Arc::new(StringArray::from(vec![Some("acme"), None]))),
+    ];
+    let Decoded::Rows { batch, .. } = of(Some(content_type::ARROW), b"shop", arrow(columns)) else { panic!() };
+    assert_eq!(texts(&batch, "tenant"), [Some("acme"), Some("default")]);
+    let reason = undecodable(of(None, b"../other", "{}".into()));
+    assert!(reason.starts_with("tenant \"../other\" is not allowed"), "{reason}");
+    assert_eq!(undecodable(of(None, b"\xff", "{}".into())), "its tenant header is not UTF-8");
 }
 
 #[test]

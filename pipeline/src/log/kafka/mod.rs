@@ -50,6 +50,7 @@ mod watermarks;
 
 pub use config::{KafkaConfig, Property};
 pub use error::KafkaError;
+pub use offsets::is_progress_of_task;
 
 use appends::Appends;
 use cluster::Cluster;

@@ -163,6 +163,11 @@ pub(super) fn list(offsets: &[CommittedOffset], epoch: Option<i32>) -> Result<To
     Ok(list)
 }
 
+/// True where the metadata of a committed offset say that a run of a task has committed it.
+pub fn is_progress_of_task(metadata: &str) -> bool {
+    split_epoch(metadata).0.is_some()
+}
+
 /// The epoch in an offset's metadata, and the rest of it.
 fn split_epoch(metadata: &str) -> (Option<i32>, String) {
     let split = metadata.strip_prefix(EPOCH).and_then(|rest| {

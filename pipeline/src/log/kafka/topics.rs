@@ -1,13 +1,14 @@
 //! Topics of the cluster: created with our settings, described, deleted.
 //!
 //! A topic's id is a hash of the cluster's id and its name (librdkafka's bindings do not show Kafka's own topic id): a topic that was deleted and
-//! made again under the same name cannot be told from its predecessor.
+//! made again under the same name cannot be told from its predecessor. Another Highwater's embedded log tells its own ids beside the settings
+//! of topics: they are taken, so that tables written here are those that are read there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_broker::{TimestampType, TopicConfig, TopicInfo};
+use highwater_broker::{CleanupPolicy, TOPIC_ID_SETTING, TimestampType, TopicConfig, TopicInfo};
 use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer;
@@ -203,7 +204,7 @@ impl Topics {
             };
             infos.push(TopicInfo {
                 name: name.as_str().into(),
-                id: topic_id(cluster_id, name),
+                id: own_id(&resource).unwrap_or_else(|| topic_id(cluster_id, name)),
                 config: config_of(&resource, i32::try_from(*partitions).unwrap_or(i32::MAX)),
             });
         }
@@ -236,6 +237,11 @@ fn has_leaders(topic: &MetadataTopic) -> bool {
     !topic.partitions().is_empty() && topic.partitions().iter().all(|p| p.error().is_none() && p.leader() >= 0)
 }
 
+/// The id that an embedded log tells.
+fn own_id(resource: &ConfigResource) -> Option<Uuid> {
+    resource.get(TOPIC_ID_SETTING)?.value.as_deref()?.parse().ok()
+}
+
 fn topic_id(cluster_id: &str, name: &str) -> Uuid {
     let hash = XxHash3_128::oneshot(format!("{cluster_id}\0{name}").as_bytes());
     uuid::Builder::from_custom_bytes(hash.to_be_bytes()).into_uuid()
@@ -243,16 +249,27 @@ fn topic_id(cluster_id: &str, name: &str) -> Uuid {
 
 fn settings(config: &TopicConfig, max_message_bytes: usize) -> Vec<(&'static str, String)> {
     let mut settings = vec![
-        ("cleanup.policy", "delete".into()),
+        ("cleanup.policy", cleanup_name(config.cleanup).into()),
         ("max.message.bytes", max_message_bytes.to_string()),
         ("message.timestamp.type", timestamp_name(config.timestamp_type).into()),
         ("retention.ms", config.retention_ms.map_or("-1".into(), |ms| ms.to_string())),
         ("retention.bytes", config.retention_bytes.map_or("-1".into(), |bytes| bytes.to_string())),
     ];
+    if config.cleanup.compacts() {
+        settings.push(("min.compaction.lag.ms", config.min_compaction_lag_ms.to_string()));
+    }
     if let Some(bytes) = config.segment_size_bytes {
         settings.push(("segment.bytes", bytes.to_string()));
     }
     settings
+}
+
+fn cleanup_name(policy: CleanupPolicy) -> &'static str {
+    match policy {
+        CleanupPolicy::Delete => "delete",
+        CleanupPolicy::Compact => "compact",
+        CleanupPolicy::CompactAndDelete => "compact,delete",
+    }
 }
 
 fn timestamp_name(kind: TimestampType) -> &'static str {
@@ -265,8 +282,16 @@ fn timestamp_name(kind: TimestampType) -> &'static str {
 fn config_of(resource: &ConfigResource, partitions: i32) -> TopicConfig {
     let text = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
     let number = |name: &str| text(name).and_then(|value| value.parse::<i64>().ok());
+    let policies = text("cleanup.policy").unwrap_or_default();
+    let has = |policy: &str| policies.split(',').any(|p| p.trim() == policy);
     TopicConfig {
         partitions,
+        cleanup: match (has("compact"), has("delete")) {
+            (true, true) => CleanupPolicy::CompactAndDelete,
+            (true, false) => CleanupPolicy::Compact,
+            (false, _) => CleanupPolicy::Delete,
+        },
+        min_compaction_lag_ms: number("min.compaction.lag.ms").unwrap_or(0),
         retention_ms: number("retention.ms").filter(|ms| *ms >= 0),
         retention_bytes: number("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
         segment_size_bytes: number("segment.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
