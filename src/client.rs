@@ -58,11 +58,6 @@ impl Client {
         self.checked(self.http.post(format!("{}{path}", self.base)).json(body).send().await).await
     }
 
-    /// DELETE; success or an error.
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
-        self.checked(self.http.delete(format!("{}{path}", self.base)).send().await).await.map(drop)
-    }
-
     /// Reads a server-sent event stream until it ends, calling `each` with (id, data) of every event.
     ///
     /// `each` answers false to stop. Returns the last id seen.

@@ -4,6 +4,9 @@
 
 mod agent;
 mod alerts;
+mod api_key;
+mod groups;
+mod kafka;
 mod rules;
 mod serve;
 mod sql;
@@ -35,6 +38,7 @@ use crate::logging::LogFormat;
 ///   highwater                          start the server (data in ./highwater-data)
 ///   highwater sql "SELECT count(*) FROM metrics"
 ///   highwater agent logs --service web --file '/var/log/web/*.log'
+///   highwater topic tail logs          what arrives, as any Kafka client sees it (127.0.0.1:9092)
 #[derive(Debug, Parser)]
 #[command(name = "highwater", version, verbatim_doc_comment, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -82,9 +86,15 @@ enum Command {
     /// Check rule files.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
-    /// List, describe, create or delete topics.
+    /// List, describe, create, delete, tail or write topics, over Kafka.
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe or reset consumer groups, over Kafka.
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
+    /// Make API keys.
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKeyCommand),
     /// List or describe tables.
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -113,6 +123,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
                     Command::Tail(args) => tail::run(args).await,
                     Command::Rules(command) => rules::run(command).await,
                     Command::Topic(command) => topic::run(command).await,
+                    Command::Groups(command) => groups::run(command).await,
+                    Command::ApiKey(command) => api_key::run(command),
                     Command::Table(command) => table::run(command).await,
                     Command::Status(args) => status::run(args).await,
                     Command::Validate(args) => validate::run(&args).await,

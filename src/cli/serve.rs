@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::OutputArgs;
-use crate::config::{Config, Roles};
+use crate::config::{Config, HostPort, Listen, Roles};
 use crate::error::Error;
 
 /// Flags of the server; each wins over the config file.
@@ -22,7 +22,14 @@ pub(crate) struct ServeArgs {
     /// Address of the HTTP port [default: 127.0.0.1:8080]; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_HTTP_LISTEN")]
     pub(crate) http_listen: Option<SocketAddr>,
-    /// What this process does, on a Kafka log: any of gateway, worker, query, with commas between [default: all].
+    /// Address of the Kafka port [default: 127.0.0.1:9092]; port 0 takes a free one, `off` closes it.
+    #[arg(long, value_name = "HOST:PORT|off", env = "HIGHWATER_KAFKA_LISTEN")]
+    pub(crate) kafka_listen: Option<Listen>,
+    /// What Kafka clients are told to dial [default: the address they came in on].
+    #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_KAFKA_ADVERTISED")]
+    pub(crate) kafka_advertised: Option<HostPort>,
+    /// What this process does: any of gateway, worker, query, with commas between [default: all]. The rest is done by other
+    /// processes on the same log: a Kafka cluster, or this one's Kafka port.
     #[arg(long, value_name = "ROLES", env = "HIGHWATER_ROLES")]
     pub(crate) roles: Option<Roles>,
     /// Do not ship this process's own logs and this host's metrics into itself.
@@ -39,6 +46,12 @@ impl ServeArgs {
         }
         if let Some(listen) = self.http_listen {
             config.http.listen = listen;
+        }
+        if let Some(listen) = self.kafka_listen {
+            config.kafka.listen = Some(listen);
+        }
+        if let Some(advertised) = &self.kafka_advertised {
+            config.kafka.advertised = Some(advertised.clone());
         }
         if let Some(roles) = &self.roles {
             config.roles.clone_from(roles);

@@ -27,6 +27,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     /// Seconds since it started.
     pub(crate) uptime_s: f64,
+    /// Where the log is reached over Kafka; `None` where it is not.
+    #[serde(default)]
+    pub(crate) kafka: Option<String>,
     /// The newest version of the definitions (rollups and rules) in the log; 0 where there is none.
     #[serde(default)]
     pub(crate) definitions_version: u32,
@@ -107,7 +110,11 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     let (version, definitions) = (status.version, status.definitions_version);
-    println!("highwater {version} up {:.0} s, definitions version {definitions}\n", status.uptime_s);
+    println!("highwater {version} up {:.0} s, definitions version {definitions}", status.uptime_s);
+    if let Some(kafka) = &status.kafka {
+        println!("kafka on {kafka}");
+    }
+    println!();
     // Alone, there is no need to say who does what.
     let several = status.members.len() > 1;
     if several {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use clap::Args;
 use highwater_broker::{Broker, SystemClock};
 use highwater_pipeline::ledger::Ledger;
-use highwater_pipeline::log::{EmbeddedLog, Log, TopicPartition};
+use highwater_pipeline::log::{EmbeddedLog, Log, TopicInfo, TopicPartition};
 use highwater_pipeline::storage::{Access, Storage};
 use highwater_sinks::verify::{Guards, TopicChecks, VerifyReport, verify, verify_topics};
 
 use crate::config::{Config, DEFAULT_DATA_DIR, LogKind};
 use crate::error::Error;
-use crate::serve::{OpenLog, is_own_topic, ledger, offline};
+use crate::serve::claim::is_claimed;
+use crate::serve::{OpenLog, is_of_tasks, is_own_topic, ledger, offline};
 
 /// Flags of `verify`.
 #[derive(Debug, Args)]
@@ -38,7 +39,7 @@ pub(super) async fn run(args: VerifyArgs) -> Result<ExitCode, Error> {
             let log = OpenLog::open(&config).await?;
             let tables = verify(&storage, &[], || Ok(Some(Arc::clone(log.log())))).await.map_err(failed)?;
             // The cluster is shared: others' topics are none of our business.
-            let checks = TopicChecks { guards: None, offsets_are_dense: false, chosen: &is_own_topic };
+            let checks = TopicChecks { guards: None, dense: &|_| false, chosen: &is_own_topic };
             finish(&tables, log.log(), &storage, &checks).await
         }
         other => {
@@ -48,9 +49,11 @@ pub(super) async fn run(args: VerifyArgs) -> Result<ExitCode, Error> {
             let broker = offline::open_broker(&data_dir).map_err(|error| Error::failed("opening the log", error))?;
             let guards = guards(&broker).await?;
             let log: Arc<dyn Log> = Arc::new(EmbeddedLog::new(broker));
-            // Kafka clients may have ended transactions here, and compaction may have been at work. The log itself tells holes from damage:
-            // its batches leave none, and a read declares what is missing.
-            let checks = TopicChecks { guards: Some(&guards), offsets_are_dense: false, chosen: &|_| true };
+            let works_here = is_claimed(log.as_ref()).await?;
+            // What only tasks of this log's own process write has a record at every offset, until it is compacted.
+            let is_dense =
+                |topic: &TopicInfo| works_here && is_of_tasks(&topic.name) && !topic.config.cleanup.compacts();
+            let checks = TopicChecks { guards: Some(&guards), dense: &is_dense, chosen: &|_| true };
             finish(&tables, &log, &storage, &checks).await
         }
     }

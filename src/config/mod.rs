@@ -5,6 +5,7 @@
 mod duration;
 mod env;
 mod error;
+mod kafka;
 mod roles;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use error::ConfigError;
+pub(crate) use kafka::{HostPort, KafkaSection, Listen};
 pub(crate) use roles::{Role, Roles};
 
 /// Where the server listens when nothing is said.
@@ -35,10 +37,12 @@ pub(crate) const DEFAULT_DATA_DIR: &str = "./highwater-data";
 pub(crate) struct Config {
     /// Segments; tables and snapshots too unless `storage` says otherwise.
     pub(crate) data_dir: PathBuf,
-    /// What this process does: all of it unless it is one of several on a Kafka log.
+    /// What this process does: all of it unless it is one of several.
     pub(crate) roles: Roles,
     /// The one HTTP port: ingest, query, health, metrics.
     pub(crate) http: HttpConfig,
+    /// The Kafka port of the embedded log.
+    pub(crate) kafka: KafkaSection,
     /// The durable log.
     pub(crate) log: LogConfig,
     /// Where tables and snapshots live.
@@ -67,6 +71,7 @@ impl Default for Config {
             data_dir: PathBuf::from(DEFAULT_DATA_DIR),
             roles: Roles::default(),
             http: HttpConfig::default(),
+            kafka: KafkaSection::default(),
             log: LogConfig::default(),
             storage: StorageConfig::default(),
             durability: Durability::Sync,
@@ -186,7 +191,7 @@ impl Default for TablesSection {
 }
 
 impl Config {
-    /// Reads a config file, or the defaults without one. Relative `rule_files` are taken from the file's folder.
+    /// Reads a config file, or the defaults without one. Relative paths of other files are taken from the file's folder.
     pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let file = path.display().to_string();
@@ -197,6 +202,7 @@ impl Config {
             for pattern in &mut config.rule_files {
                 *pattern = folder.join(&*pattern).display().to_string();
             }
+            config.kafka.resolve(folder);
         }
         Ok(config)
     }
@@ -210,26 +216,43 @@ impl Config {
         serde_saphyr::from_str(&text).map_err(|error| ConfigError::yaml(file, &error))
     }
 
+    /// Where the Kafka port is, where there is one: it serves the embedded log.
+    pub(crate) fn kafka_address(&self) -> Option<SocketAddr> {
+        self.kafka.address().filter(|_| self.log.kind == LogKind::Embedded)
+    }
+
     /// What the types cannot say. Called once flags have had their say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.roles.is_empty() {
             return Err(ConfigError::in_key("roles", "is empty; name some of gateway, worker and query"));
         }
         match self.log.kind {
-            LogKind::Embedded if !self.roles.are_all() => {
+            // Others reach the embedded log through its Kafka port; with no port, what this process does not do nobody does.
+            LogKind::Embedded if !self.roles.are_all() && self.kafka_address().is_none() => {
                 return Err(ConfigError::in_key(
                     "roles",
                     format!(
-                        "{} alone cannot work on the embedded log, which is in one process; leave roles out, or set log.kind: kafka",
+                        "{} alone cannot work on an embedded log that nobody else can reach; leave roles out, open the Kafka port \
+                         (kafka.listen), or set log.kind: kafka",
                         self.roles
                     ),
                 ));
             }
             LogKind::Embedded => {}
             LogKind::Kafka => {
+                if let Some(Listen::At(address)) = self.kafka.listen {
+                    return Err(ConfigError::in_key(
+                        "kafka.listen",
+                        format!(
+                            "{address} would be the port of an embedded log, but the log is on {} (log.kind: kafka); leave kafka out",
+                            self.log.kafka.brokers
+                        ),
+                    ));
+                }
                 self.log.kafka.validate().map_err(|error| ConfigError::in_key("log.kafka", error.to_string()))?;
             }
         }
+        self.kafka.check()?;
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
                 "log.partitions",
@@ -286,6 +309,27 @@ mod tests {
     }
 
     #[test]
+    fn some_roles_leave_the_rest_to_those_behind_the_kafka_port() {
+        let config = parse("roles: [gateway, query]").unwrap();
+        assert_eq!(config.kafka_address().unwrap().to_string(), "127.0.0.1:9092");
+        assert_eq!(parse("log: { kind: kafka }").unwrap().kafka_address(), None);
+        assert_eq!(parse("log: { kind: kafka }\nkafka: { listen: off }").unwrap().kafka_address(), None);
+    }
+
+    #[test]
+    fn files_are_looked_for_beside_the_config_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            "rule_files: [rules/*.yaml]\nkafka: { tls: { cert: a.pem, key: /etc/b.pem }, api_keys: keys.yaml }\n";
+        std::fs::write(dir.path().join("hw.yaml"), text).unwrap();
+        let config = Config::load(Some(&dir.path().join("hw.yaml"))).unwrap();
+        let tls = config.kafka.tls.unwrap();
+        assert_eq!((tls.cert, tls.key), (dir.path().join("a.pem"), PathBuf::from("/etc/b.pem")));
+        let error = config.kafka.api_keys.read().unwrap_err().to_string();
+        assert!(error.starts_with(&dir.path().join("keys.yaml").display().to_string()), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = parse("data_dir: x\nlog:\n  partitons: 4\n").unwrap_err();
         assert!(error.starts_with("hw.yaml:3:"), "{error}");
@@ -312,7 +356,10 @@ mod tests {
         assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
         assert!(parse("roles: []").unwrap_err().contains("name some of"));
-        assert!(parse("roles: [worker]").unwrap_err().contains("log.kind: kafka"));
+        let unreachable = parse("roles: [gateway]\nkafka: { listen: off }").unwrap_err();
+        assert!(unreachable.contains("log.kind: kafka") && unreachable.contains("kafka.listen"), "{unreachable}");
+        let two_logs = "log: { kind: kafka }\nkafka: { listen: \"127.0.0.1:9092\" }";
+        assert!(parse(two_logs).unwrap_err().starts_with("kafka.listen: 127.0.0.1:9092 would be"));
         assert!(parse("roles: [worker]\nlog: { kind: kafka, kafka: { brokers: \"k:9092\" } }").is_ok());
         assert!(parse("durability: maybe").unwrap_err().contains("maybe"));
     }

@@ -9,6 +9,10 @@ use highwater_pipeline::log::{EmbeddedLog, Log};
 use crate::config::{Config, Durability, LogKind};
 use crate::error::Error;
 
+/// Largest batch that is taken: a record as large as `log.kafka.max_record_size_bytes` makes them by default, with its framing, so that
+/// workers that reach this log over its Kafka port write what those in this process do.
+const MAX_BATCH_SIZE_BYTES: usize = 33 << 20;
+
 /// An open log, and what has to be closed behind it.
 pub(crate) struct OpenLog {
     log: Arc<dyn Log>,
@@ -36,6 +40,11 @@ impl OpenLog {
         &self.log
     }
 
+    /// The broker of this process; `None` where the log is elsewhere.
+    pub(crate) fn broker(&self) -> Option<&Arc<Broker>> {
+        self.broker.as_ref()
+    }
+
     /// Closes it cleanly.
     pub(crate) async fn close(self) {
         if let Some(broker) = self.broker {
@@ -51,6 +60,7 @@ async fn open_broker(config: &Config) -> Result<Arc<Broker>, Error> {
         Durability::Sync => highwater_broker::Durability::Sync,
         Durability::Relaxed => highwater_broker::Durability::Relaxed,
     };
+    broker.max_batch_size_bytes = MAX_BATCH_SIZE_BYTES;
     broker.segment_size_bytes = config.log.segment_size_bytes;
     broker.disk_limit_bytes = config.log.disk_limit_bytes;
     let opened = tokio::task::spawn_blocking(move || Broker::open(broker, Arc::new(RealFs), Arc::new(SystemClock)))

@@ -1,7 +1,7 @@
 //! Who works on this log: every process says so every few seconds, as records of one topic, so that any of them can be asked for all.
 //!
 //! Records of `__highwater.members`: key = the process's name, value = its [`Status`] as JSON. What is older than [`GONE_AFTER`] is of a
-//! process that has stopped. A process on the embedded log is alone and says nothing.
+//! process that has stopped. A process that does everything on its own log is alone and says nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::cli::Status;
 use crate::config::{Config, LogKind};
 use crate::error::Error;
 
-const TOPIC: &str = "__highwater.members";
+pub(crate) const TOPIC: &str = "__highwater.members";
 /// How often a process says how it stands.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(3);
 /// What was said longer ago than this is no longer so.
@@ -38,7 +38,7 @@ pub(crate) struct Members {
 impl Members {
     /// This process, by the address it listens on; makes the topic where there may be others.
     pub(crate) async fn open(config: &Config, address: SocketAddr, log: &Arc<dyn Log>) -> Result<Self, Error> {
-        let alone = config.log.kind == LogKind::Embedded;
+        let alone = config.log.kind == LogKind::Embedded && config.roles.are_all();
         if !alone {
             let topic = TopicConfig {
                 retention_ms: Some(i64::try_from(RETENTION.as_millis()).unwrap_or(i64::MAX)),

@@ -1,12 +1,14 @@
 //! The server: puts the rooms together, keeps them running, takes them down in order.
 //!
-//! Up: port, log (recovery), storage, doors, tasks and tables ([`workers`]), queries; then ready. Down: no new requests, tasks to a
+//! Up: port, log (recovery), storage, doors (HTTP and Kafka), tasks and tables ([`workers`]), queries; then ready. Down: no new requests, tasks to a
 //! snapshot, tables to a last commit, the log to a clean close. What was acknowledged is synced at every moment, so a stop that is
 //! cut short costs time at the next start and nothing else.
 
 mod bridges;
+pub(crate) mod claim;
 mod definitions;
 mod http;
+mod kafka;
 pub(crate) mod ledger;
 mod log;
 mod members;
@@ -40,6 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::kafka::is_of_tasks;
 pub(crate) use self::log::OpenLog;
 pub(crate) use self::topics::is_own as is_own_topic;
 use crate::cli::ServeArgs;
@@ -47,6 +50,7 @@ use crate::config::{Config, Role};
 use crate::error::Error;
 use definitions::{LogDefinitions, Writes};
 use http::{Door, Rooms};
+use kafka::KafkaDoor;
 use ledger::LedgerKeeper;
 use members::Members;
 use readiness::{Health, Phase};
@@ -80,6 +84,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     tokio::spawn(upkeep(prometheus, shutdown.clone()));
 
     let log = OpenLog::open(&config).await?;
+    claim::check(&config, &log).await?;
     // A gateway alone needs none: it may not be allowed to reach it.
     let access = if config.roles.has(Role::Worker) { Access::Write } else { Access::Read };
     let storage = match config.roles.has(Role::Worker) || config.roles.has(Role::Query) {
@@ -90,6 +95,9 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let definitions = LogDefinitions::start(log.log(), &file, Writes::of(&config)).await?;
     let topology = definitions.topology()?.unwrap_or(planned);
     workers::ensure_topics(&config, &topology, log.log()).await?;
+    claim::make(&config, &log).await?;
+    // Not before: a client that asks for a topic may make it, and it would not be as it has to be.
+    let kafka = KafkaDoor::open(&config, &log).await?;
     let gateway = open_gateway(&config, log.log()).await?;
     let engine = match storage.as_ref().filter(|_| config.roles.has(Role::Query)) {
         Some(storage) => Some(open_engine(&config, &topology, storage, log.log())?),
@@ -117,6 +125,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
             members.clone(),
             definitions.clone(),
             Arc::clone(log.log()),
+            kafka.told().map(str::to_owned),
         ))
         .merge(reload_router(reload));
     if config.roles.has(Role::Gateway)
@@ -141,7 +150,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
             ));
     }
     rooms.open(routes);
-    announce(&config.data_dir, address)?;
+    announce(&config.data_dir, address, kafka.address())?;
     tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
     tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
@@ -178,6 +187,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         drop(monitor.await);
     }
     closing.cancel();
+    kafka.close().await;
     if tokio::time::timeout(DRAIN_REQUESTS, serving).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_REQUESTS:?} and were cut");
     }
@@ -209,6 +219,7 @@ impl Applying<'_> {
             ("roles", config.roles != running.roles),
             ("data_dir", config.data_dir != running.data_dir),
             ("http.listen", config.http.listen != running.http.listen),
+            ("kafka", config.kafka != running.kafka),
             ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
             ("sources", config.sources != running.sources),
             ("log.partitions", config.log.partitions != running.log.partitions),
@@ -314,8 +325,13 @@ async fn upkeep(prometheus: PrometheusHandle, shutdown: CancellationToken) {
 }
 
 /// Says where this server listens, for scripts and tests that let it choose a port.
-fn announce(data_dir: &Path, address: SocketAddr) -> Result<(), Error> {
-    let text = serde_json::json!({"http": address.to_string(), "pid": std::process::id()}).to_string();
+fn announce(data_dir: &Path, http: SocketAddr, kafka: Option<SocketAddr>) -> Result<(), Error> {
+    let text = serde_json::json!({
+        "http": http.to_string(),
+        "kafka": kafka.map(|address| address.to_string()),
+        "pid": std::process::id(),
+    })
+    .to_string();
     let (written, wanted) = (data_dir.join("server.json.new"), data_dir.join("server.json"));
     std::fs::create_dir_all(data_dir)
         .and_then(|()| std::fs::write(&written, text))

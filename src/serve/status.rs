@@ -30,6 +30,8 @@ struct Door {
     members: Members,
     definitions: LogDefinitions,
     log: Arc<dyn Log>,
+    /// Where the log is reached over Kafka.
+    kafka: Option<String>,
 }
 
 /// The status path. What it says is of all processes that work on this log.
@@ -39,14 +41,16 @@ pub(crate) fn router(
     members: Members,
     definitions: LogDefinitions,
     log: Arc<dyn Log>,
+    kafka: Option<String>,
 ) -> Router {
-    let door = Door { health, workers, members, definitions, log };
+    let door = Door { health, workers, members, definitions, log, kafka };
     Router::new().route("/api/v1/status", get(status)).with_state(door)
 }
 
 async fn status(State(door): State<Door>) -> Response {
     let mut all = own(&door.health, &door.workers, &door.members, door.log.as_ref()).await;
     all.definitions_version = door.definitions.version();
+    all.kafka.clone_from(&door.kafka);
     match door.members.others(door.log.as_ref()).await {
         Ok(others) => {
             for other in others {
@@ -80,7 +84,7 @@ pub(crate) async fn own(health: &Health, workers: &WorkersView, me: &Members, lo
         uptime_s,
         ready: health.ready(),
     };
-    Status { version, uptime_s, definitions_version: 0, members: vec![member], tasks, tables }
+    Status { version, uptime_s, kafka: None, definitions_version: 0, members: vec![member], tasks, tables }
 }
 
 fn task_line(task: TaskStatus, owner: &str, now_ms: i64) -> TaskLine {

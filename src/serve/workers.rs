@@ -313,6 +313,10 @@ pub(crate) async fn ensure_topics(config: &Config, topology: &Topology, log: &Ar
 pub(super) fn with_retention(config: &Config, wanted: &TopicConfig) -> TopicConfig {
     let default = TopicConfig::default();
     let mut topic = wanted.clone();
+    if topic.cleanup.compacts() && topic.min_compaction_lag_ms == default.min_compaction_lag_ms {
+        // All of it for as long as others are kept, then the newest of each key.
+        topic.min_compaction_lag_ms = i64::try_from(config.log.retention.as_millis()).unwrap_or(i64::MAX);
+    }
     if topic.retention_ms == default.retention_ms {
         topic.retention_ms = Some(i64::try_from(config.log.retention.as_millis()).unwrap_or(i64::MAX));
     }

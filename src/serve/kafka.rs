@@ -1,0 +1,111 @@
+//! The Kafka port of the embedded log: opened once the log is recovered and its own topics are there, closed before those who work on it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_broker::kafka::{Advertised, ApiKey, DoorSettings, KafkaServer, MayWrite, Principal, TlsFiles};
+use highwater_pipeline::data;
+
+use super::log::OpenLog;
+use super::members;
+use super::topics::is_own;
+use crate::config::{Config, LogKind, Role};
+use crate::error::Error;
+
+/// Longest that requests under way may take after a stop was asked for. A fetch that waits for records is answered at once.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The port, or none: it is off, or the log is elsewhere.
+pub(crate) struct KafkaDoor {
+    server: Option<KafkaServer>,
+    told: Option<String>,
+}
+
+impl KafkaDoor {
+    /// Opens it, where the configuration has one.
+    pub(crate) async fn open(config: &Config, log: &OpenLog) -> Result<Self, Error> {
+        let (Some(listen), Some(broker)) = (config.kafka_address(), log.broker()) else {
+            let elsewhere = (config.log.kind == LogKind::Kafka).then(|| config.log.kafka.brokers.clone());
+            return Ok(Self { server: None, told: elsewhere });
+        };
+        let server = KafkaServer::start(Arc::clone(broker), settings(config, listen)?).await.map_err(|error| {
+            Error::Failed(format!(
+                "opening the Kafka port: {error}. Is another broker running? Choose another address with --kafka-listen, \
+                 or do without: --kafka-listen off"
+            ))
+        })?;
+        let told = config.kafka.advertised.as_ref().map_or_else(|| server.address().to_string(), ToString::to_string);
+        tracing::info!(kafka = %server.address(), advertised = told, "Kafka clients may come in");
+        Ok(Self { server: Some(server), told: Some(told) })
+    }
+
+    /// The address bound, its port never 0.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.server.as_ref().map(KafkaServer::address)
+    }
+
+    /// What Kafka clients of this log are told to dial.
+    pub(crate) fn told(&self) -> Option<&str> {
+        self.told.as_deref()
+    }
+
+    /// Lets nobody else in, answers what has been asked, and closes.
+    pub(crate) async fn close(self) {
+        if let Some(server) = self.server {
+            server.shutdown(DRAIN).await;
+        }
+    }
+}
+
+fn settings(config: &Config, listen: SocketAddr) -> Result<DoorSettings, Error> {
+    let kafka = &config.kafka;
+    let keys = kafka.api_keys.read()?.into_iter().map(|key| ApiKey {
+        principal: Principal { name: key.name, tenant: key.tenant.to_string() },
+        sha256: key.sha256,
+    });
+    Ok(DoorSettings {
+        listen,
+        advertised: kafka.advertised.as_ref().map(|at| Advertised { host: at.host.clone(), port: at.port }),
+        tls: kafka.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() }),
+        api_keys: keys.collect(),
+        allow_insecure: kafka.allow_insecure,
+        auto_create_partitions: kafka.auto_create_topics.then_some(kafka.default_partitions),
+        may_write: may_write(config.roles.has(Role::Worker)),
+        may_alter: Arc::new(|topic| !is_own(topic)),
+        max_connections: kafka.limits.max_connections,
+        max_connections_per_address: kafka.limits.max_connections_per_address,
+        max_in_flight_bytes: kafka.limits.max_in_flight_bytes,
+        max_request_size_bytes: kafka.limits.max_request_size_bytes,
+        max_answer_bytes: kafka.limits.max_answer_bytes,
+        ..DoorSettings::default()
+    })
+}
+
+/// Which topics clients write to. What tasks write is theirs where they run here: each effect is there once because nobody else puts
+/// any there. Where they run elsewhere, they are clients.
+fn may_write(works_here: bool) -> MayWrite {
+    Arc::new(move |topic| !works_here || !is_of_tasks(topic))
+}
+
+/// True for what tasks write and nobody else: not for what people send, nor for what gateways and query nodes on this log write.
+pub(crate) fn is_of_tasks(topic: &str) -> bool {
+    let others = [data::logs::TOPIC, data::metrics::TOPIC, members::TOPIC, "__highwater.keys", "__highwater.ledger"];
+    is_own(topic) && !others.contains(&topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_write_what_tasks_do_not() {
+        let (here, elsewhere) = (may_write(true), may_write(false));
+        for topic in ["logs", "metrics", "orders", "__highwater.members", "__highwater.keys", "__highwater.ledger"] {
+            assert!(here(topic) && elsewhere(topic), "{topic}");
+        }
+        for topic in ["alerts", "dead-letter", "rollup.errors_10s", "__highwater.partials", "__highwater.config"] {
+            assert!(!here(topic) && elsewhere(topic), "{topic}");
+        }
+    }
+}
