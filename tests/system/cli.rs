@@ -10,9 +10,10 @@ use crate::support::{Site, eventually, signal};
 async fn help_and_version_are_data() {
     let site = Site::new();
     let help = site.run(&["--help"]).await.output();
-    for subcommand in
-        ["serve", "agent", "sql", "alerts", "tail", "rules", "topic", "table", "status", "validate", "verify"]
-    {
+    for subcommand in [
+        "serve", "agent", "sql", "alerts", "tail", "rules", "topic", "groups", "api-key", "table", "status",
+        "validate", "verify",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(subcommand)), "no {subcommand} in {help}");
         let own = site.run(&[subcommand, "--help"]).await.output();
         assert!(own.contains("Usage: highwater"), "{own}");
@@ -52,6 +53,10 @@ async fn validate_names_file_line_and_key() {
         ("tables: { commit_interval: soon }\n", "broken.yaml:1", "soon"),
         ("http: { listen: nowhere }\n", "broken.yaml:1:17", "socket address"),
         ("log: {\n", "broken.yaml", "broken.yaml"),
+        ("kafka: { listen: nowhere }\n", "broken.yaml:1:18", "`nowhere` is not an address"),
+        ("kafka: { listen: \"0.0.0.0:9092\" }\n", "kafka.listen", "kafka.allow_insecure"),
+        ("kafka: { api_keys: [{ name: a, sha256: secret }] }\n", "api_keys[0]", "64 hexadecimal digits"),
+        ("kafka: { tls: { cert: no.pem, key: no.pem } }\n", "kafka.tls.cert", "no.pem"),
         ("http: { listen: \"${HIGHWATER_TEST_UNSET}\" }\n", "broken.yaml:1", "HIGHWATER_TEST_UNSET"),
         ("rollups:\n  - name: r\n    sql: SELECT service FROM nowhere GROUP BY 1\n", "r", "nowhere"),
         ("rollups:\n  - name: r\n    sql: SELECT count(*) AS n FROM logs\n", "r", "tumble"),

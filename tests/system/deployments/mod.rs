@@ -7,7 +7,7 @@
 mod chaos;
 mod cluster;
 #[path = "../../kafka/fixture.rs"]
-mod kafka;
+pub(crate) mod kafka;
 #[path = "../../s3/server.rs"]
 mod s3;
 #[path = "../../s3/proxy.rs"]

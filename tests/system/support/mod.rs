@@ -12,7 +12,7 @@ mod sse;
 mod wait;
 
 pub use agent::Agent;
-pub use command::{command, signal};
+pub use command::{Ran, command, signal};
 pub use duckdb::DuckDb;
 pub use load::{Load, Progress};
 pub use server::{Reply, Server};

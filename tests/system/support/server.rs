@@ -20,6 +20,7 @@ pub struct Server {
     announcement: PathBuf,
     log: PathBuf,
     address: String,
+    kafka: Option<String>,
     client: reqwest::Client,
 }
 
@@ -54,7 +55,7 @@ impl Server {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        Self { child, announcement, log, address: String::new(), client: reqwest::Client::new() }
+        Self { child, announcement, log, address: String::new(), kafka: None, client: reqwest::Client::new() }
     }
 
     /// Waits until the server has announced its address and says it is ready.
@@ -75,13 +76,14 @@ impl Server {
                 let announced = std::fs::read(&self.announcement).ok();
                 let announced = announced.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
                 if let Some(announced) = announced.filter(|announced| announced["pid"] == pid) {
-                    return Ok(announced["http"].as_str().unwrap().to_owned());
+                    let kafka = announced["kafka"].as_str().map(str::to_owned);
+                    return Ok((announced["http"].as_str().unwrap().to_owned(), kafka));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         match tokio::time::timeout(DEADLINE, waiting).await {
-            Ok(Ok(address)) => self.address = address,
+            Ok(Ok((http, kafka))) => (self.address, self.kafka) = (http, kafka),
             Ok(Err(status)) => panic!("the server stopped while starting ({status})\n{}", self.log_tail()),
             Err(_) => panic!("the server announced no address\n{}", self.log_tail()),
         }
@@ -94,6 +96,11 @@ impl Server {
 
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Where Kafka clients find it.
+    pub fn kafka(&self) -> &str {
+        self.kafka.as_deref().expect("the server has a Kafka port")
     }
 
     /// The server's own log, its last part.

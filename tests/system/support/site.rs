@@ -12,6 +12,9 @@ const QUICK: &str = "tables: { commit_interval: 500ms }\n";
 /// Nothing of the machine's own telemetry, so that counts are exact.
 const SILENT: &str = "self_monitoring: false\n";
 
+/// The Kafka port is a free one, so that tests beside each other do not meet.
+const KAFKA_PORT: &str = "kafka: { listen: \"127.0.0.1:0\" }\n";
+
 /// A directory with `highwater.yaml` and `data/`. Deleted with the value.
 pub struct Site {
     directory: TempDir,
@@ -42,13 +45,13 @@ impl Site {
     /// With the telemetry of the server itself, as a first start has it, and more configuration.
     pub fn with_self_monitoring(more: &str) -> Self {
         let site = Self::new();
-        site.write("highwater.yaml", &format!("{QUICK}{more}"));
+        site.write("highwater.yaml", &format!("{QUICK}{}{more}", kafka_port(more)));
         site
     }
 
     /// Rewrites the configuration file.
     pub fn configure(&self, more: &str) {
-        self.write("highwater.yaml", &format!("{QUICK}{SILENT}{more}"));
+        self.write("highwater.yaml", &format!("{QUICK}{SILENT}{}{more}", kafka_port(more)));
     }
 
     /// Writes a file beside the configuration and gives its path.
@@ -78,7 +81,7 @@ impl Site {
         self.data_dir.join("tables").join(name)
     }
 
-    /// Starts the server on a free port and waits until it is ready.
+    /// Starts the server on free ports and waits until it is ready.
     pub async fn start(&self) -> Server {
         self.spawn().ready().await
     }
@@ -110,4 +113,10 @@ impl Site {
         let value = csv.lines().nth(1).unwrap_or_else(|| panic!("one row of CSV for {query}: {csv}"));
         value.parse().unwrap_or_else(|_| panic!("a number for {query}: {csv}"))
     }
+}
+
+/// A free Kafka port, unless the configuration says something of it, or the log is elsewhere.
+fn kafka_port(config: &str) -> &'static str {
+    let is_said = config.lines().any(|line| line.starts_with("kafka:")) || config.contains("kind: kafka");
+    if is_said { "" } else { KAFKA_PORT }
 }

@@ -1,0 +1,211 @@
+//! A second Highwater on the first one's Kafka port: one process has the log and takes in, others do the work.
+//!
+//! The first runs `--roles gateway,query` on its embedded log; workers with `log.kind: kafka` reach it as any Kafka client does, in one
+//! consumer group, each task's outputs and progress in one transaction. Tables and snapshots are in one directory.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::end_to_end::{ALERTING, RULES, START_S};
+use crate::support::{Load, Progress, Server, Site, eventually};
+
+/// An hour after the windows of the alerts.
+const HOUR_S: i64 = START_S + 3600;
+const ROWS: u64 = 30_000;
+
+/// The process that has the log, and what workers need to know of it.
+struct First {
+    site: Site,
+    server: Server,
+    brokers: String,
+}
+
+impl First {
+    /// Starts it with these roles. It listens on the same Kafka port whenever it is started again.
+    async fn start(roles: &str) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let site = Site::with_config(&format!("roles: [{roles}]\nkafka: {{ listen: \"{free}\" }}\n{ALERTING}"));
+        site.write("rules.yaml", RULES);
+        let server = site.start().await;
+        assert_eq!(server.kafka(), free.to_string());
+        Self { site, server, brokers: free.to_string() }
+    }
+
+    /// A place for a process with these roles on the first one's log.
+    fn place(&self, roles: &str) -> Site {
+        let site = Site::with_config(&format!(
+            "roles: [{roles}]\nlog:\n  kind: kafka\n  kafka:\n    brokers: \"{}\"\n    \
+             options: {{ session.timeout.ms: 6000, heartbeat.interval.ms: 1000 }}\n\
+             storage: {{ url: \"file://{}\" }}\n{ALERTING}",
+            self.brokers,
+            self.site.data_dir().display()
+        ));
+        site.write("rules.yaml", RULES);
+        site
+    }
+
+    async fn kill_and_restart(&mut self) {
+        self.server.kill_in_place().await;
+        self.server = self.site.start().await;
+    }
+
+    /// Waits until so many workers share all partitions, each owned once.
+    async fn settled(&self, workers: usize) {
+        eventually("every partition has one owner", (true, workers), async || {
+            let status = self.server.get("/api/v1/status").await.json();
+            let tasks = status["tasks"].as_array().unwrap();
+            let mut names: Vec<_> = tasks.iter().map(|task| task["task"].as_str().unwrap()).collect();
+            names.sort_unstable();
+            let all = names.len();
+            names.dedup();
+            let running = tasks.iter().all(|task| task["state"] == "running");
+            let mut owners: Vec<_> = tasks.iter().map(|task| task["owner"].as_str().unwrap()).collect();
+            owners.sort_unstable();
+            owners.dedup();
+            (all >= 8 && all == names.len() && running, owners.len())
+        })
+        .await;
+    }
+
+    /// Waits until every task and every table has read all there is.
+    async fn caught_up(&self) {
+        eventually("tasks and tables have caught up", false, async || {
+            let status = self.server.get("/api/v1/status").await.json();
+            let lag = |kind: &str| -> i64 {
+                status[kind].as_array().unwrap().iter().map(|line: &Value| line["lag"].as_i64().unwrap()).sum()
+            };
+            lag("tasks") + lag("tables") > 200
+        })
+        .await;
+    }
+}
+
+/// One window of traffic from every partition, the first `errors` of its requests errors.
+async fn window(gateway: &Server, index: i64, errors: usize) {
+    let rows: Vec<_> = (0..40)
+        .map(|host| {
+            let level = if host < errors { "error" } else { "info" };
+            let at = START_S + index * 10 + (host % 10) as i64;
+            json!({"timestamp": at, "service": "shop", "host": format!("host-{host}"), "level": level, "message": "GET /"})
+        })
+        .collect();
+    gateway.accepted("/logs", json!(rows).to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_elsewhere_do_everything_once() {
+    let mut first = First::start("gateway, query").await;
+    let (second, third) = (first.place("worker"), first.place("worker"));
+    let (mut second_server, third_server) = tokio::join!(second.start(), third.start());
+    first.settled(2).await;
+
+    for (index, errors) in [0, 7, 8, 0, 0, 0].into_iter().enumerate() {
+        window(&first.server, index as i64, errors).await;
+    }
+    let states = |names: &[&str]| names.iter().map(|state| json!({"state": state})).collect::<Vec<_>>();
+    let alerts = "SELECT state FROM alerts ORDER BY _offset";
+    eventually("three transitions", states(&["pending", "firing", "resolved"]), async || {
+        first.server.sql(alerts).await
+    })
+    .await;
+
+    // A load, and in the middle of it a worker is killed and comes back, and then the process that has the log.
+    let (address, follow) = watch::channel(first.server.url(""));
+    let progress = Arc::new(Progress::default());
+    let load = Arc::new(Load { name: "second".into(), rows: ROWS, start_s: HOUR_S });
+    let sending = tokio::spawn(load.run(follow, Arc::clone(&progress)));
+    let reached = async |rows: u64| {
+        while progress.acknowledged.load(Ordering::Relaxed) < rows {
+            assert!(!sending.is_finished(), "the load ended before {rows} rows");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    reached(ROWS / 4).await;
+    second_server.kill_in_place().await;
+    reached(ROWS / 2).await;
+    first.kill_and_restart().await;
+    address.send_replace(first.server.url(""));
+    second_server = second.start().await;
+    sending.await.unwrap();
+    assert!(progress.retries.load(Ordering::Relaxed) > 0, "no request was cut off: the kill missed the load");
+
+    let rows = ROWS as i64;
+    let loaded = "FROM logs WHERE request_id IS NOT NULL";
+    assert_eq!(first.server.number(&format!("SELECT count(*) {loaded}")).await, rows);
+    assert_eq!(first.server.number(&format!("SELECT count(DISTINCT request_id) {loaded}")).await, rows);
+    assert_eq!(first.server.number("SELECT count(*) FROM dead_letter").await, 0);
+
+    // Every window, against the query over the rows.
+    first.settled(2).await;
+    for step in 0..3 {
+        first.server.pass_time("later", HOUR_S + 900 + step * 60).await;
+    }
+    let rollup = "SELECT CAST(window_start AS BIGINT) AS at, service, requests, errors FROM errors_10s \
+                  WHERE service <> 'later' ORDER BY 1, 2";
+    let oracle = "SELECT CAST(tumble(timestamp, INTERVAL '10 seconds') AS BIGINT) AS at, service, count(*) AS requests, \
+                    count(*) FILTER (WHERE level IN ('ERROR', 'CRITICAL')) AS errors \
+                  FROM logs WHERE service <> 'later' GROUP BY 1, 2 ORDER BY 1, 2";
+    let expected = first.server.sql(oracle).await;
+    assert_eq!(expected.len(), 6 + 12 * 5);
+    eventually("the rollup is what the query over the rows gives", expected, async || first.server.sql(rollup).await)
+        .await;
+    assert_eq!(first.server.sql(alerts).await, states(&["pending", "firing", "resolved"]));
+    first.caught_up().await;
+
+    // Whole, as a client of the log sees it and as the files are.
+    second_server.stop().await;
+    third_server.stop().await;
+    second.run(&["verify", "--config", "highwater.yaml"]).await.output();
+    first.server.stop().await;
+    first.site.verify().await;
+    assert_eq!(first.site.offline_number(&format!("SELECT count(*) {loaded}")).await, rows);
+
+    // From here on the log is theirs.
+    let data_dir = first.site.data_dir().to_str().unwrap();
+    let alone = first
+        .site
+        .run(&[
+            "serve",
+            "--config",
+            "highwater.yaml",
+            "--roles",
+            "gateway,worker,query",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            data_dir,
+        ])
+        .await;
+    assert_eq!(alone.code, Some(1), "{alone:?}");
+    assert!(alone.stderr.contains("group `highwater` has their progress"), "{}", alone.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_worker_on_a_log_that_has_one_is_refused() {
+    let first = First::start("gateway, worker, query").await;
+    let second = first.place("worker");
+    let refused = second.run(&["serve", "--config", "highwater.yaml", "--http-listen", "127.0.0.1:0"]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("runs its tasks itself") && refused.stderr.contains(&first.brokers),
+        "{}",
+        refused.stderr
+    );
+
+    // One that only takes in and asks is welcome, and sees what the first one does.
+    let other = first.place("gateway, query");
+    let server = other.start().await;
+    server.accepted("/logs", r#"[{"message": "by the other door", "host": "a"}]"#).await;
+    first.server.accepted("/logs", r#"[{"message": "by the first door", "host": "b"}]"#).await;
+    for server in [&server, &first.server] {
+        server.until("SELECT count(*) FROM logs", 2).await;
+    }
+    server.stop().await;
+    first.server.stop().await;
+    first.site.verify().await;
+}
