@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
-use crate::rollups::{RollupConfig, default_horizon};
+use crate::rollups::{LatePolicy, RollupConfig, default_horizon};
 use crate::rules::{AlertRule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
@@ -39,6 +39,8 @@ struct StoredRollup {
     lateness_ms: i64,
     #[serde(default = "default_horizon", skip_serializing_if = "is_default_horizon")]
     correction_horizon_ms: i64,
+    #[serde(default, skip_serializing_if = "is_default_late")]
+    late: LatePolicy,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +81,11 @@ struct Format {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_default_horizon(ms: &i64) -> bool {
     *ms == default_horizon()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default_late(late: &LatePolicy) -> bool {
+    *late == LatePolicy::default()
 }
 
 /// The definitions of a configuration.
@@ -137,15 +144,15 @@ fn plan(version: &Version) -> Result<Topology, ProcessorError> {
 
 impl From<&RollupConfig> for StoredRollup {
     fn from(rollup: &RollupConfig) -> Self {
-        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms } = rollup;
-        let (lateness_ms, correction_horizon_ms) = (*lateness_ms, *correction_horizon_ms);
-        Self { name: name.clone(), sql: sql.clone(), lateness_ms, correction_horizon_ms }
+        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms, late } = rollup;
+        let (lateness_ms, correction_horizon_ms, late) = (*lateness_ms, *correction_horizon_ms, *late);
+        Self { name: name.clone(), sql: sql.clone(), lateness_ms, correction_horizon_ms, late }
     }
 }
 
 impl From<StoredRollup> for RollupConfig {
-    fn from(StoredRollup { name, sql, lateness_ms, correction_horizon_ms }: StoredRollup) -> Self {
-        Self { name, sql, lateness_ms, correction_horizon_ms }
+    fn from(StoredRollup { name, sql, lateness_ms, correction_horizon_ms, late }: StoredRollup) -> Self {
+        Self { name, sql, lateness_ms, correction_horizon_ms, late }
     }
 }
 
@@ -209,6 +216,7 @@ mod tests {
         let rollup = RollupConfig {
             lateness_ms: 1_500,
             correction_horizon_ms: 60_000,
+            late: LatePolicy::Drop,
             ..RollupConfig::new(
                 "requests",
                 "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2",
@@ -240,6 +248,7 @@ groups:
         assert_eq!(from_definitions(&serde_json::from_str(&text).unwrap()).unwrap(), config, "and through text");
         assert_eq!(definitions["rollups"][0]["lateness_ms"], 1_500);
         assert_eq!(definitions["rollups"][0]["correction_horizon_ms"], 60_000);
+        assert_eq!(definitions["rollups"][0]["late"], "drop");
         assert_eq!(definitions["rule_files"][0]["groups"][0]["rules"][0]["for_ms"], 150_000);
     }
 
@@ -276,6 +285,7 @@ groups:
         let read = from_definitions(&record).unwrap();
         assert_eq!((read.partitions, read.rollups[0].lateness_ms), (4, 5_000));
         assert_eq!(read.rollups[0].correction_horizon_ms, 86_400_000);
+        assert_eq!(read.rollups[0].late, LatePolicy::Correct);
         assert_eq!(read.rule_files[0].groups[0].rules[0].alert, "A");
         assert_eq!(to_definitions(&read).unwrap(), record);
     }

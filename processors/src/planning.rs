@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::empty::EmptyTable;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -13,17 +13,11 @@ use datafusion::common::{Result, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::DFParserBuilder;
 use futures::FutureExt;
-use highwater_pipeline::data::time;
 use highwater_pipeline::functions::{self, HighwaterDialect};
-
-/// Window functions that SQL may name but this version does not run yet.
-const LATER: [&str; 2] = ["hop", "session"];
 
 /// A session with these tables.
 pub(crate) fn session(tables: Vec<(&str, Arc<dyn TableProvider>)>) -> Result<SessionState> {
@@ -33,13 +27,14 @@ pub(crate) fn session(tables: Vec<(&str, Arc<dyn TableProvider>)>) -> Result<Ses
     options.sql_parser.collect_spans = true;
     let mut context = SessionContext::new_with_config(config);
     functions::register(&mut context)?;
-    for name in LATER {
-        context.register_udf(ScalarUDF::new_from_impl(Later::new(name)));
-    }
     for (name, table) in tables {
         context.register_table(name, table)?;
     }
-    Ok(context.state())
+    let mut state = context.state();
+    for rule in functions::analyzer_rules(functions::Windows::Kept) {
+        state.add_analyzer_rule(rule);
+    }
+    Ok(state)
 }
 
 /// A table that is there to be planned against.
@@ -68,11 +63,19 @@ pub(crate) fn explain(error: &DataFusionError) -> String {
     }
 }
 
+/// What keeps an expression out of a rollup.
+pub(crate) struct Impure {
+    /// The part of it; none where it is a subquery.
+    pub(crate) part: Option<Expr>,
+    pub(crate) reason: String,
+}
+
 /// Why an expression cannot be part of a rollup: its value must be a function of one row.
-pub(crate) fn impure(expr: &Expr) -> Option<String> {
+pub(crate) fn impure(expr: &Expr) -> Option<Impure> {
     find(expr, |e| match e {
         Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) => {
-            Some("subqueries are not supported; write the condition out, or roll up in two steps".to_owned())
+            let reason = "subqueries are not supported; write the condition out, or roll up in two steps".to_owned();
+            Some(Impure { part: None, reason })
         }
         other => clock_or_chance_here(other),
     })
@@ -80,24 +83,21 @@ pub(crate) fn impure(expr: &Expr) -> Option<String> {
 
 /// Why an expression's value does not follow from the rows alone.
 pub(crate) fn clock_or_chance(expr: &Expr) -> Option<String> {
-    find(expr, clock_or_chance_here)
+    find(expr, clock_or_chance_here).map(|impure| impure.reason)
 }
 
-fn clock_or_chance_here(expr: &Expr) -> Option<String> {
+fn clock_or_chance_here(expr: &Expr) -> Option<Impure> {
     let Expr::ScalarFunction(function) = expr else { return None };
     let name = function.func.name();
-    if LATER.contains(&name) {
-        let nearest = "the nearest that works is tumble(timestamp, INTERVAL '1 minute')";
-        return Some(format!("{name}() windows are not supported yet; {nearest}"));
-    }
-    (function.func.signature().volatility != Volatility::Immutable).then(|| {
-        format!(
+    (function.func.signature().volatility != Volatility::Immutable).then(|| Impure {
+        part: Some(expr.clone()),
+        reason: format!(
             "{name}() depends on the clock or on chance, and results must follow from the rows alone; use the rows' timestamps, or leave it to the query that reads the table"
-        )
+        ),
     })
 }
 
-fn find(expr: &Expr, mut reason_of: impl FnMut(&Expr) -> Option<String>) -> Option<String> {
+fn find(expr: &Expr, mut reason_of: impl FnMut(&Expr) -> Option<Impure>) -> Option<Impure> {
     let mut reason = None;
     let walked = expr.apply(|e| {
         reason = reason_of(e);
@@ -105,37 +105,6 @@ fn find(expr: &Expr, mut reason_of: impl FnMut(&Expr) -> Option<String>) -> Opti
     });
     match walked {
         Ok(_) => reason,
-        Err(error) => Some(explain(&error)),
-    }
-}
-
-/// Stands in for a window function of a later version, so that it is refused by name and not as an unknown function.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Later {
-    name: &'static str,
-    signature: Signature,
-}
-
-impl Later {
-    fn new(name: &'static str) -> Self {
-        Self { name, signature: Signature::variadic_any(Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for Later {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(time::data_type())
-    }
-
-    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        plan_err!("{} is not supported yet", self.name)
+        Err(error) => Some(Impure { part: None, reason: explain(&error) }),
     }
 }

@@ -1,14 +1,14 @@
 //! Scripts that a person can read: what goes in, and what must come out.
 //!
 //! ```text
-//! rollup <name> <lateness> [<horizon>]    the SQL follows, indented; the correction horizon is 24h if not said
+//! rollup <name> <lateness> [<horizon> | drop]    the SQL follows, indented; the correction horizon is 24h if not said; `drop` is the late policy
 //! rules                               a rule file follows, indented
 //! partitions <n>                      of logs; 1 if not said
 //!
 //! logs/0 @12:00:01                    one record appended at this time, its rows indented:
 //!   12:00:00 service=web level=ERROR tenant=acme
 //! clock logs/0 @12:00:09 12:00:08     a clock record with this event time; `idle` may follow; `-` for no event time
-//! late <rollup> <rows> <rows>         so many rows were late, and so many too late, so far
+//! late <rollup> <rows> <rows> [<rows>]    so many rows were late, so many too late, and so many dropped, so far
 //! restart                             every task is killed and restored from a snapshot taken here
 //! > requests_1m 12:00:00 service=web n=1
 //! > requests_1m 12:00:00 superseded by revision 1
@@ -16,13 +16,14 @@
 //! > alert firing HighErrors 12:01:00 service=web value=3 since=12:01:00
 //! ```
 //! Lines with `>` are everything that the step before them causes, in any order across partitions; a step without them
-//! must cause nothing. Times are of one day; `tenant` is `default` and not shown unless it is another.
+//! must cause nothing. Times are of one day; `tenant` is `default` and not shown unless it is another. A row shows where its window begins, and of a
+//! session where it ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use highwater_pipeline::data::{Control, Decoded, Decoder, RowKind, content_type, identity, ipc, time};
 use highwater_pipeline::log::{Record, StoredRecord};
-use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rollups::{LatePolicy, RollupConfig};
 use highwater_processors::rules::{RuleFile, parse_duration_ms};
 use highwater_processors::{ProcessorsConfig, topology};
 use support::House;
@@ -92,8 +93,13 @@ fn run(script: &str) -> Result<(), String> {
             ["rollup", name, lateness, horizon @ ..] => {
                 let mut rollup = RollupConfig::new(*name, step.below.join("\n"));
                 rollup.lateness_ms = parse_duration_ms(lateness)?;
-                if let [horizon] = horizon {
-                    rollup.correction_horizon_ms = parse_duration_ms(horizon)?;
+                match horizon {
+                    ["drop"] => rollup.late = LatePolicy::Drop,
+                    [horizon] => rollup.correction_horizon_ms = parse_duration_ms(horizon)?,
+                    _ => {}
+                }
+                if rollup.sql.contains("session(") {
+                    seen.sessions.insert(rollup.name.clone());
                 }
                 config.rollups.push(rollup);
                 continue;
@@ -113,9 +119,9 @@ fn run(script: &str) -> Result<(), String> {
         }
         let house = house.as_mut().unwrap();
         match words.as_slice() {
-            ["late", rollup, late, too_late] => {
-                let counts = (house.count(rollup, "late_rows"), house.count(rollup, "too_late_rows"));
-                if (counts.0.to_string(), counts.1.to_string()) != ((*late).to_owned(), (*too_late).to_owned()) {
+            ["late", rollup, expected @ ..] => {
+                let counts = ["late_rows", "too_late_rows", "dropped_rows"].map(|name| house.count(rollup, name).to_string());
+                if counts[..expected.len()] != *expected {
                     return Err(format!("line {}: {}\n  but there are {counts:?}", step.number, step.line));
                 }
             }
@@ -203,13 +209,17 @@ fn row(topic: &str, line: &str) -> String {
 
 /// How much of each output has been looked at.
 #[derive(Default)]
-struct Seen(BTreeMap<(String, i32), usize>);
+struct Seen {
+    records: BTreeMap<(String, i32), usize>,
+    /// Rollups whose rows show their end.
+    sessions: BTreeSet<String>,
+}
 
 impl Seen {
     fn new_outputs(&mut self, house: &House) -> Vec<String> {
         let mut lines = Vec::new();
         for ((topic, partition), records) in &house.topics {
-            let seen = self.0.entry((topic.clone(), *partition)).or_default();
+            let seen = self.records.entry((topic.clone(), *partition)).or_default();
             for record in &records[*seen..] {
                 let value = record.value.as_ref().unwrap();
                 if let (Some(rollup), Some(content_type::CONTROL)) =
@@ -222,7 +232,8 @@ impl Seen {
                     lines.push(format!("{rollup} {start} superseded by revision {revision}"));
                 } else if let Some(rollup) = topic.strip_prefix("rollup.") {
                     for batch in ipc::decode(value).unwrap() {
-                        (0..batch.num_rows()).for_each(|row| lines.push(show_row(rollup, &batch, row)));
+                        let ends = self.sessions.contains(rollup);
+                        (0..batch.num_rows()).for_each(|row| lines.push(show_row(rollup, &batch, row, ends)));
                     }
                 } else if topic == "alerts" {
                     lines.push(show_alert(value));
@@ -237,9 +248,12 @@ impl Seen {
     }
 }
 
-fn show_row(rollup: &str, batch: &RecordBatch, row: usize) -> String {
+fn show_row(rollup: &str, batch: &RecordBatch, row: usize, ends: bool) -> String {
     let text = |name: &str| array_value_to_string(batch.column_by_name(name).unwrap(), row).unwrap();
     let mut line = format!("{rollup} {}", clock_time(&text("window_start")));
+    if ends {
+        write!(line, "-{}", clock_time(&text("window_end"))).unwrap();
+    }
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let common = ["window_start", "window_end", "_revision"].contains(&field.name().as_str());
         let value = if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() };

@@ -223,6 +223,9 @@ fn base_session(limits: &SqlConfig) -> datafusion::error::Result<SessionState> {
     options.execution.parquet.reorder_filters = true;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
     functions::register_ad_hoc(&mut state)?;
+    for rule in functions::analyzer_rules(functions::Windows::Unfolded) {
+        state.add_analyzer_rule(rule);
+    }
     Ok(state)
 }
 

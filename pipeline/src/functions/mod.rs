@@ -4,27 +4,54 @@
 //! for the time of day, which only an ad-hoc query may do: everything downstream of a topic is a function of the log alone.
 
 mod ago;
+mod aggregates;
 mod bounded;
 mod dialect;
-mod window;
+mod windows;
 
 use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::optimizer::AnalyzerRule;
 
 pub use dialect::HighwaterDialect;
-pub use window::{TUMBLE, Tumble, tumble, tumble_start_us, tumble_width_us};
+pub use windows::{
+    HOP, InGroupBy, SESSION, TUMBLE, Tumble, hop_starts_us, tumble, tumble_start_us, tumble_width_us,
+};
 
-/// Registers the pure functions: `tumble`; `->`, `->>` and the `json_*` family over JSON text; and puts a limit around those whose arguments say how
-/// large their result is.
+/// What becomes of `hop` and `session` in `GROUP BY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windows {
+    /// They stay, for a planner that knows them.
+    Kept,
+    /// They become what a query engine can run.
+    Unfolded,
+}
+
+/// The rules that a session which plans SQL needs beside [`register`].
+pub fn analyzer_rules(windows: Windows) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(aggregates::HiddenArguments)];
+    if windows == Windows::Unfolded {
+        rules.push(Arc::new(InGroupBy));
+    }
+    rules
+}
+
+/// Registers the pure functions: `tumble`, `hop` and `session`; the aggregates `first`, `last`, `quantile`, `top_k`, `bottom_k`, `increase`, `rate` and
+/// `histogram_quantile`; `->`, `->>` and the `json_*` family over JSON text; and puts a limit around those whose arguments say how large their result
+/// is. The session needs the [`analyzer_rules`] as well.
 ///
 /// # Errors
 /// Where the registry refuses a function.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     datafusion_functions_json::register_all(registry)?;
     registry.register_udf(tumble())?;
+    for window in [windows::GroupedWindow::hop(), windows::GroupedWindow::session()] {
+        registry.register_udf(Arc::new(ScalarUDF::from(window)))?;
+    }
+    aggregates::register(registry)?;
     bounded::register(registry)
 }
 

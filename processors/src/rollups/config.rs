@@ -1,6 +1,6 @@
 //! A rollup as the configuration file has it.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One rollup.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -16,13 +16,27 @@ pub struct RollupConfig {
     /// How long a closed window can still be corrected, in append time after its last closing, e.g. `24h`. In milliseconds here.
     #[serde(default = "default_horizon", deserialize_with = "duration_ms", rename = "correction_horizon")]
     pub correction_horizon_ms: i64,
+    /// What becomes of rows that come when their window is closed: `correct` or `drop`.
+    #[serde(default)]
+    pub late: LatePolicy,
+}
+
+/// What becomes of rows that come when their window is closed. Either way they are counted, and in the table of what the rollup reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatePolicy {
+    /// They open it again, and its next closing replaces the one before; within the correction horizon.
+    #[default]
+    Correct,
+    /// They are left out. A window is closed once, and nothing is kept of it.
+    Drop,
 }
 
 impl RollupConfig {
     /// A rollup with the default lateness of 5 seconds and correction horizon of a day.
     pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
         let (name, sql) = (name.into(), sql.into());
-        Self { name, sql, lateness_ms: default_lateness(), correction_horizon_ms: default_horizon() }
+        Self { name, sql, lateness_ms: default_lateness(), correction_horizon_ms: default_horizon(), late: LatePolicy::default() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Stage 2: the partials of all sources into the rows of closed windows.
 //!
-//! Per window it keeps each source's partials apart, in the order they came, and folds them source by source when the window closes: a window
+//! Per pane it keeps each source's partials apart, in the order they came, and folds them source by source when a window of it closes: one
 //! ahead of the merged watermark once that reaches its end plus lateness, a late one once no row for it has come for 10 s of append time. See
-//! [`Folding`] for what becomes of a window; the time it goes by is the append time of the records read here.
+//! [`folding`] for what becomes of a window; the time it goes by is the append time of the records read here.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError,
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
-use super::folding::{Closing, Folding};
+use super::folding::{self, Closing, Folding, Partial};
 use super::plan::{ROWS, RollupPlan, Source};
 use crate::frames;
 
@@ -24,7 +24,7 @@ use crate::frames;
 /// where there is none, partials are dropped, counted and reported as errors.
 const MAX_WEIGHT: usize = 4_000_000;
 /// What the closed windows of one task may take. Beyond, those closed longest ago are forgotten: rows that still come for them are too late.
-const MAX_PACKED_BYTES: usize = 64 << 20;
+const MAX_KEPT_BYTES: usize = 64 << 20;
 /// Most rows of one output record.
 const MAX_ROWS: usize = 8_192;
 /// Name of the section of what is not part of one rollup, and its version.
@@ -38,10 +38,18 @@ pub struct FoldProcessor {
     /// The input topics that a rollup reads, and how far each has come.
     topics: Vec<(Source, MergedWatermark)>,
     /// Topic by topic.
-    rollups: Vec<Folding>,
+    rollups: Vec<Rollup>,
     /// Where closed windows of rollups that a rule reads are sent.
     rules_topic: Arc<str>,
     clock: Clock,
+}
+
+/// The windows of one rollup.
+struct Rollup {
+    plan: Arc<RollupPlan>,
+    windows: Box<dyn Folding>,
+    /// True where a rule reads it.
+    to_rules: bool,
 }
 
 /// The append time that has been reached, Unix microseconds. It does not go back where the log's does.
@@ -70,7 +78,11 @@ impl FoldProcessor {
             }
             let merged = MergedWatermark::new((0..partitions).map(|p| format!("{}/{p}", source.topic())));
             let sources = merged.sources().len();
-            rollups.extend(own.iter().map(|plan| Folding::new(Arc::clone(plan), to_rules(&plan.name), sources)));
+            rollups.extend(own.iter().map(|plan| Rollup {
+                plan: Arc::clone(plan),
+                windows: folding::new(Arc::clone(plan), sources),
+                to_rules: to_rules(&plan.name),
+            }));
             topics.push((source, merged));
         }
         let (task, rules_topic) = (task.into(), rules_topic.into());
@@ -78,7 +90,7 @@ impl FoldProcessor {
     }
 
     fn partials(&mut self, rows: &StageRows, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let same = |f: &Folding| *f.plan.name == *rows.name && f.plan.definition == rows.definition;
+        let same = |r: &Rollup| *r.plan.name == *rows.name && r.plan.definition == rows.definition;
         let known = self.rollups.iter().position(same).and_then(|rollup| {
             let (_, merged) = self.topics.iter().find(|(source, _)| *source == self.rollups[rollup].plan.source)?;
             Some((rollup, merged.index(&rows.source)?, merged.watermark_us()))
@@ -93,17 +105,17 @@ impl FoldProcessor {
             let reason = format!("partials of rollup {} from {} do not have its columns", rows.name, rows.source);
             return Err(ProcessorError::new(reason));
         }
-        for (window_us, partial) in by_window(&rows.batch)? {
-            let count = row_count(&partial);
-            if !self.make_room(partial.num_rows(), effects)? {
+        for (pane_us, batch) in by_pane(&rows.batch)? {
+            let count = row_count(&batch);
+            if !self.make_room(batch.num_rows(), effects)? {
                 metrics::counter!("highwater_rollup_dropped_rows_total", "rollup" => rows.name.to_string())
                     .increment(count);
                 tracing::error!(rollup = %rows.name, task = %self.task, rows = count, limit = MAX_WEIGHT,
                     "too many open groups; rows are missing from the rollup (they are in the table). Group by fewer columns or use narrower windows");
                 continue;
             }
-            let late = merged_us.is_some_and(|merged_us| plan.closes_us(window_us) <= merged_us);
-            self.rollups[rollup].take(source, window_us, partial, count, late, self.clock.now_us)?;
+            let partial = Partial { source, pane_us, batch, rows: count };
+            self.rollups[rollup].windows.take(partial, merged_us, self.clock.now_us)?;
         }
         self.report(rollup);
         Ok(())
@@ -111,10 +123,12 @@ impl FoldProcessor {
 
     /// Closes late windows, the quietest first, until so many rows more find room. False where that is not enough.
     fn make_room(&mut self, rows: usize, effects: &mut Effects) -> Result<bool, ProcessorError> {
-        while self.rollups.iter().map(Folding::weight).sum::<usize>() + rows > MAX_WEIGHT {
-            let quietest = (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].longest_quiet()?, r))).min();
-            let Some(((_, window_us), rollup)) = quietest else { return Ok(false) };
-            self.close(rollup, window_us, effects)?;
+        while self.rollups.iter().map(|r| r.windows.weight()).sum::<usize>() + rows > MAX_WEIGHT {
+            let quietest =
+                (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].windows.longest_quiet()?, r))).min();
+            let Some((_, rollup)) = quietest else { return Ok(false) };
+            let closing = self.rollups[rollup].windows.close_quietest(self.clock.now_us)?;
+            self.closed(rollup, closing, effects)?;
         }
         Ok(true)
     }
@@ -137,10 +151,13 @@ impl FoldProcessor {
                 if self.rollups[rollup].plan.source != kind {
                     continue;
                 }
-                while let Some(window_us) = self.rollups[rollup].reached(merged_us) {
-                    self.close(rollup, window_us, effects)?;
+                loop {
+                    let closing = self.rollups[rollup].windows.close_reached(merged_us, self.clock.now_us)?;
+                    if !self.closed(rollup, closing, effects)? {
+                        break;
+                    }
                 }
-                let Folding { plan, to_rules, .. } = &self.rollups[rollup];
+                let Rollup { plan, to_rules, .. } = &self.rollups[rollup];
                 let closed_us = plan.closed_until_us(merged_us);
                 if *to_rules && before.map(|b| plan.closed_until_us(b)) < Some(closed_us) {
                     let source = self.name_of(rollup);
@@ -157,38 +174,47 @@ impl FoldProcessor {
     fn pass_time(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
         self.clock.now_us = self.clock.now_us.max(at.append_time_us);
         for rollup in 0..self.rollups.len() {
-            while let Some(window_us) = self.rollups[rollup].quiet(self.clock.now_us) {
-                self.close(rollup, window_us, effects)?;
+            loop {
+                let closing = self.rollups[rollup].windows.close_quiet(self.clock.now_us)?;
+                if !self.closed(rollup, closing, effects)? {
+                    break;
+                }
             }
-            self.rollups[rollup].pass(self.clock.now_us);
+            self.rollups[rollup].windows.pass(self.clock.now_us);
         }
         Ok(())
     }
 
-    fn close(&mut self, rollup: usize, window_us: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let Some(closing) = self.rollups[rollup].close(window_us, self.clock.now_us)? else { return Ok(()) };
+    /// Emits a closing, and makes room for what is kept of it. False where there is none.
+    fn closed(
+        &mut self,
+        rollup: usize,
+        closing: Option<Closing>,
+        effects: &mut Effects,
+    ) -> Result<bool, ProcessorError> {
+        let Some(closing) = closing else { return Ok(false) };
         self.emit(rollup, &closing, effects)?;
-        while self.rollups.iter().map(Folding::packed_bytes).sum::<usize>() > MAX_PACKED_BYTES {
-            let oldest = (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].longest_closed()?, r))).min();
-            let Some(((since_us, window_us), oldest)) = oldest else { break };
-            self.rollups[oldest].forget(since_us, window_us);
-            let forgotten = self.rollups[oldest].counts().forgotten_windows;
+        while self.rollups.iter().map(|r| r.windows.kept_bytes()).sum::<usize>() > MAX_KEPT_BYTES {
+            let oldest =
+                (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].windows.longest_closed()?, r))).min();
+            let Some((_, oldest)) = oldest else { break };
+            self.rollups[oldest].windows.forget_longest_closed();
+            let forgotten = self.rollups[oldest].windows.counts().forgotten_windows;
             if forgotten.is_power_of_two() {
-                tracing::warn!(rollup = %self.rollups[oldest].plan.name, task = %self.task, windows = forgotten, limit_bytes = MAX_PACKED_BYTES,
+                tracing::warn!(rollup = %self.rollups[oldest].plan.name, task = %self.task, windows = forgotten, limit_bytes = MAX_KEPT_BYTES,
                     "closed windows are forgotten before their correction_horizon, for want of memory; rows that still come for them are too late");
             }
             self.report(oldest);
         }
         self.report(rollup);
-        Ok(())
+        Ok(true)
     }
 
     /// A closing's records: what supersedes the one before, then its rows.
     fn emit(&self, rollup: usize, closing: &Closing, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let Folding { plan, to_rules, .. } = &self.rollups[rollup];
-        if closing.revision > 0 {
-            let (source, revision) = (self.name_of(rollup), closing.revision);
-            let control = Control::Superseded { source, window_start_us: closing.window_us, revision }.to_record();
+        let Rollup { plan, to_rules, .. } = &self.rollups[rollup];
+        for &(window_start_us, revision) in &closing.superseded {
+            let control = Control::Superseded { source: self.name_of(rollup), window_start_us, revision }.to_record();
             effects.push(&plan.topic, self.partition, control.clone());
             if *to_rules {
                 effects.push(&self.rules_topic, 0, control);
@@ -218,11 +244,12 @@ impl FoldProcessor {
 
     /// Counts what is late. Absolute, and a function of the log: replay does not count twice.
     fn report(&self, rollup: usize) {
-        let counts = self.rollups[rollup].counts();
+        let counts = self.rollups[rollup].windows.counts();
         let name = &self.rollups[rollup].plan.name;
         for (metric, count) in [
             ("highwater_rollup_late_rows_total", counts.late_rows),
             ("highwater_rollup_too_late_rows_total", counts.too_late_rows),
+            ("highwater_rollup_late_dropped_rows_total", counts.dropped_rows),
             ("highwater_rollup_corrections_total", counts.corrections),
             ("highwater_rollup_forgotten_windows_total", counts.forgotten_windows),
         ] {
@@ -236,8 +263,8 @@ impl FoldProcessor {
         for (source, merged) in &self.topics {
             writer.put(merged_section(*source), sources_hash(merged), frames::encode(merged, &[])?);
         }
-        for folding in &self.rollups {
-            writer.put(section(&folding.plan), folding.plan.definition, folding.write()?);
+        for Rollup { plan, windows, .. } in &self.rollups {
+            writer.put(section(plan), plan.definition, windows.write()?);
         }
         Ok(())
     }
@@ -268,12 +295,12 @@ impl Processor for FoldProcessor {
                 *merged = frames::decode::<MergedWatermark>(body)?.0;
             }
         }
-        for folding in &mut self.rollups {
-            let name = section(&folding.plan);
-            if let Some(body) = state.get(&name, folding.plan.definition) {
-                folding.restore(body)?;
+        for Rollup { plan, windows, .. } in &mut self.rollups {
+            let name = section(plan);
+            if let Some(body) = state.get(&name, plan.definition) {
+                windows.restore(body)?;
             } else if let Some(other) = state.sections().iter().find(|section| section.name == name) {
-                folding.start_after(&other.body);
+                windows.start_after(&other.body);
             }
         }
         Ok(())
@@ -284,8 +311,8 @@ impl Processor for FoldProcessor {
     }
 }
 
-/// Splits partials into runs of one window.
-fn by_window(partials: &RecordBatch) -> Result<Vec<(i64, RecordBatch)>, ProcessorError> {
+/// Splits partials into runs of one pane.
+fn by_pane(partials: &RecordBatch) -> Result<Vec<(i64, RecordBatch)>, ProcessorError> {
     let starts = partials
         .column(0)
         .as_primitive_opt::<TimestampMicrosecondType>()

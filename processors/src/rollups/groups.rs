@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::compute::{and, is_not_null};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -15,6 +15,7 @@ use highwater_pipeline::data::time;
 
 use super::extremes::{Extreme, FloatExtreme};
 use super::plan::{PlannedAggregate, RollupPlan};
+use super::variance::{Spread, Variance};
 
 /// Columns of a batch that go into groups: one slice of rows, evaluated.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ impl GroupInput {
 
 /// The groups of one window and the accumulators of their aggregates.
 pub(super) struct Groups {
+    /// The first column of a partial that is part of the group: the tenant, or the window's start before it.
+    first: usize,
     values: Box<dyn GroupValues>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     /// Per group, how many rows went into it.
@@ -59,11 +62,22 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// No groups yet.
+    /// No groups yet, all of one window.
     pub(super) fn new(plan: &RollupPlan) -> Result<Self> {
+        Self::grouped(plan, 1, Arc::clone(&plan.group_schema))
+    }
+
+    /// No groups yet; the windows that partials are of are told apart by their start.
+    pub(super) fn of_windows(plan: &RollupPlan) -> Result<Self> {
+        let groups = plan.group_schema.fields().len();
+        let fields: Vec<_> = plan.partial_schema.fields()[..=groups].to_vec();
+        Self::grouped(plan, 0, Arc::new(Schema::new(fields)))
+    }
+
+    fn grouped(plan: &RollupPlan, first: usize, schema: SchemaRef) -> Result<Self> {
         let accumulators = plan.aggregates.iter().map(accumulator).collect::<Result<_>>()?;
-        let values = new_group_values(Arc::clone(&plan.group_schema), &GroupOrdering::None)?;
-        Ok(Self { values, accumulators, rows: Vec::new(), indices: Vec::new() })
+        let values = new_group_values(schema, &GroupOrdering::None)?;
+        Ok(Self { first, values, accumulators, rows: Vec::new(), indices: Vec::new() })
     }
 
     /// Number of groups.
@@ -89,7 +103,7 @@ impl Groups {
     pub(super) fn merge(&mut self, plan: &RollupPlan, partial: &RecordBatch) -> Result<()> {
         let groups = plan.group_schema.fields().len();
         let columns = partial.columns();
-        self.intern(&columns[1..=groups])?;
+        self.intern(&columns[self.first..=groups])?;
         let rows = columns[columns.len() - 1].as_primitive::<Int64Type>();
         for (&group, &count) in self.indices.iter().zip(rows.values()) {
             self.rows[group] += count;
@@ -103,10 +117,12 @@ impl Groups {
         Ok(())
     }
 
-    /// All groups as a batch of the plan's partial schema, leaving none.
+    /// All groups as a batch of the plan's partial schema, leaving none. Groups [of windows](Self::of_windows) have their own starts.
     pub(super) fn take_partial(&mut self, plan: &RollupPlan, window_start_us: i64) -> Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(plan.partial_schema.fields().len());
-        columns.push(Arc::new(time::array(vec![window_start_us; self.rows.len()])));
+        if self.first > 0 {
+            columns.push(Arc::new(time::array(vec![window_start_us; self.rows.len()])));
+        }
         columns.extend(self.values.emit(EmitTo::All)?);
         for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All)?);
@@ -123,7 +139,7 @@ impl Groups {
         Ok(partial)
     }
 
-    /// The group columns (tenant, keys) and the value of each aggregate, leaving nothing.
+    /// The group columns (the window's start where windows are told apart; tenant, keys) and the value of each aggregate, leaving nothing.
     pub(super) fn take_values(&mut self) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>)> {
         self.rows.clear();
         let keys = self.values.emit(EmitTo::All)?;
@@ -147,6 +163,9 @@ fn accumulator(aggregate: &PlannedAggregate) -> Result<Box<dyn GroupsAccumulator
             "max" => return Ok(Box::new(FloatExtreme::new(Extreme::Max))),
             _ => {}
         }
+    }
+    if let Some(spread) = Spread::of(function.fun().name()) {
+        return Ok(Box::new(Variance::new(spread)));
     }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();

@@ -22,15 +22,24 @@
 mod closing;
 mod config;
 mod extremes;
+mod fixed;
 mod fold;
 mod folding;
+mod fragments;
 mod groups;
+mod mergeable;
 mod partials;
+mod place;
 mod plan;
+mod planner;
 mod prepared;
+mod session_state;
+mod sessions;
 mod spans;
+mod variance;
+mod windows;
 
-pub use config::RollupConfig;
+pub use config::{LatePolicy, RollupConfig};
 pub(crate) use config::default_horizon;
 pub use fold::FoldProcessor;
 pub use partials::PartialsProcessor;

@@ -1,8 +1,10 @@
-//! Stage 1: the rows of one input partition into partials per window and group.
+//! Stage 1: the rows of one input partition into partials per pane and group. (A pane is a window of `tumble`, a slide of `hop`, a part of a `session`: see
+//! [`windows`](super::windows).)
 //!
 //! What leads to which effect, per rollup of the topic:
-//! - a row that carries the partition's watermark to a window's end plus lateness, or a clock record that does: the window's partials, then progress;
-//! - a row for a window whose partials have gone: it is a supplement, which follows, behind progress, when the watermark reaches the next full
+//! - a row that carries the partition's watermark to where a pane is due (the end of the first window that holds it, plus lateness), or a clock record
+//!   that does: the pane's partials, then progress;
+//! - a row for a pane whose partials have gone: it is a supplement, which follows, behind progress, when the watermark reaches the next full
 //!   second, or with the first record appended a second or more later;
 //! - a watermark that has reached another second at the end of a record: progress;
 //! - a clock record that says the partition is idle: everything that is open, then progress.
@@ -55,23 +57,24 @@ struct Progress {
     reported: bool,
 }
 
-/// The open windows of a rollup.
+/// The open panes of a rollup.
 struct Open {
     plan: Arc<RollupPlan>,
-    windows: BTreeMap<i64, Window>,
+    panes: BTreeMap<i64, Pane>,
     /// Rows whose expressions failed, since the start of the log.
     failed_rows: u64,
 }
 
-struct Window {
+struct Pane {
     groups: Groups,
     timing: Timing,
 }
 
-/// When a window's partials are due.
+/// When a pane's partials are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Timing {
-    window_us: i64,
+    #[serde(rename = "window_us")]
+    pane_us: i64,
     /// The watermark at which they go.
     due_us: i64,
     supplement: bool,
@@ -88,7 +91,7 @@ struct Manifest {
 impl PartialsProcessor {
     /// For the task `source` (e.g. `logs/2`), writing to `partitions` partitions of `topic`.
     pub fn new(source: &str, topic: &str, partitions: i32, plans: impl IntoIterator<Item = Arc<RollupPlan>>) -> Self {
-        let rollups = plans.into_iter().map(|plan| Open { plan, windows: BTreeMap::new(), failed_rows: 0 }).collect();
+        let rollups = plans.into_iter().map(|plan| Open { plan, panes: BTreeMap::new(), failed_rows: 0 }).collect();
         Self { source: source.into(), topic: topic.into(), partitions, rollups, progress: Progress::default() }
     }
 
@@ -104,9 +107,9 @@ impl PartialsProcessor {
         for open in &mut self.rollups {
             let (ready, failed) = Prepared::tolerant(&open.plan, rows.batch).map_err(|e| open.error(e))?;
             open.count_failed(failed);
-            for (&row, &window_us) in ready.row.iter().zip(&ready.window_us) {
+            for (&row, &pane_us) in ready.row.iter().zip(&ready.pane_us) {
                 let row = row as usize;
-                due[row] = due[row].min(due_us(open.plan.closes_us(window_us), running[row]).0);
+                due[row] = due[row].min(due_us(open.plan.due_us(pane_us), running[row]).0);
             }
             prepared.push(ready);
         }
@@ -141,18 +144,18 @@ impl PartialsProcessor {
         to: usize,
     ) -> Result<(), ProcessorError> {
         for (open, prepared) in self.rollups.iter_mut().zip(prepared) {
-            let Open { plan, windows, .. } = open;
+            let Open { plan, panes, .. } = open;
             let mut add = || -> DataFusionResult<()> {
-                for rows in prepared.windows(from, to)? {
-                    if let Some(window) = windows.get_mut(&rows.window_us) {
-                        window.groups.update(&rows.input)?;
+                for rows in prepared.panes(from, to)? {
+                    if let Some(pane) = panes.get_mut(&rows.pane_us) {
+                        pane.groups.update(&rows.input)?;
                         continue;
                     }
-                    let (due_us, supplement) = due_us(plan.closes_us(rows.window_us), running[rows.first_row as usize]);
-                    let timing = Timing { window_us: rows.window_us, due_us, supplement, opened_us: at.append_time_us };
+                    let (due_us, supplement) = due_us(plan.due_us(rows.pane_us), running[rows.first_row as usize]);
+                    let timing = Timing { pane_us: rows.pane_us, due_us, supplement, opened_us: at.append_time_us };
                     let mut groups = Groups::new(plan)?;
                     groups.update(&rows.input)?;
-                    windows.insert(rows.window_us, Window { groups, timing });
+                    panes.insert(rows.pane_us, Pane { groups, timing });
                 }
                 Ok(())
             };
@@ -182,7 +185,7 @@ impl PartialsProcessor {
     /// Supplements do not wait longer than a second of append time either: event time may stand still.
     fn flush_old_supplements(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
         let old = |t: &Timing| t.supplement && at.append_time_us.saturating_sub(t.opened_us) >= CLOCK_PERIOD_US;
-        if self.rollups.iter().flat_map(|open| open.windows.values()).any(|window| old(&window.timing)) {
+        if self.rollups.iter().flat_map(|open| open.panes.values()).any(|pane| old(&pane.timing)) {
             // Without the rows of the record in hand, which are not counted yet.
             let reached = self.progress.watermark_us;
             self.report(at, reached, false, effects);
@@ -210,7 +213,7 @@ impl PartialsProcessor {
         }
     }
 
-    /// Passes on the partials of the windows chosen. True where there were any.
+    /// Passes on the partials of the panes chosen. True where there were any.
     fn emit(&mut self, chosen: impl Fn(&Timing) -> bool, effects: &mut Effects) -> Result<bool, ProcessorError> {
         let mut any = false;
         for open in &mut self.rollups {
@@ -237,17 +240,17 @@ impl PartialsProcessor {
     }
 
     fn next_due_us(&self) -> i64 {
-        self.rollups.iter().flat_map(|open| open.windows.values()).map(|w| w.timing.due_us).min().unwrap_or(i64::MAX)
+        self.rollups.iter().flat_map(|open| open.panes.values()).map(|pane| pane.timing.due_us).min().unwrap_or(i64::MAX)
     }
 
     fn write(&mut self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
         writer.put(SECTION, SECTION_VERSION, frames::encode(&self.progress, &[])?);
         for open in &mut self.rollups {
             let mut manifest = Manifest { failed_rows: open.failed_rows, windows: Vec::new() };
-            let mut batches = Vec::with_capacity(open.windows.len());
-            for (&window_us, window) in &mut open.windows {
-                manifest.windows.push(window.timing);
-                let partial = window.groups.copy_partial(&open.plan, window_us);
+            let mut batches = Vec::with_capacity(open.panes.len());
+            for (&pane_us, pane) in &mut open.panes {
+                manifest.windows.push(pane.timing);
+                let partial = pane.groups.copy_partial(&open.plan, pane_us);
                 batches.push(partial.map_err(|e| ProcessorError::caused("window state cannot be written", e))?);
             }
             writer.put(section(&open.plan), open.plan.definition, frames::encode(&manifest, &batches)?);
@@ -284,7 +287,7 @@ impl Processor for PartialsProcessor {
             for (timing, batch) in manifest.windows.into_iter().zip(batches) {
                 let mut groups = Groups::new(&open.plan).map_err(|e| open.error(e))?;
                 groups.merge(&open.plan, &batch).map_err(|e| open.error(e))?;
-                open.windows.insert(timing.window_us, Window { groups, timing });
+                open.panes.insert(timing.pane_us, Pane { groups, timing });
             }
         }
         Ok(())
@@ -293,17 +296,17 @@ impl Processor for PartialsProcessor {
 
 impl Open {
     fn groups(&self) -> usize {
-        self.windows.values().map(|w| w.groups.len()).sum()
+        self.panes.values().map(|pane| pane.groups.len()).sum()
     }
 
-    /// Takes the windows chosen out, in order, as one batch of partials.
+    /// Takes the panes chosen out, in order, as one batch of partials.
     fn take(&mut self, chosen: impl Fn(&Timing) -> bool) -> DataFusionResult<Option<RecordBatch>> {
         let starts: Vec<i64> =
-            self.windows.values().filter(|w| chosen(&w.timing)).map(|w| w.timing.window_us).collect();
+            self.panes.values().filter(|pane| chosen(&pane.timing)).map(|pane| pane.timing.pane_us).collect();
         let mut batches = Vec::with_capacity(starts.len());
         for start in starts {
-            if let Some(mut window) = self.windows.remove(&start) {
-                batches.push(window.groups.take_partial(&self.plan, start)?);
+            if let Some(mut pane) = self.panes.remove(&start) {
+                batches.push(pane.groups.take_partial(&self.plan, start)?);
             }
         }
         match batches.as_slice() {

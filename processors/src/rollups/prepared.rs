@@ -1,4 +1,4 @@
-//! One record's rows, made ready for one rollup: filtered, expressions evaluated, each row's window known.
+//! One record's rows, made ready for one rollup: filtered, expressions evaluated, each row's pane known.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use highwater_pipeline::data::time;
-use highwater_pipeline::functions::tumble_start_us;
 
 use super::groups::{GroupInput, mask};
 use super::plan::RollupPlan;
@@ -20,13 +19,13 @@ pub(super) struct Prepared {
     input: GroupInput,
     /// Per counted row: its index in the record.
     pub(super) row: Vec<u32>,
-    /// Per counted row: the start of its window.
-    pub(super) window_us: Vec<i64>,
+    /// Per counted row: the start of its pane.
+    pub(super) pane_us: Vec<i64>,
 }
 
-/// Rows of one window.
-pub(super) struct WindowRows {
-    pub(super) window_us: i64,
+/// Rows of one pane.
+pub(super) struct PaneRows {
+    pub(super) pane_us: i64,
     /// Index in the record of the first of them.
     pub(super) first_row: u32,
     pub(super) input: GroupInput,
@@ -56,8 +55,8 @@ impl Prepared {
             filters.push(filter);
         }
         let times = column(&batch, time::COLUMN)?.as_primitive::<TimestampMicrosecondType>();
-        let window_us = times.values().iter().map(|&t| tumble_start_us(t, plan.width_us)).collect();
-        Ok(Self { input: GroupInput { keys, arguments, filters }, row, window_us })
+        let pane_us = times.values().iter().map(|&t| plan.windows.pane_of(t)).collect();
+        Ok(Self { input: GroupInput { keys, arguments, filters }, row, pane_us })
     }
 
     /// As [`Self::new`], but rows for which an expression fails are left out and counted: one bad value must not stop a partition.
@@ -78,27 +77,27 @@ impl Prepared {
         Ok((ready, failed))
     }
 
-    /// The counted rows with record indexes in `from..to`, by window, each window's rows in order.
-    pub(super) fn windows(&self, from: usize, to: usize) -> Result<Vec<WindowRows>> {
+    /// The counted rows with record indexes in `from..to`, by pane, each pane's rows in order.
+    pub(super) fn panes(&self, from: usize, to: usize) -> Result<Vec<PaneRows>> {
         let from = self.row.partition_point(|&r| (r as usize) < from);
         let to = self.row.partition_point(|&r| (r as usize) < to);
-        let Some(&first) = self.window_us[from..to].first() else { return Ok(Vec::new()) };
-        if self.window_us[from..to].iter().all(|&w| w == first) {
+        let Some(&first) = self.pane_us[from..to].first() else { return Ok(Vec::new()) };
+        if self.pane_us[from..to].iter().all(|&w| w == first) {
             let input = self.input.slice(from, to)?;
-            return Ok(vec![WindowRows { window_us: first, first_row: self.row[from], input }]);
+            return Ok(vec![PaneRows { pane_us: first, first_row: self.row[from], input }]);
         }
-        let mut by_window: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        let mut by_pane: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for at in from..to {
-            by_window.entry(self.window_us[at]).or_default().push(index(at)?);
+            by_pane.entry(self.pane_us[at]).or_default().push(index(at)?);
         }
-        let mut windows = Vec::with_capacity(by_window.len());
-        for (window_us, rows) in by_window {
+        let mut panes = Vec::with_capacity(by_pane.len());
+        for (pane_us, rows) in by_pane {
             let first_row = rows.first().map_or(0, |&at| self.row[at as usize]);
             let rows = UInt32Array::from(rows);
             let input = self.input.map(|column| Ok(take(column, &rows, None)?))?;
-            windows.push(WindowRows { window_us, first_row, input });
+            panes.push(PaneRows { pane_us, first_row, input });
         }
-        Ok(windows)
+        Ok(panes)
     }
 }
 

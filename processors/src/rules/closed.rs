@@ -120,7 +120,7 @@ impl Closed {
         let width_us = self.plan.width_us();
         let with_rows = self.windows.first_key_value().map(|(start, _)| start + width_us);
         let next = match self.evaluated_us {
-            Some(evaluated_us) if every => Some(evaluated_us + width_us),
+            Some(evaluated_us) if every => Some(evaluated_us + self.plan.slide_us().unwrap_or(width_us)),
             // The first window ever; before it there was nothing to be absent.
             _ => with_rows,
         };

@@ -50,6 +50,13 @@ impl RulePlan {
         let refuse =
             |reason: String| ProcessorsError::Rule { group: group.name.clone(), rule: rule.alert.clone(), reason };
         let rollup = read_rollup(&rule.sql, rollups).map_err(refuse)?;
+        if rollup.slide_us().is_none() {
+            let reason = format!(
+                "sql: {} has session windows, which end group by group, and rules are evaluated window by window; the nearest that works is a rollup with tumble or hop",
+                rollup.name()
+            );
+            return Err(refuse(reason));
+        }
         let query = Query::new(&rule.sql, rollup.name(), &rollup.output_schema())
             .map_err(|e| refuse(format!("sql: {}", planning::explain(&e))))?;
         let templates = |what: &str, texts: &BTreeMap<String, String>| {

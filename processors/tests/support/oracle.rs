@@ -53,6 +53,9 @@ pub fn batch_answer(house: &House, partitions: i32, sql: &str) -> Vec<RecordBatc
     runtime.block_on(async {
         let mut context = SessionContext::new();
         functions::register(&mut context).unwrap();
+        for rule in functions::analyzer_rules(functions::Windows::Unfolded) {
+            context.add_analyzer_rule(rule);
+        }
         let table = MemTable::try_new(decoder.schema(), vec![batches]).unwrap();
         context.register_table("logs", Arc::new(table)).unwrap();
         context.sql(sql).await.unwrap().collect().await.unwrap()

@@ -1,4 +1,4 @@
-//! Window functions: `tumble(timestamp, INTERVAL '1 minute')` is the start of the window that an instant falls into.
+//! `tumble(timestamp, INTERVAL '1 minute')` is the start of the window that an instant falls into.
 //!
 //! Windows are aligned to the Unix epoch, so a width that divides a day gives windows that begin at midnight UTC. A width is
 //! a fixed time: days, hours, minutes, seconds, down to a microsecond; months and years have no fixed length and are refused.

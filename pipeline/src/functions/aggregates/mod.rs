@@ -1,0 +1,59 @@
+//! Aggregates beyond DataFusion's own, made so that the answer does not depend on how rows are batched, merged or ordered: a rollup that is kept up to
+//! date and a query over history give the same.
+//!
+//! | | |
+//! |---|---|
+//! | `first(x)`, `last(x)` | the `x` of the least and the greatest timestamp; ties by row identity; NULLs are passed over |
+//! | `quantile(x, q)` | DDSketch: within 1 % of the value at rank `q`, for any merging |
+//! | `top_k(x, k)`, `bottom_k(x, k)` | the `k` greatest (least) values, in order |
+//! | `increase(value)`, `rate(value)` | of counters, per series, resets counted; summed over the series |
+//! | `histogram_quantile(q, le, value)` | of classic histograms, as Prometheus has it |
+//!
+//! Arguments that every row has (`timestamp`, row identity, `series_id`) are put in by [`HiddenArguments`].
+
+mod counters;
+mod first_last;
+mod hidden;
+mod histogram;
+mod quantile;
+mod state;
+mod top_k;
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::AggregateUDF;
+
+use counters::Counter;
+use first_last::FirstLast;
+use quantile::Quantile;
+use state::{Function, Udaf};
+use top_k::TopK;
+
+pub(super) use hidden::HiddenArguments;
+
+/// Registers them all.
+pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    let functions = [
+        udaf(FirstLast::First),
+        udaf(FirstLast::Last),
+        udaf(Quantile),
+        udaf(TopK::Top),
+        udaf(TopK::Bottom),
+        udaf(Counter::Increase),
+        udaf(Counter::Rate),
+        udaf(Counter::HistogramQuantile),
+    ];
+    for function in functions {
+        registry.register_udaf(Arc::new(function))?;
+    }
+    Ok(())
+}
+
+fn udaf<F: Function>(function: F) -> AggregateUDF {
+    AggregateUDF::from(Udaf::new(function))
+}
+
+#[cfg(test)]
+mod tests;

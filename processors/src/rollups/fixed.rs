@@ -1,0 +1,616 @@
+//! The windows of `tumble` and `hop` in one stage-2 task.
+//!
+//! Partials are kept per pane, one window or many being made of each, and folded when a window closes: source by source within a pane, pane by pane
+//! within a window. So that this costs no more as slides shrink, the panes of a hop are folded in blocks as long as a window:
+//!
+//! ```text
+//! block b                          block b + 1
+//! p0   p1   p2   p3   p4         | p5   p6   p7   p8   p9
+//!           └─ suffix from p2 ─┘   └ prefix to p6 ┘
+//!           └───────── window that begins at p2 ──┘
+//! ```
+//!
+//! Every window is the suffix of one block and the prefix of the next, each made of the one before by folding one pane more. Where the tree of
+//! foldings is cut is fixed by the panes' times, not by what happened to be at hand, so the result is the same to the bit whether parts were
+//! remembered or made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::compute::concat_batches;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use datafusion::common::Result as DataFusionResult;
+use highwater_pipeline::runtime::ProcessorError;
+use serde::{Deserialize, Serialize};
+
+use super::closing;
+use super::config::LatePolicy;
+use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, gone_after};
+use super::plan::RollupPlan;
+use super::spans::Spans;
+use crate::frames;
+
+/// A source with more batches than this in one pane has them merged into one.
+const MAX_BATCHES: usize = 16;
+/// What a batch costs beside its rows, in rows: a pane of one row is mostly overhead.
+const BATCH_WEIGHT: usize = 16;
+/// What a packed pane costs beside its bytes.
+const PACKED_BYTES: usize = 256;
+/// Most rows of the suffixes that are remembered. Beyond, they are made anew for each window, which is as correct.
+const MAX_SUFFIX_ROWS: usize = 1_000_000;
+
+/// The windows of one rollup.
+pub(super) struct FixedWindows {
+    plan: Arc<RollupPlan>,
+    slide_us: i64,
+    size_us: i64,
+    sources: usize,
+    /// All panes that have partials, by their start.
+    panes: BTreeMap<i64, Pane>,
+    /// All windows that have such panes, by their start.
+    windows: BTreeMap<i64, Window>,
+    /// Starts of the open ones.
+    open: BTreeSet<i64>,
+    /// Of the late ones, when the last row for it came, and their starts.
+    late: BTreeSet<(i64, i64)>,
+    /// Of the closed ones, when they were, and their starts.
+    closed: BTreeSet<(i64, i64)>,
+    /// Windows that are gone, by the stretch from their start to the next window's.
+    gone: Spans,
+    counts: Counts,
+    weight: usize,
+    packed_bytes: usize,
+    folded: Folded,
+}
+
+struct Window {
+    phase: Phase,
+    /// Of its next closing.
+    revision: i32,
+}
+
+struct Pane {
+    partials: Partials,
+    /// How many windows that are not gone it is part of.
+    windows: usize,
+}
+
+enum Partials {
+    /// Per source, in source order, its partials in the order they came.
+    Loose(Vec<Vec<RecordBatch>>),
+    Packed(Packed),
+}
+
+/// One partial per source, as one Arrow IPC stream.
+struct Packed {
+    /// Rows of each source, in source order.
+    rows: Vec<usize>,
+    stream: Bytes,
+}
+
+/// What has been folded of blocks of a hop, to be gone on with. It can be made anew from the panes at any time, so no snapshot has it.
+#[derive(Default)]
+struct Folded {
+    /// From each pane to the end of its block.
+    suffixes: BTreeMap<i64, RecordBatch>,
+    suffix_rows: usize,
+    /// From the start of a block to before this pane.
+    prefix: Option<Prefix>,
+}
+
+struct Prefix {
+    block_us: i64,
+    until_us: i64,
+    partial: Option<RecordBatch>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    counts: Counts,
+    /// From one window's start to the next.
+    width_us: i64,
+    gone: Spans,
+    windows: Vec<Saved>,
+    /// Of a hop: its panes. Those of a tumble are its windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    panes: Vec<SavedPane>,
+}
+
+/// A window in a snapshot.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    window_us: i64,
+    phase: Phase,
+    revision: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
+}
+
+/// A pane in a snapshot; its batches are the frames that follow, in order.
+#[derive(Serialize, Deserialize)]
+struct SavedPane {
+    pane_us: i64,
+    held: Held,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Held {
+    /// A frame per batch: the index of its source.
+    Loose(Vec<usize>),
+    /// One frame: rows of each source.
+    Packed(Vec<usize>),
+}
+
+impl FixedWindows {
+    pub(super) fn new(plan: Arc<RollupPlan>, slide_us: i64, size_us: i64, sources: usize) -> Self {
+        Self {
+            plan,
+            slide_us,
+            size_us,
+            sources,
+            panes: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            open: BTreeSet::new(),
+            late: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            gone: Spans::default(),
+            counts: Counts::default(),
+            weight: 0,
+            packed_bytes: 0,
+            folded: Folded::default(),
+        }
+    }
+
+    fn is_tumble(&self) -> bool {
+        self.slide_us == self.size_us
+    }
+
+    fn end_us(&self, window_us: i64) -> i64 {
+        window_us.saturating_add(self.size_us)
+    }
+
+    fn is_gone(&self, window_us: i64) -> bool {
+        self.gone.overlaps(window_us, window_us.saturating_add(self.slide_us))
+    }
+
+    /// A row has come for this window, which is there, at `now_us`.
+    fn touch(&mut self, window_us: i64, now_us: i64) {
+        let Some(window) = self.windows.get_mut(&window_us) else { return };
+        match window.phase {
+            Phase::Open => {
+                self.open.insert(window_us);
+                return;
+            }
+            Phase::Late(since_us) => self.late.remove(&(since_us, window_us)),
+            Phase::Closed(since_us) => self.closed.remove(&(since_us, window_us)),
+        };
+        window.phase = Phase::Late(now_us);
+        self.late.insert((now_us, window_us));
+    }
+
+    /// Puts a partial to those of its pane, which `windows` windows hold.
+    fn keep(&mut self, Partial { source, pane_us, batch, .. }: Partial, windows: usize) -> Result<(), ProcessorError> {
+        self.folded.forget(pane_us, self.size_us);
+        let nothing = || Pane { partials: Partials::Loose(vec![Vec::new(); self.sources]), windows };
+        let pane = self.panes.entry(pane_us).or_insert_with(nothing);
+        if let Partials::Packed(packed) = &pane.partials {
+            self.packed_bytes -= packed.size_bytes();
+            let sources = packed.unpack(&self.plan)?;
+            self.weight += sources.iter().flatten().map(weight).sum::<usize>();
+            pane.partials = Partials::Loose(sources);
+        }
+        let Partials::Loose(sources) = &mut pane.partials else { return Ok(()) };
+        let kept = &mut sources[source];
+        self.weight += weight(&batch);
+        kept.push(batch);
+        if kept.len() > MAX_BATCHES {
+            self.weight -= kept.iter().map(weight).sum::<usize>();
+            let merged = closing::merge(&self.plan, kept, pane_us).map_err(|e| self.plan.cannot_fold(e))?;
+            self.weight += weight(&merged);
+            *kept = vec![merged];
+        }
+        Ok(())
+    }
+
+    /// Closes a window that is open or late.
+    fn close(&mut self, window_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        let Some(revision) = self.windows.get(&window_us).map(|window| window.revision) else { return Ok(None) };
+        let plan = Arc::clone(&self.plan);
+        let rows = self
+            .fold(window_us)
+            .and_then(|partials| closing::close(&plan, &partials, window_us, revision))
+            .map_err(|e| plan.cannot_fold(e))?;
+        let superseded = if revision > 0 { vec![(window_us, revision)] } else { Vec::new() };
+        self.counts.corrections += u64::from(revision > 0);
+        if let Some(window) = self.windows.get_mut(&window_us) {
+            match window.phase {
+                Phase::Late(since_us) => self.late.remove(&(since_us, window_us)),
+                Phase::Open | Phase::Closed(_) => self.open.remove(&window_us),
+            };
+            window.phase = Phase::Closed(now_us);
+            window.revision = window.revision.saturating_add(1);
+        }
+        match plan.late {
+            LatePolicy::Correct => {
+                self.closed.insert((now_us, window_us));
+                self.pack(window_us)?;
+            }
+            // The watermark says that it is gone.
+            LatePolicy::Drop => self.release(window_us),
+        }
+        Ok(Some(Closing { superseded, rows }))
+    }
+
+    /// The partials of a window, to be folded in this order.
+    fn fold(&mut self, window_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
+        if self.is_tumble() {
+            return Ok(self.panes.get(&window_us).map(|pane| pane.merged(&self.plan, window_us)).transpose()?.unwrap_or_default());
+        }
+        let block_us = window_us.saturating_sub(window_us.rem_euclid(self.size_us));
+        let next_us = block_us.saturating_add(self.size_us);
+        let suffix = self.suffix(window_us, next_us)?;
+        let prefix = if block_us == window_us { None } else { self.prefix(next_us, self.end_us(window_us))? };
+        // Windows close in order but for late ones: what is before this one's start is seldom asked for again.
+        let closed: Vec<i64> = self.folded.suffixes.range(block_us..=window_us).map(|(&pane_us, _)| pane_us).collect();
+        closed.iter().for_each(|pane_us| self.folded.remove(*pane_us));
+        Ok(suffix.into_iter().chain(prefix).collect())
+    }
+
+    /// Everything from this pane to the end of its block, as one partial.
+    fn suffix(&mut self, from_us: i64, end_us: i64) -> DataFusionResult<Option<RecordBatch>> {
+        // A suffix is remembered under its first pane that has partials.
+        let at_hand = self.folded.suffixes.range(from_us..end_us).next().map(|(&us, partial)| (us, partial.clone()));
+        let (until_us, mut suffix) = at_hand.map_or((end_us, None), |(us, partial)| (us, Some(partial)));
+        let panes: Vec<i64> = self.panes.range(from_us..until_us).map(|(&us, _)| us).collect();
+        for pane_us in panes.into_iter().rev() {
+            let Some(pane) = self.panes.get(&pane_us) else { continue };
+            let mut parts = vec![pane.folded(&self.plan, pane_us)?];
+            parts.extend(suffix.take());
+            let longer = closing::merge(&self.plan, &parts, pane_us)?;
+            self.folded.remember(pane_us, &longer);
+            suffix = Some(longer);
+        }
+        Ok(suffix)
+    }
+
+    /// Everything from the start of a block to before this pane, as one partial.
+    fn prefix(&mut self, block_us: i64, until_us: i64) -> DataFusionResult<Option<RecordBatch>> {
+        let at_hand = self.folded.prefix.take().filter(|p| p.block_us == block_us && p.until_us <= until_us);
+        let (from_us, mut prefix) = at_hand.map_or((block_us, None), |p| (p.until_us, p.partial));
+        for (&pane_us, pane) in self.panes.range(from_us..until_us) {
+            let mut parts: Vec<RecordBatch> = prefix.take().into_iter().collect();
+            parts.push(pane.folded(&self.plan, pane_us)?);
+            prefix = Some(closing::merge(&self.plan, &parts, pane_us)?);
+        }
+        self.folded.prefix = Some(Prefix { block_us, until_us, partial: prefix.clone() });
+        Ok(prefix)
+    }
+
+    /// Packs the panes of a closed window that no window waits for any more.
+    fn pack(&mut self, window_us: i64) -> Result<(), ProcessorError> {
+        let end_us = self.end_us(window_us);
+        let is_closed = |window_us: i64| match self.windows.get(&window_us) {
+            Some(window) => matches!(window.phase, Phase::Closed(_)),
+            None => true,
+        };
+        let loose = self.panes.range(window_us..end_us).filter(|(_, pane)| matches!(pane.partials, Partials::Loose(_)));
+        // The last window of a pane is the last to close, as a rule, so most panes are passed over at a glance.
+        let done = loose.map(|(&pane_us, _)| pane_us).filter(|&pane_us| {
+            is_closed(pane_us.saturating_sub(pane_us.rem_euclid(self.slide_us)))
+                && self.plan.windows.of_pane(pane_us).all(is_closed)
+        });
+        for pane_us in done.collect::<Vec<_>>() {
+            let Some(pane) = self.panes.get_mut(&pane_us) else { continue };
+            let merged = pane.merged(&self.plan, pane_us).map_err(|e| self.plan.cannot_fold(e))?;
+            self.weight -= pane.weight();
+            let packed = Packed::new(&self.plan, &merged)?;
+            self.packed_bytes += packed.size_bytes();
+            pane.partials = Partials::Packed(packed);
+        }
+        Ok(())
+    }
+
+    fn drop_closed(&mut self, since_us: i64, window_us: i64) {
+        self.closed.remove(&(since_us, window_us));
+        self.release(window_us);
+        if self.gone.insert(window_us, window_us.saturating_add(self.slide_us)) {
+            tracing::warn!(rollup = %self.plan.name,
+                "closed windows lie too far apart to be remembered one by one; windows between some of them count as gone as well");
+        }
+    }
+
+    /// Lets go of a window, and of the panes that only it held.
+    fn release(&mut self, window_us: i64) {
+        if self.windows.remove(&window_us).is_none() {
+            return;
+        }
+        let end_us = self.end_us(window_us);
+        let mut unheld = Vec::new();
+        for (&pane_us, pane) in self.panes.range_mut(window_us..end_us) {
+            pane.windows = pane.windows.saturating_sub(1);
+            if pane.windows == 0 {
+                unheld.push(pane_us);
+            }
+        }
+        for pane_us in unheld {
+            if let Some(pane) = self.panes.remove(&pane_us) {
+                self.weight -= pane.weight();
+                self.packed_bytes -= pane.packed_bytes();
+                self.folded.remove(pane_us);
+            }
+        }
+    }
+
+    fn put(&mut self, pane_us: i64, held: Held, streams: &mut std::vec::IntoIter<&[u8]>) -> Result<(), ProcessorError> {
+        let incomplete = || ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name));
+        let partials = match held {
+            Held::Packed(rows) if rows.len() == self.sources => {
+                let stream = Bytes::copy_from_slice(streams.next().ok_or_else(incomplete)?);
+                Partials::Packed(Packed { rows, stream })
+            }
+            Held::Packed(_) => return Err(incomplete()),
+            Held::Loose(of) => {
+                let mut sources = vec![Vec::new(); self.sources];
+                for source in of {
+                    let batch = frames::batch(streams.next().ok_or_else(incomplete)?)?;
+                    sources.get_mut(source).ok_or_else(incomplete)?.push(batch);
+                }
+                Partials::Loose(sources)
+            }
+        };
+        let windows = self.plan.windows.of_pane(pane_us).filter(|start| self.windows.contains_key(start)).count();
+        let pane = Pane { partials, windows };
+        self.weight += pane.weight();
+        self.packed_bytes += pane.packed_bytes();
+        self.panes.insert(pane_us, pane);
+        Ok(())
+    }
+}
+
+impl Folding for FixedWindows {
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.packed_bytes
+    }
+
+    fn take(&mut self, partial: Partial, merged_us: Option<i64>, now_us: i64) -> Result<(), ProcessorError> {
+        let plan = Arc::clone(&self.plan);
+        let (mut taken, mut late, mut too_late, mut dropped) = (0, false, false, false);
+        for window_us in plan.windows.of_pane(partial.pane_us) {
+            let is_late = merged_us.is_some_and(|merged_us| plan.closes_us(window_us) <= merged_us);
+            if is_late && plan.late == LatePolicy::Drop {
+                dropped = true;
+                continue;
+            }
+            if !self.windows.contains_key(&window_us) {
+                if self.is_gone(window_us) {
+                    too_late = true;
+                    continue;
+                }
+                let phase = if is_late { Phase::Late(now_us) } else { Phase::Open };
+                self.windows.insert(window_us, Window { phase, revision: 0 });
+            }
+            taken += 1;
+            late |= is_late;
+            self.touch(window_us, now_us);
+        }
+        // Once each, however many of its windows it is late for.
+        let rows = partial.rows;
+        self.counts.late_rows += if late { rows } else { 0 };
+        self.counts.too_late_rows += if too_late { rows } else { 0 };
+        self.counts.dropped_rows += if dropped { rows } else { 0 };
+        if taken > 0 { self.keep(partial, taken) } else { Ok(()) }
+    }
+
+    fn close_reached(&mut self, merged_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        match self.open.first() {
+            Some(&window_us) if self.plan.closes_us(window_us) <= merged_us => self.close(window_us, now_us),
+            _ => Ok(None),
+        }
+    }
+
+    fn close_quiet(&mut self, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        match self.late.first() {
+            Some(&(since_us, window_us)) if since_us.saturating_add(QUIET_US) <= now_us => {
+                self.close(window_us, now_us)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn longest_quiet(&self) -> Option<(i64, i64)> {
+        self.late.first().copied()
+    }
+
+    fn close_quietest(&mut self, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        match self.late.first() {
+            Some(&(_, window_us)) => self.close(window_us, now_us),
+            None => Ok(None),
+        }
+    }
+
+    fn longest_closed(&self) -> Option<(i64, i64)> {
+        self.closed.first().copied()
+    }
+
+    fn forget_longest_closed(&mut self) {
+        if let Some((since_us, window_us)) = self.longest_closed() {
+            self.drop_closed(since_us, window_us);
+            self.counts.forgotten_windows += 1;
+        }
+    }
+
+    fn pass(&mut self, now_us: i64) {
+        while let Some((since_us, window_us)) = self.longest_closed()
+            && since_us.saturating_add(self.plan.horizon_us) <= now_us
+        {
+            self.drop_closed(since_us, window_us);
+        }
+    }
+
+    fn write(&self) -> Result<Bytes, ProcessorError> {
+        let mut streams: Vec<Bytes> = Vec::with_capacity(self.panes.len());
+        let mut panes = BTreeMap::new();
+        for (&pane_us, pane) in &self.panes {
+            panes.insert(pane_us, pane.save(&mut streams)?);
+        }
+        let save = |(&window_us, window): (&i64, &Window)| {
+            let held = if self.is_tumble() { panes.remove(&window_us) } else { None };
+            Saved { window_us, phase: window.phase, revision: window.revision, held }
+        };
+        let windows = self.windows.iter().map(save).collect();
+        let (counts, width_us, gone) = (self.counts, self.slide_us, self.gone.clone());
+        let panes = panes.into_iter().map(|(pane_us, held)| SavedPane { pane_us, held }).collect();
+        let manifest = Manifest { counts, width_us, gone, windows, panes };
+        frames::encode_streams(&manifest, &streams)
+    }
+
+    fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError> {
+        let (manifest, streams): (Manifest, Vec<&[u8]>) = frames::decode_streams(body)?;
+        let mut streams = streams.into_iter();
+        (self.counts, self.gone) = (manifest.counts, manifest.gone);
+        let mut panes = manifest.panes;
+        for Saved { window_us, phase, revision, held } in manifest.windows {
+            match phase {
+                Phase::Open => self.open.insert(window_us),
+                Phase::Late(since_us) => self.late.insert((since_us, window_us)),
+                Phase::Closed(since_us) => self.closed.insert((since_us, window_us)),
+            };
+            self.windows.insert(window_us, Window { phase, revision });
+            panes.extend(held.map(|held| SavedPane { pane_us: window_us, held }));
+        }
+        for SavedPane { pane_us, held } in panes {
+            self.put(pane_us, held, &mut streams)?;
+        }
+        if streams.next().is_some() {
+            return Err(ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name)));
+        }
+        Ok(())
+    }
+
+    fn start_after(&mut self, body: &Bytes) {
+        self.gone = gone_after(&self.plan, body);
+    }
+}
+
+impl Pane {
+    /// One partial per source that has any, in source order.
+    fn merged(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
+        match &self.partials {
+            // One partial per source before the sources are folded, so that it is nothing when they were merged.
+            Partials::Loose(sources) => sources
+                .iter()
+                .map(|batches| match batches.as_slice() {
+                    [one] => Ok(one.clone()),
+                    several => closing::merge(plan, several, pane_us),
+                })
+                .collect(),
+            Partials::Packed(packed) => {
+                let sources = packed.unpack(plan).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+                Ok(sources.into_iter().flatten().collect())
+            }
+        }
+    }
+
+    /// All sources as one partial.
+    fn folded(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<RecordBatch> {
+        closing::merge(plan, &self.merged(plan, pane_us)?, pane_us)
+    }
+
+    fn weight(&self) -> usize {
+        match &self.partials {
+            Partials::Loose(sources) => sources.iter().flatten().map(weight).sum(),
+            Partials::Packed(_) => 0,
+        }
+    }
+
+    fn packed_bytes(&self) -> usize {
+        match &self.partials {
+            Partials::Loose(_) => 0,
+            Partials::Packed(packed) => packed.size_bytes(),
+        }
+    }
+
+    fn save(&self, streams: &mut Vec<Bytes>) -> Result<Held, ProcessorError> {
+        match &self.partials {
+            Partials::Packed(packed) => {
+                streams.push(packed.stream.clone());
+                Ok(Held::Packed(packed.rows.clone()))
+            }
+            Partials::Loose(sources) => {
+                let mut of = Vec::new();
+                for (source, batches) in sources.iter().enumerate() {
+                    for batch in batches {
+                        of.push(source);
+                        streams.push(frames::stream(batch)?);
+                    }
+                }
+                Ok(Held::Loose(of))
+            }
+        }
+    }
+}
+
+impl Folded {
+    fn remember(&mut self, pane_us: i64, suffix: &RecordBatch) {
+        if self.suffix_rows + suffix.num_rows() > MAX_SUFFIX_ROWS {
+            return;
+        }
+        self.remove(pane_us);
+        self.suffix_rows += suffix.num_rows();
+        self.suffixes.insert(pane_us, suffix.clone());
+    }
+
+    fn remove(&mut self, pane_us: i64) {
+        if let Some(suffix) = self.suffixes.remove(&pane_us) {
+            self.suffix_rows -= suffix.num_rows();
+        }
+    }
+
+    /// A pane has another partial: what it was folded into does not hold.
+    fn forget(&mut self, pane_us: i64, size_us: i64) {
+        let block_us = pane_us.saturating_sub(pane_us.rem_euclid(size_us));
+        let stale: Vec<i64> = self.suffixes.range(block_us..=pane_us).map(|(&us, _)| us).collect();
+        stale.into_iter().for_each(|us| self.remove(us));
+        self.prefix.take_if(|p| p.block_us == block_us && p.until_us > pane_us);
+    }
+}
+
+impl Packed {
+    fn new(plan: &RollupPlan, partials: &[RecordBatch]) -> Result<Self, ProcessorError> {
+        let rows = partials.iter().map(RecordBatch::num_rows).collect();
+        let all = concat_batches(&plan.partial_schema, partials).map_err(|e| plan.cannot_fold(e.into()))?;
+        Ok(Self { rows, stream: frames::stream(&all)? })
+    }
+
+    fn unpack(&self, plan: &RollupPlan) -> Result<Vec<Vec<RecordBatch>>, ProcessorError> {
+        let all = frames::batch(&self.stream)?;
+        if self.rows.iter().sum::<usize>() != all.num_rows() {
+            return Err(ProcessorError::new(format!("a closed window of rollup {} is incomplete", plan.name)));
+        }
+        let mut from = 0;
+        let parts = self.rows.iter().map(|&rows| {
+            let part = all.slice(from, rows);
+            from += rows;
+            if rows == 0 { Vec::new() } else { vec![part] }
+        });
+        Ok(parts.collect())
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.stream.len() + PACKED_BYTES
+    }
+}
+
+fn weight(batch: &RecordBatch) -> usize {
+    batch.num_rows() + BATCH_WEIGHT
+}

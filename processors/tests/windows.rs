@@ -1,0 +1,191 @@
+//! The oracle for every kind of window: whatever is kept up to date equals the same SQL over all rows.
+//!
+//! A family of queries (windows x aggregates x filters x keys x lateness) over a family of logs: out of order, late by seconds and by minutes, with gaps,
+//! skewed over keys and partitions, some partitions empty. However the rows come in records, however many partitions there are, whatever task works
+//! when, and wherever tasks are killed and restored.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use highwater_pipeline::data::time;
+use highwater_processors::rollups::RollupConfig;
+use highwater_processors::{ProcessorsConfig, Topology, topology};
+use proptest::prelude::*;
+use support::{House, oracle};
+
+const START_MS: i64 = 1_714_996_800_000;
+const SECOND_MS: i64 = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// How far event time is behind append time.
+    behind_ms: i64,
+    key: u8,
+    level: u8,
+    value: i32,
+}
+
+/// What happens to one partition, how long after the event before.
+#[derive(Debug, Clone)]
+struct Event {
+    after_ms: i64,
+    /// Skewed: most rows go to the first.
+    partition: i32,
+    rows: Vec<Row>,
+    /// How many steps tasks take then.
+    steps: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    sql: String,
+    lateness_ms: i64,
+    partitions: i32,
+    events: Vec<Event>,
+    batch: usize,
+}
+
+fn queries() -> impl Strategy<Value = String> {
+    let windows = prop_oneof![
+        Just("tumble(timestamp, INTERVAL '20 seconds')"),
+        Just("hop(timestamp, INTERVAL '10 seconds', INTERVAL '30 seconds')"),
+        Just("hop(timestamp, INTERVAL '4 seconds', INTERVAL '6 seconds')"),
+        Just("hop(timestamp, INTERVAL '1 second', INTERVAL '25 seconds')"),
+        Just("session(timestamp, INTERVAL '3 seconds')"),
+        Just("session(timestamp, INTERVAL '25 seconds')"),
+        Just("session(timestamp, INTERVAL '500 milliseconds')"),
+    ];
+    let keys = prop_oneof![Just(""), Just("service"), Just("service, level"), Just("attributes['k'] || '!'")];
+    let aggregates = prop_oneof![
+        Just("count(*) AS n, count(service) AS c, sum(severity_number) AS s"),
+        Just("min(CAST(request_id AS DOUBLE)) AS lo, max(message) AS hi, avg(CAST(request_id AS DOUBLE) * 0.1) AS mean"),
+        Just("stddev(CAST(request_id AS DOUBLE)) AS sd, var_pop(CAST(request_id AS DOUBLE)) AS v, bit_xor(CAST(request_id AS BIGINT)) AS x"),
+        Just("first(message) AS f, last(message) AS l, last(request_id) FILTER (WHERE level = 'ERROR') AS e, bool_or(level = 'ERROR') AS bad, bool_and(level = 'ERROR') AS all_bad"),
+        Just("quantile(CAST(request_id AS DOUBLE), 0.9) AS p90, quantile(CAST(request_id AS DOUBLE), 0.1) AS p10, approx_distinct(message) AS d"),
+        Just("top_k(CAST(request_id AS BIGINT), 3) AS top, bottom_k(message, 2) AS low"),
+        Just("increase(CAST(request_id AS DOUBLE), timestamp, severity_number) AS grown, rate(CAST(request_id AS DOUBLE), timestamp, 1) AS per_second"),
+        Just("sum(CASE WHEN level = 'ERROR' THEN 1 ELSE 0 END) * 100 / count(*) AS percent, max(timestamp) - min(timestamp) AS lasted"),
+        Just("histogram_quantile(0.5, CASE severity_number WHEN 9 THEN '1' WHEN 17 THEN '2.5' ELSE '+Inf' END, abs(CAST(request_id AS DOUBLE)), timestamp, severity_number) AS h"),
+    ];
+    let filters = prop_oneof![
+        3 => Just(""),
+        1 => Just("WHERE level <> 'INFO'"),
+        1 => Just("WHERE CAST(request_id AS BIGINT) > 0 OR attributes['k'] IS NULL"),
+    ];
+    let having = prop_oneof![3 => Just(""), 1 => Just("HAVING count(*) > 1")];
+    (windows, keys, aggregates, filters, having).prop_map(|(window, keys, aggregates, filter, having)| {
+        let named = match keys {
+            "" => String::new(),
+            "attributes['k'] || '!'" => format!("{keys} AS k, "),
+            keys => format!("{keys}, "),
+        };
+        let group = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+        format!("SELECT {window} AS window_start, {named}{aggregates} FROM logs {filter} GROUP BY {window}{group} {having}")
+    })
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let behind = prop_oneof![
+        6 => 0..2 * SECOND_MS,
+        2 => 0..15 * SECOND_MS,
+        1 => 0..150 * SECOND_MS,
+    ];
+    let key = prop_oneof![4 => Just(0u8), 1 => 0..4u8];
+    let row = (behind, key, 0..3u8, -500..500i32)
+        .prop_map(|(behind_ms, key, level, value)| Row { behind_ms, key, level, value });
+    let after = prop_oneof![4 => 0..3 * SECOND_MS, 1 => 0..40 * SECOND_MS];
+    let partition = prop_oneof![3 => Just(0), 2 => 0..4i32];
+    let event = (after, partition, proptest::collection::vec(row, 1..8), 0..12usize)
+        .prop_map(|(after_ms, partition, rows, steps)| Event { after_ms, partition, rows, steps });
+    proptest::collection::vec(event, 1..30)
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    (queries(), prop_oneof![Just(0), Just(5), Just(20)], 1..5i32, events(), 1..8usize).prop_map(
+        |(sql, lateness, partitions, events, batch)| Case {
+            sql,
+            lateness_ms: lateness * SECOND_MS,
+            partitions,
+            events,
+            batch,
+        },
+    )
+}
+
+fn configured(case: &Case) -> Topology {
+    let rollup = RollupConfig { lateness_ms: case.lateness_ms, ..RollupConfig::new("r", case.sql.clone()) };
+    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files: Vec::new(), partitions: case.partitions })
+        .unwrap_or_else(|e| panic!("{}: {e}", case.sql))
+}
+
+fn json(now_ms: i64, row: &Row) -> String {
+    let at = time::format((now_ms - row.behind_ms) * 1_000);
+    let level = ["INFO", "ERROR", "WARNING"][usize::from(row.level)];
+    let mut fields = serde_json::json!({
+        "timestamp": at, "message": format!("m{}", row.value % 20), "level": level, "request_id": row.value.to_string()
+    });
+    if row.key > 0 {
+        fields["service"] = format!("s{}", row.key).into();
+        fields["k"] = format!("k{}", row.key % 2).into();
+    }
+    fields.to_string()
+}
+
+/// Plays the case, with a snapshot or a restart of some task wherever `restarts` says so; then lets silence close everything.
+fn play(topology: &Topology, case: &Case, restarts: &[u8]) -> House {
+    let mut house = House::new(topology);
+    let mut now_ms = START_MS;
+    let mut turn = 0;
+    let mut step = |house: &mut House| {
+        let task = turn % house.task_count();
+        match restarts.get(turn % restarts.len().max(1)) {
+            Some(0) => house.snapshot(task),
+            Some(1) => house.restart_and_catch_up(task),
+            _ => {}
+        }
+        turn += 1;
+        house.step(task);
+    };
+    for event in &case.events {
+        now_ms += event.after_ms;
+        let rows: Vec<String> = event.rows.iter().map(|row| json(now_ms, row)).collect();
+        for record in rows.chunks(case.batch) {
+            house.append_json("logs", event.partition % case.partitions, now_ms, &format!("[{}]", record.join(",")));
+        }
+        (0..event.steps).for_each(|_| step(&mut house));
+    }
+    // Time goes on in silence until every window is closed, late ones included.
+    for seconds in [0, 1, 11, 22, 33, 70, 81, 92] {
+        house.settle();
+        let now_ms = now_ms + 60 * SECOND_MS + seconds * SECOND_MS;
+        (0..case.partitions).for_each(|p| house.append_clock("logs", p, now_ms, Some(now_ms * 1_000), true));
+        (0..2 * house.task_count()).for_each(|_| step(&mut house));
+    }
+    house.settle();
+    house
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_kept_up_to_date_equals_the_batch_answer(case in cases()) {
+        let topology = configured(&case);
+        let mut house = play(&topology, &case, &[]);
+        let expected = oracle::batch_answer(&house, case.partitions, &case.sql);
+        let columns: Vec<String> =
+            expected.first().map(|b| b.schema().fields().iter().map(|f| f.name().clone()).collect()).unwrap_or_default();
+        let newest = oracle::newest(&house, &topology.rollups[0], case.partitions);
+        prop_assert_eq!(oracle::text(&newest, &columns), oracle::text(&expected, &columns), "{}", case.sql);
+        prop_assert_eq!(house.count("r", "too_late_rows"), 0);
+    }
+
+    #[test]
+    fn restarts_leave_no_trace(case in cases(), restarts in proptest::collection::vec(0..8u8, 1..80)) {
+        let topology = configured(&case);
+        let calm = play(&topology, &case, &[]);
+        let stormy = play(&topology, &case, &restarts);
+        prop_assert_eq!(&calm.topics, &stormy.topics, "to the byte: {}", case.sql);
+    }
+}
