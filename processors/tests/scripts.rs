@@ -120,7 +120,8 @@ fn run(script: &str) -> Result<(), String> {
         let house = house.as_mut().unwrap();
         match words.as_slice() {
             ["late", rollup, expected @ ..] => {
-                let counts = ["late_rows", "too_late_rows", "dropped_rows"].map(|name| house.count(rollup, name).to_string());
+                let counts =
+                    ["late_rows", "too_late_rows", "dropped_rows"].map(|name| house.count(rollup, name).to_string());
                 if counts[..expected.len()] != *expected {
                     return Err(format!("line {}: {}\n  but there are {counts:?}", step.number, step.line));
                 }

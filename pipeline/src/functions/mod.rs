@@ -3,8 +3,8 @@
 //! [`register`] holds the pure ones: rollups, rules and ad-hoc queries have them all. [`register_ad_hoc`] adds those that ask
 //! for the time of day, which only an ad-hoc query may do: everything downstream of a topic is a function of the log alone.
 
-mod ago;
 mod aggregates;
+mod ago;
 mod bounded;
 mod dialect;
 mod windows;
@@ -17,9 +17,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::AnalyzerRule;
 
 pub use dialect::HighwaterDialect;
-pub use windows::{
-    HOP, InGroupBy, SESSION, TUMBLE, Tumble, hop_starts_us, tumble, tumble_start_us, tumble_width_us,
-};
+pub use windows::{HOP, InGroupBy, SESSION, TUMBLE, Tumble, hop_starts_us, tumble, tumble_start_us, tumble_width_us};
 
 /// What becomes of `hop` and `session` in `GROUP BY`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

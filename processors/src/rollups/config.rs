@@ -36,7 +36,13 @@ impl RollupConfig {
     /// A rollup with the default lateness of 5 seconds and correction horizon of a day.
     pub fn new(name: impl Into<String>, sql: impl Into<String>) -> Self {
         let (name, sql) = (name.into(), sql.into());
-        Self { name, sql, lateness_ms: default_lateness(), correction_horizon_ms: default_horizon(), late: LatePolicy::default() }
+        Self {
+            name,
+            sql,
+            lateness_ms: default_lateness(),
+            correction_horizon_ms: default_horizon(),
+            late: LatePolicy::default(),
+        }
     }
 }
 

@@ -246,7 +246,12 @@ impl FixedWindows {
     /// The partials of a window, to be folded in this order.
     fn fold(&mut self, window_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
         if self.is_tumble() {
-            return Ok(self.panes.get(&window_us).map(|pane| pane.merged(&self.plan, window_us)).transpose()?.unwrap_or_default());
+            return Ok(self
+                .panes
+                .get(&window_us)
+                .map(|pane| pane.merged(&self.plan, window_us))
+                .transpose()?
+                .unwrap_or_default());
         }
         let block_us = window_us.saturating_sub(window_us.rem_euclid(self.size_us));
         let next_us = block_us.saturating_add(self.size_us);
@@ -515,7 +520,8 @@ impl Pane {
                 })
                 .collect(),
             Partials::Packed(packed) => {
-                let sources = packed.unpack(plan).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
+                let sources =
+                    packed.unpack(plan).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
                 Ok(sources.into_iter().flatten().collect())
             }
         }

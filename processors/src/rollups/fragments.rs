@@ -113,7 +113,11 @@ impl Fragments {
     }
 
     /// Sweeps rows that are dead, if there are many: a partial is kept whole as long as one of its rows is alive. `all` are the fragments of every session.
-    pub(super) fn tidy<'a>(&mut self, all: impl Iterator<Item = &'a mut Vec<Fragment>>, plan: &RollupPlan) -> Result<()> {
+    pub(super) fn tidy<'a>(
+        &mut self,
+        all: impl Iterator<Item = &'a mut Vec<Fragment>>,
+        plan: &RollupPlan,
+    ) -> Result<()> {
         if self.rows - self.live < self.live + MAX_DEAD_ROWS {
             return Ok(());
         }

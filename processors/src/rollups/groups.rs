@@ -155,7 +155,8 @@ impl Groups {
     }
 }
 
-fn accumulator(aggregate: &PlannedAggregate) -> Result<Box<dyn GroupsAccumulator>> {
+/// The state of an aggregate, with no groups. The error says what is wrong with its arguments.
+pub(super) fn accumulator(aggregate: &PlannedAggregate) -> Result<Box<dyn GroupsAccumulator>> {
     let function = &aggregate.function;
     if *function.field().data_type() == DataType::Float64 {
         match function.fun().name() {

@@ -33,9 +33,18 @@ const MERGEABLE: [&str; 23] = [
 
 /// For those that cannot be kept up to date: why, and what comes nearest.
 const NEAREST: [(&str, &str); 15] = [
-    ("approx_percentile_cont", "its digest depends on the order in which rows are merged; use quantile(value, 0.95), within 1 % of the value"),
-    ("approx_percentile_cont_with_weight", "its digest depends on the order in which rows are merged; use quantile(value, 0.95), within 1 % of the value"),
-    ("approx_median", "its digest depends on the order in which rows are merged; use quantile(value, 0.5), within 1 % of the value"),
+    (
+        "approx_percentile_cont",
+        "its digest depends on the order in which rows are merged; use quantile(value, 0.95), within 1 % of the value",
+    ),
+    (
+        "approx_percentile_cont_with_weight",
+        "its digest depends on the order in which rows are merged; use quantile(value, 0.95), within 1 % of the value",
+    ),
+    (
+        "approx_median",
+        "its digest depends on the order in which rows are merged; use quantile(value, 0.5), within 1 % of the value",
+    ),
     ("median", "it needs every value at once; use quantile(value, 0.5), within 1 % of the value"),
     ("percentile_cont", "it needs every value at once; use quantile(value, 0.95), within 1 % of the value"),
     ("first_value", "which row is first depends on how they come; use first(value), the one of the least timestamp"),
@@ -45,9 +54,18 @@ const NEAREST: [(&str, &str); 15] = [
     ("array_agg", "a window's list has no bound and no order; use top_k(value, 10), or a query over the table"),
     ("string_agg", "a window's text has no bound and no order; use top_k(value, 10), or a query over the table"),
     ("grouping", "there is one grouping; leave it out"),
-    ("corr", "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y), sum(x * x), sum(y * y) and count(*), and combine them in the query that reads the table"),
-    ("covar_samp", "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y) and count(*), and combine them in the query that reads the table"),
-    ("covar_pop", "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y) and count(*), and combine them in the query that reads the table"),
+    (
+        "corr",
+        "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y), sum(x * x), sum(y * y) and count(*), and combine them in the query that reads the table",
+    ),
+    (
+        "covar_samp",
+        "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y) and count(*), and combine them in the query that reads the table",
+    ),
+    (
+        "covar_pop",
+        "its parts do not merge to the bit; keep sum(x), sum(y), sum(x * y) and count(*), and combine them in the query that reads the table",
+    ),
 ];
 
 /// Why this aggregate, with arguments of these types, cannot be part of a rollup.
@@ -72,7 +90,9 @@ pub(super) fn check(function: &AggregateFunction, types: &[DataType]) -> Result<
         matches!(t, DataType::Boolean | DataType::Int8 | DataType::UInt8 | DataType::Int16 | DataType::UInt16)
     };
     if name == "approx_distinct" && types.iter().any(small) {
-        return Err("of so small a type its state has no order; widen it, e.g. approx_distinct(CAST(x AS BIGINT))".to_owned());
+        return Err(
+            "of so small a type its state has no order; widen it, e.g. approx_distinct(CAST(x AS BIGINT))".to_owned()
+        );
     }
     Ok(())
 }

@@ -39,8 +39,8 @@ mod spans;
 mod variance;
 mod windows;
 
-pub use config::{LatePolicy, RollupConfig};
 pub(crate) use config::default_horizon;
+pub use config::{LatePolicy, RollupConfig};
 pub use fold::FoldProcessor;
 pub use partials::PartialsProcessor;
 pub use plan::{RollupPlan, Source};

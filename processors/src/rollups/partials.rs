@@ -240,7 +240,12 @@ impl PartialsProcessor {
     }
 
     fn next_due_us(&self) -> i64 {
-        self.rollups.iter().flat_map(|open| open.panes.values()).map(|pane| pane.timing.due_us).min().unwrap_or(i64::MAX)
+        self.rollups
+            .iter()
+            .flat_map(|open| open.panes.values())
+            .map(|pane| pane.timing.due_us)
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     fn write(&mut self, writer: &mut StateWriter) -> Result<(), ProcessorError> {

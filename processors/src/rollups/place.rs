@@ -38,28 +38,26 @@ pub(super) fn of_second(sql: &str, word: &str) -> Option<Place> {
 /// The place of an expression: of the function it calls, the column it names, or the first of its parts that has one.
 pub(super) fn of(sql: &str, expr: &Expr) -> Option<Place> {
     let mut place = None;
-    // The walk only looks, so it cannot fail.
-    let _: Result<_, _> = expr.apply(|part| {
+    let walked = expr.apply(|part| {
         place = match part {
             Expr::ScalarFunction(call) => of_call(sql, call.name(), call.func.aliases()),
             Expr::AggregateFunction(call) => of_call(sql, call.func.name(), call.func.aliases()),
             Expr::WindowFunction(call) => of_call(sql, call.fun.name(), &[]),
-            Expr::Column(column) => column.spans.first().map(|span| Place(span_start(span.start.line, span.start.column))),
+            Expr::Column(column) => {
+                column.spans.first().map(|span| Place(Location::new(span.start.line, span.start.column)))
+            }
             _ => None,
         };
         Ok(if place.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
-    place
+    // Without a place an error is still one.
+    walked.ok().and(place)
 }
 
 /// The first place where a function of one of these names is called.
 pub(super) fn of_call(sql: &str, name: &str, aliases: &[String]) -> Option<Place> {
     let names = std::iter::once(name).chain(aliases.iter().map(String::as_str));
     names.filter_map(|name| of_words(sql, &[name, "("])).min_by_key(|place| (place.0.line, place.0.column))
-}
-
-fn span_start(line: u64, column: u64) -> Location {
-    Location::new(line, column)
 }
 
 fn find<'a>(sql: &str, words: &'a [&'a str]) -> impl Iterator<Item = Place> + use<'a> {
@@ -82,7 +80,8 @@ mod tests {
 
     use super::*;
 
-    const SQL: &str = "SELECT service,\n  -- median(x)\n  Median (value) AS limit_,\n 'LIMIT' FROM logs\nORDER  BY n LIMIT 5";
+    const SQL: &str =
+        "SELECT service,\n  -- median(x)\n  Median (value) AS limit_,\n 'LIMIT' FROM logs\nORDER  BY n LIMIT 5";
 
     #[test]
     fn comments_and_strings_are_no_places() {

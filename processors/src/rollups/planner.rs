@@ -20,10 +20,10 @@ use highwater_pipeline::tables::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use twox_hash::XxHash64;
 
 use super::config::RollupConfig;
-use super::mergeable;
 use super::place::{self, Place};
 use super::plan::{GroupColumn, PlannedAggregate, ROWS, RollupPlan, SESSION_BOUNDS, Source};
 use super::windows::Windows;
+use super::{groups, mergeable};
 use crate::error::ProcessorsError;
 use crate::planning;
 
@@ -65,13 +65,10 @@ impl Planner<'_> {
         let session = planning::session(tables).map_err(|e| self.planner(&e))?;
         let logical = planning::plan(&session, &config.sql).map_err(|e| self.planner(&e))?;
         let parts = self.parts(&logical)?;
-        let source = Source::ALL
-            .into_iter()
-            .find(|s| s.topic() == parts.table)
-            .ok_or_else(|| {
-                let place = place::of_words(self.sql, &[parts.table]);
-                self.refuse_at(place, format!("FROM {}: a rollup reads logs or metrics", parts.table))
-            })?;
+        let source = Source::ALL.into_iter().find(|s| s.topic() == parts.table).ok_or_else(|| {
+            let place = place::of_words(self.sql, &[parts.table]);
+            self.refuse_at(place, format!("FROM {}: a rollup reads logs or metrics", parts.table))
+        })?;
         self.check_expressions(&parts)?;
 
         let input = parts.aggregate.input.schema();
@@ -170,15 +167,39 @@ impl Planner<'_> {
     fn unsupported(&self, plan: &LogicalPlan) -> ProcessorsError {
         let words = |words: &[&str]| place::of_last_words(self.sql, words);
         let (place, reason) = match plan {
-            LogicalPlan::Sort(_) => (words(&["ORDER", "BY"]), "ORDER BY: a window's rows have no order; order in the query that reads the table"),
-            LogicalPlan::Limit(_) => (words(&["LIMIT"]).or_else(|| words(&["OFFSET"])), "LIMIT: every group of a window is kept; limit in the query that reads the table"),
-            LogicalPlan::Distinct(_) => (place::of_words(self.sql, &["DISTINCT"]), "SELECT DISTINCT: the rows of a GROUP BY are distinct; leave DISTINCT out"),
-            LogicalPlan::Join(_) => (words(&["JOIN"]).or_else(|| words(&["FROM"])), "JOIN: a rollup reads one topic; join the tables in the query that reads them"),
+            LogicalPlan::Sort(_) => (
+                words(&["ORDER", "BY"]),
+                "ORDER BY: a window's rows have no order; order in the query that reads the table",
+            ),
+            LogicalPlan::Limit(_) => (
+                words(&["LIMIT"]).or_else(|| words(&["OFFSET"])),
+                "LIMIT: every group of a window is kept; limit in the query that reads the table",
+            ),
+            LogicalPlan::Distinct(_) => (
+                place::of_words(self.sql, &["DISTINCT"]),
+                "SELECT DISTINCT: the rows of a GROUP BY are distinct; leave DISTINCT out",
+            ),
+            LogicalPlan::Join(_) => (
+                words(&["JOIN"]).or_else(|| words(&["FROM"])),
+                "JOIN: a rollup reads one topic; join the tables in the query that reads them",
+            ),
             LogicalPlan::Union(_) => (words(&["UNION"]), "UNION: write one rollup for each side"),
-            LogicalPlan::Window(_) => (words(&["OVER"]), "OVER (...): window functions over rows are for queries; use aggregates with GROUP BY tumble(timestamp, INTERVAL '1 minute')"),
-            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => (place::of_second(self.sql, "SELECT"), "FROM (...): subqueries are not supported; select from logs or metrics directly"),
-            LogicalPlan::TableScan(_) | LogicalPlan::Filter(_) => (place::of_words(self.sql, &["SELECT"]), "there is no aggregate: a rollup is SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1"),
-            _ => (None, "only SELECT ... FROM logs|metrics [WHERE ...] GROUP BY tumble(timestamp, INTERVAL '...'), ... [HAVING ...] is supported"),
+            LogicalPlan::Window(_) => (
+                words(&["OVER"]),
+                "OVER (...): window functions over rows are for queries; use aggregates with GROUP BY tumble(timestamp, INTERVAL '1 minute')",
+            ),
+            LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => (
+                place::of_second(self.sql, "SELECT"),
+                "FROM (...): subqueries are not supported; select from logs or metrics directly",
+            ),
+            LogicalPlan::TableScan(_) | LogicalPlan::Filter(_) => (
+                place::of_words(self.sql, &["SELECT"]),
+                "there is no aggregate: a rollup is SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1",
+            ),
+            _ => (
+                None,
+                "only SELECT ... FROM logs|metrics [WHERE ...] GROUP BY tumble(timestamp, INTERVAL '...'), ... [HAVING ...] is supported",
+            ),
         };
         self.refuse_at(place, reason)
     }
@@ -198,7 +219,8 @@ impl Planner<'_> {
                     return Err(self.refuse_at(place::of(self.sql, expr), format!("{clause} {expr}: {reason}")));
                 }
                 if let Some(planning::Impure { part, reason }) = planning::impure(expr) {
-                    let place = part.map_or_else(|| place::of_second(self.sql, "SELECT"), |part| place::of(self.sql, &part));
+                    let place =
+                        part.map_or_else(|| place::of_second(self.sql, "SELECT"), |part| place::of(self.sql, &part));
                     return Err(self.refuse_at(place, format!("{clause} {expr}: {reason}")));
                 }
             }
@@ -267,16 +289,17 @@ impl Planner<'_> {
             if let Err(reason) = mergeable::check(function, &types.collect::<Vec<_>>()) {
                 return Err(at(reason));
             }
-            planned.push(self.aggregate(expr, input)?);
+            let aggregate = self.aggregate(expr, input)?;
+            // Constants among the arguments are looked at only here.
+            groups::accumulator(&aggregate).map_err(|e| at(planning::explain(&e)))?;
+            planned.push(aggregate);
         }
         Ok(planned)
     }
 
     /// The first and the last time of a session's rows.
     fn session_bounds(&self, input: &DFSchema) -> Result<[PlannedAggregate; SESSION_BOUNDS], ProcessorsError> {
-        let (table, _) = input
-            .qualified_field_with_unqualified_name(time::COLUMN)
-            .map_err(|e| self.planner(&e))?;
+        let (table, _) = input.qualified_field_with_unqualified_name(time::COLUMN).map_err(|e| self.planner(&e))?;
         let time = || Expr::Column(Column::new(table.cloned(), time::COLUMN));
         Ok([
             self.aggregate(&min_udaf().call(vec![time()]), input)?,
@@ -350,7 +373,8 @@ impl Planner<'_> {
             if !plain || name.len() > 128 {
                 let place = aggregate_of(aggregate, expr).and_then(|expr| place::of(self.sql, expr));
                 let place = place.or_else(|| place::of(self.sql, expr));
-                let reason = format!("SELECT {expr}: give it a name of letters, digits and _ with AS, e.g. {expr} AS n");
+                let reason =
+                    format!("SELECT {expr}: give it a name of letters, digits and _ with AS, e.g. {expr} AS n");
                 return Err(self.refuse_at(place, reason));
             }
             if fields.iter().any(|f| f.name().eq_ignore_ascii_case(name)) {

@@ -61,7 +61,8 @@ pub(super) fn write(
     let source: Int32Array = all.iter().map(|f| i32::try_from(f.source).ok()).collect();
     let arrived: Int64Array = all.iter().map(|f| Some(f.arrived)).collect();
     let size: Int64Array = all.iter().map(|f| Some(i64::from(f.size_bytes))).collect();
-    let gathered: Vec<(i64, &[Fragment])> = sessions.iter().map(|(us, session)| (*us, &session.fragments[..])).collect();
+    let gathered: Vec<(i64, &[Fragment])> =
+        sessions.iter().map(|(us, session)| (*us, &session.fragments[..])).collect();
     let partial = fragments.gather(plan, &gathered)?;
     let mut columns: Vec<(&str, ArrayRef)> =
         vec![("source", Arc::new(source)), ("arrived", Arc::new(arrived)), ("size_bytes", Arc::new(size))];
@@ -97,7 +98,8 @@ pub(super) fn read(plan: &RollupPlan, fragments: &mut Fragments, batches: &[Reco
     fragments.adopt(partial.clone(), &mut read);
     let (start_us, last_us) = (number(described, "start_us")?, number(described, "last_us")?);
     let (since_us, counts) = (number(described, "since_us")?, number(described, "fragments")?);
-    let phase = described.column_by_name("phase").and_then(|c| c.as_primitive_opt::<Int32Type>()).ok_or_else(incomplete)?;
+    let phase =
+        described.column_by_name("phase").and_then(|c| c.as_primitive_opt::<Int32Type>()).ok_or_else(incomplete)?;
     let written = described.column_by_name("written").and_then(|c| c.as_list_opt::<i32>()).ok_or_else(incomplete)?;
     let mut from = 0;
     let mut saved = Vec::with_capacity(described.num_rows());

@@ -275,7 +275,9 @@ impl Sessions {
                 }
             }
         }
-        rows.extend(closing.iter().map(|((start_us, key), session)| ((*start_us, Arc::clone(key)), &session.fragments[..])));
+        rows.extend(
+            closing.iter().map(|((start_us, key), session)| ((*start_us, Arc::clone(key)), &session.fragments[..])),
+        );
         let rows = self.fold(&rows).map_err(|e| plan.cannot_fold(e))?;
         self.counts.corrections += superseded.len() as u64;
         for ((start_us, key), mut session) in closing {
@@ -288,7 +290,8 @@ impl Sessions {
                 LatePolicy::Drop => self.fragments.release(&session.fragments),
             }
         }
-        self.fragments.tidy(self.groups.values_mut().flat_map(BTreeMap::values_mut).map(|s| &mut s.fragments), &plan)
+        self.fragments
+            .tidy(self.groups.values_mut().flat_map(BTreeMap::values_mut).map(|s| &mut s.fragments), &plan)
             .map_err(|e| plan.cannot_fold(e))?;
         Ok(Some(Closing { superseded, rows }))
     }
@@ -411,12 +414,8 @@ impl Folding for Sessions {
     }
 
     fn write(&self) -> Result<Bytes, ProcessorError> {
-        let sessions: Vec<(i64, &Session)> = self
-            .groups
-            .values()
-            .flatten()
-            .map(|(&start_us, session)| (start_us, session))
-            .collect();
+        let sessions: Vec<(i64, &Session)> =
+            self.groups.values().flatten().map(|(&start_us, session)| (start_us, session)).collect();
         let mut written = self.gone.clone();
         for (start_us, session) in &sessions {
             let end_us = session.last_us.saturating_add(self.gap_us);

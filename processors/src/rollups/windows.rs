@@ -151,10 +151,8 @@ mod tests {
             let windows = Windows::hop(slide * S, size * S).unwrap();
             for instant in -40..40 {
                 let at = instant * S + 17;
-                let spanning: Vec<i64> = (-60..60)
-                    .map(|n| n * slide * S)
-                    .filter(|&start| start <= at && at < start + size * S)
-                    .collect();
+                let spanning: Vec<i64> =
+                    (-60..60).map(|n| n * slide * S).filter(|&start| start <= at && at < start + size * S).collect();
                 assert_eq!(starts(windows, at), spanning, "hop({slide}, {size}) at {instant}");
                 // Stage 2 has the pane by the time the first of them closes, and not before the pane is over.
                 let pane = windows.pane_of(at);

@@ -33,6 +33,18 @@ pub fn text(batches: &[RecordBatch], columns: &[String]) -> Vec<String> {
     lines
 }
 
+/// Whether lines are the same, floats to 1e-9 of their size: sums depend on their order in the last bits.
+pub fn same(left: &[String], right: &[String]) -> bool {
+    let close = |(a, b): (&str, &str)| {
+        let (Ok(x), Ok(y)) = (a.parse::<f64>(), b.parse::<f64>()) else { return a == b };
+        a == b || a.contains('.') && b.contains('.') && (x - y).abs() <= 2e-9 * x.abs().max(1.0)
+    };
+    let line = |(a, b): (&String, &String)| {
+        a.split(' ').count() == b.split(' ').count() && a.split(' ').zip(b.split(' ')).all(close)
+    };
+    left.len() == right.len() && left.iter().zip(right).all(line)
+}
+
 /// What DataFusion answers over all rows at once.
 pub fn batch_answer(house: &House, partitions: i32, sql: &str) -> Vec<RecordBatch> {
     let decoder = Decoder::new(RowKind::Logs);

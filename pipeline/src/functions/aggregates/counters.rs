@@ -190,7 +190,9 @@ impl Many for Counters {
 
     fn update(&mut self, values: &[ArrayRef], groups: &[usize], kept: &dyn Fn(usize) -> bool) -> Result<()> {
         let own = self.counter.own();
-        let [.., value, at, series] = values else { return plan_err!("a counter has a value, an instant and a series") };
+        let [.., value, at, series] = values else {
+            return plan_err!("a counter has a value, an instant and a series");
+        };
         let value = value.as_primitive::<Float64Type>();
         let at = at.as_primitive::<TimestampMicrosecondType>();
         let series = series.as_primitive::<Int64Type>();

@@ -32,7 +32,9 @@ impl Function for FirstLast {
         let all = [None, Some(time::data_type()), Some(DataType::Int32), Some(DataType::Int64), Some(DataType::Int32)];
         if ![1, 2, 5].contains(&types.len()) {
             let name = self.name();
-            return plan_err!("{name} takes a value, and where the rows have no column timestamp an instant: {name}(value, instant)");
+            return plan_err!(
+                "{name} takes a value, and where the rows have no column timestamp an instant: {name}(value, instant)"
+            );
         }
         let instant = types.get(1);
         if instant.is_some_and(|t| !matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Null)) {

@@ -19,10 +19,12 @@ pub(crate) struct HiddenArguments;
 
 impl AnalyzerRule for HiddenArguments {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Aggregate(aggregate) => rewrite(aggregate),
-            other => Ok(Transformed::no(other)),
-        })?.data)
+        Ok(plan
+            .transform_up_with_subqueries(|node| match node {
+                LogicalPlan::Aggregate(aggregate) => rewrite(aggregate),
+                other => Ok(Transformed::no(other)),
+            })?
+            .data)
     }
 
     fn name(&self) -> &str {

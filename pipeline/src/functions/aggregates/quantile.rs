@@ -192,12 +192,7 @@ impl Many for Sketches {
             low.append_option(sketch.ends.map(|e| e.0));
             high.append_option(sketch.ends.map(|e| e.1));
         }
-        Ok(vec![
-            Arc::new(bins.finish()),
-            Arc::new(counts.finish()),
-            Arc::new(low.finish()),
-            Arc::new(high.finish()),
-        ])
+        Ok(vec![Arc::new(bins.finish()), Arc::new(counts.finish()), Arc::new(low.finish()), Arc::new(high.finish())])
     }
 
     fn value(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {

@@ -53,7 +53,9 @@ impl Function for TopK {
     fn many(&self, types: &[DataType], constant: &dyn Fn(usize) -> Result<ScalarValue>) -> Result<Box<dyn Many>> {
         let k = match constant(1)? {
             ScalarValue::Int64(Some(k)) if (1..=MAX_K).contains(&k) => usize::try_from(k).unwrap_or(1),
-            other => return plan_err!("the second argument of {} is a number from 1 to {MAX_K}, not {other}", self.name()),
+            other => {
+                return plan_err!("the second argument of {} is a number from 1 to {MAX_K}, not {other}", self.name());
+            }
         };
         let item = types.first().cloned().unwrap_or(DataType::Null);
         Ok(Box::new(Lists { which: *self, k, item, groups: Vec::new() }))

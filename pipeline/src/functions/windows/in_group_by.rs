@@ -34,10 +34,12 @@ pub struct InGroupBy;
 
 impl AnalyzerRule for InGroupBy {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Aggregate(aggregate) => rewrite(aggregate),
-            other => Ok(Transformed::no(other)),
-        })?.data)
+        Ok(plan
+            .transform_up_with_subqueries(|node| match node {
+                LogicalPlan::Aggregate(aggregate) => rewrite(aggregate),
+                other => Ok(Transformed::no(other)),
+            })?
+            .data)
     }
 
     fn name(&self) -> &str {
@@ -46,7 +48,8 @@ impl AnalyzerRule for InGroupBy {
 }
 
 fn rewrite(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
-    let is_window = |expr: &Expr| matches!(unaliased(expr), Expr::ScalarFunction(f) if [HOP, SESSION].contains(&f.name()));
+    let is_window =
+        |expr: &Expr| matches!(unaliased(expr), Expr::ScalarFunction(f) if [HOP, SESSION].contains(&f.name()));
     let mut windows = (0..aggregate.group_expr.len()).filter(|&at| is_window(&aggregate.group_expr[at]));
     let Some(at) = windows.next() else { return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))) };
     if windows.next().is_some() {
@@ -86,7 +89,7 @@ fn hop(input: &Arc<LogicalPlan>, instant: &Expr, slide_us: i64, size_us: i64) ->
 /// The input with the start of each row's session, and that column.
 fn session(input: &Arc<LogicalPlan>, instant: &Expr, gap_us: i64, keys: Vec<Expr>) -> Result<(LogicalPlan, Expr)> {
     let order = || vec![instant.clone().sort(true, false)];
-    let previous = lag(instant.clone(), None, None).partition_by(keys.clone()).order_by(order()).build()?;
+    let previous = lag(instant.clone(), Some(1), None).partition_by(keys.clone()).order_by(order()).build()?;
     let previous_column = Expr::Column(Column::from_name(previous.schema_name().to_string()));
     let begin = ScalarUDF::from(SessionBegin::new(gap_us)).call(vec![instant.clone(), previous_column]);
     let so_far = WindowFunction::new(
@@ -166,7 +169,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_its_groups_own_and_ends_a_gap_behind_its_last_row() {
-        let sql = "SELECT k, session(t, INTERVAL '10 seconds') AS s, count(*) AS n FROM ROWS GROUP BY k, 2 ORDER BY 1, 2";
+        let sql =
+            "SELECT k, session(t, INTERVAL '10 seconds') AS s, count(*) AS n FROM ROWS GROUP BY k, 2 ORDER BY 1, 2";
         let expected = ["a 2024-05-06T12:00:00Z 2", "a 2024-05-06T12:00:19Z 1", "b 2024-05-06T12:00:09Z 2"];
         assert_eq!(lines(&run(sql).await.unwrap()), expected);
         let alone = "SELECT session(t, INTERVAL '11 seconds') AS s, count(*) AS n FROM ROWS WHERE k = 'a' GROUP BY 1 HAVING count(*) > 1";
