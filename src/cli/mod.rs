@@ -7,6 +7,7 @@ mod alerts;
 mod api_key;
 mod groups;
 mod kafka;
+mod out;
 mod rules;
 mod serve;
 mod sql;

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::ServerArg;
+use super::out::say;
 use super::text_table::TextTable;
 use crate::client::Client;
 use crate::error::Error;
@@ -106,15 +107,15 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
     if args.json {
         let text =
             serde_json::to_string_pretty(&status).map_err(|error| Error::failed("printing the status", error))?;
-        println!("{text}");
+        say!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
     let (version, definitions) = (status.version, status.definitions_version);
-    println!("highwater {version} up {:.0} s, definitions version {definitions}", status.uptime_s);
+    say!("highwater {version} up {:.0} s, definitions version {definitions}", status.uptime_s);
     if let Some(kafka) = &status.kafka {
-        println!("kafka on {kafka}");
+        say!("kafka on {kafka}");
     }
-    println!();
+    say!();
     // Alone, there is no need to say who does what.
     let several = status.members.len() > 1;
     if several {
@@ -124,7 +125,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
             table.row([m.name, m.roles, m.version, format!("{:.0}", m.uptime_s), ready.into()]);
         }
         table.print();
-        println!();
+        say!();
     }
     let owner = |name: String| if several { name } else { "this process".to_owned() };
     let mut table = TextTable::new(&[
@@ -154,7 +155,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
         ]);
     }
     table.print();
-    println!();
+    say!();
     let mut table = TextTable::new(&["table", "owner", "topic", "partition", "committed", "lag", "state"]);
     for t in status.tables {
         table.row([

@@ -16,9 +16,11 @@ struct At {
 }
 
 impl At {
-    /// Runs a command and gives what it prints.
+    /// Runs a command and gives what it prints. It has nothing to complain of.
     async fn run(&self, arguments: &[&str]) -> String {
-        self.site.run(&[arguments, &["--brokers", &self.brokers]].concat()).await.output()
+        let ran = self.site.run(&[arguments, &["--brokers", &self.brokers]].concat()).await;
+        assert_eq!(ran.stderr, "", "{arguments:?}");
+        ran.output()
     }
 
     /// Runs a command that has to fail, and gives what it says.

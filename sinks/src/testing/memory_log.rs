@@ -1,14 +1,14 @@
 //! A log in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_pipeline::log::{
-    Append, Appended, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, Record, SoleMember,
-    StoredRecord, TopicConfig, TopicInfo,
+    Append, Appended, CleanupPolicy, CommittedOffset, Fetched, Log, LogError, Membership, PartitionOffsets, Record,
+    SoleMember, StoredRecord, TopicConfig, TopicInfo,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -23,6 +23,8 @@ struct Partition {
     records: Vec<StoredRecord>,
     /// Damaged ranges.
     gaps: Vec<highwater_broker::Gap>,
+    /// Offsets whose records compaction took.
+    compacted: BTreeSet<i64>,
 }
 
 #[derive(Default)]
@@ -78,6 +80,18 @@ impl MemoryLog {
         part.start = to;
     }
 
+    /// Takes the record at this offset away and declares nothing, as compaction would.
+    pub(crate) fn compact(&self, topic: &str, partition: i32, offset: i64) {
+        let mut topics = self.topics.lock();
+        let part = &mut topics.get_mut(topic).unwrap().1[usize::try_from(partition).unwrap()];
+        part.compacted.insert(offset);
+    }
+
+    /// Makes it a topic of this kind.
+    pub(crate) fn set_cleanup(&self, topic: &str, cleanup: CleanupPolicy) {
+        self.topics.lock().get_mut(topic).unwrap().0.config.cleanup = cleanup;
+    }
+
     /// Loses the records at `from..to`, as a bad disk would.
     pub(crate) fn damage(&self, topic: &str, partition: i32, from: i64, to: i64) {
         let mut topics = self.topics.lock();
@@ -111,7 +125,7 @@ impl MemoryLog {
                 if !fetched.gaps.contains(gap) {
                     fetched.gaps.push(gap.clone());
                 }
-            } else {
+            } else if !part.compacted.contains(&record.offset) {
                 fetched.records.push(record.clone());
             }
         }

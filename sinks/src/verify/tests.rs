@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use highwater_broker::ManualClock;
-use highwater_pipeline::log::Log;
+use highwater_pipeline::log::{CleanupPolicy, Log};
 use highwater_pipeline::storage::{Storage, open};
 use highwater_pipeline::tables::built_in_tables;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,19 @@ fn edit(dir: &tempfile::TempDir, version: u64, from: &str, to: &str) {
 async fn kinds(storage: &Storage, log: Option<Arc<MemoryLog>>) -> Vec<(FindingKind, i32, i64, i64)> {
     let report = verify(storage, &[], || Ok(log.map(|log| log as Arc<dyn Log>))).await.unwrap();
     report.findings().map(|f| (f.kind, f.partition, f.from, f.to)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_compaction_took_is_missing_from_no_table() {
+    let (_dir, log, storage) = written().await;
+    log.compact("logs", 0, 1);
+    // Of a topic that keeps all, a record is gone.
+    assert_eq!(kinds(&storage, Some(Arc::clone(&log))).await, [(FindingKind::Mismatch, 0, 0, 2)]);
+    log.set_cleanup("logs", CleanupPolicy::Compact);
+    let report = verify(&storage, &[], || Ok(Some(log))).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    let compared: Vec<_> = report.tables[0].partitions.iter().map(|p| (p.rows, p.compared_rows)).collect();
+    assert_eq!(compared, [(6, 4), (6, 6)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use rdkafka::consumer::Consumer;
 use super::progress::{self, Place};
 use super::{Group, Member};
 use crate::cli::kafka::{Kafka, TIMEOUT};
+use crate::cli::out::say;
 use crate::cli::text_table::TextTable;
 use crate::error::Error;
 
@@ -20,9 +21,9 @@ struct Line {
 
 pub(super) async fn run(kafka: &Kafka, name: String) -> Result<ExitCode, Error> {
     let (group, lines) = kafka.blocking(move |kafka| look(kafka, &name)).await?;
-    println!("group: {}\nstate: {}\nmembers: {}", group.name, group.state, group.members.len());
+    say!("group: {}\nstate: {}\nmembers: {}", group.name, group.state, group.members.len());
     if !group.protocol.is_empty() {
-        println!("protocol: {}", group.protocol);
+        say!("protocol: {}", group.protocol);
     }
     let owners = owners(&group.members);
     let mut table = TextTable::new(&["topic", "partition", "committed", "end", "lag", "member", "client", "host"]);
@@ -44,7 +45,7 @@ pub(super) async fn run(kafka: &Kafka, name: String) -> Result<ExitCode, Error> 
     }
     table.print();
     for idle in group.members.iter().filter(|member| member.partitions.as_ref().is_none_or(Vec::is_empty)) {
-        println!("{} ({}, {}) has no partitions", idle.id, idle.client, idle.host);
+        say!("{} ({}, {}) has no partitions", idle.id, idle.client, idle.host);
     }
     Ok(ExitCode::SUCCESS)
 }

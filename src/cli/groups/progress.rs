@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::cli::kafka::{Kafka, TIMEOUT};
+use crate::cli::kafka::{Kafka, Reader, TIMEOUT};
 use crate::error::Error;
 
 /// A topic and one of its partitions.
 pub(super) type Place = (String, i32);
 
 /// A client that speaks for the group without being a member of it.
-pub(super) fn speaker(kafka: &Kafka, group: &str) -> Result<BaseConsumer, Error> {
+pub(super) fn speaker(kafka: &Kafka, group: &str) -> Result<Reader, Error> {
     kafka.consumer(&[("group.id", group)])
 }
 
 /// Every partition there is, or those of one topic.
-pub(super) fn places(consumer: &BaseConsumer, topic: Option<&str>) -> Result<Vec<Place>, KafkaError> {
+pub(super) fn places(consumer: &Reader, topic: Option<&str>) -> Result<Vec<Place>, KafkaError> {
     let metadata = consumer.fetch_metadata(topic, TIMEOUT)?;
     let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
     let mut places: Vec<_> =
@@ -28,7 +28,7 @@ pub(super) fn places(consumer: &BaseConsumer, topic: Option<&str>) -> Result<Vec
 }
 
 /// What the group has committed in these partitions, where it has.
-pub(super) fn committed(consumer: &BaseConsumer, places: &[Place]) -> Result<BTreeMap<Place, i64>, KafkaError> {
+pub(super) fn committed(consumer: &Reader, places: &[Place]) -> Result<BTreeMap<Place, i64>, KafkaError> {
     let mut asked = TopicPartitionList::with_capacity(places.len());
     for (topic, partition) in places {
         asked.add_partition(topic, *partition);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::progress::{self, Place};
-use crate::cli::kafka::{Kafka, KafkaArgs, Position, TIMEOUT};
+use crate::cli::kafka::{Kafka, KafkaArgs, Position, Reader, TIMEOUT};
+use crate::cli::out::say;
 use crate::cli::text_table::TextTable;
 use crate::error::Error;
 
@@ -63,7 +64,7 @@ pub(super) async fn run(args: ResetArgs) -> Result<ExitCode, Error> {
     }
     table.print();
     if !execute {
-        println!("nothing was changed; --execute does it");
+        say!("nothing was changed; --execute does it");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -119,7 +120,7 @@ impl From<KafkaError> for Missing {
 }
 
 /// The partitions that are meant.
-fn places(consumer: &BaseConsumer, args: &ResetArgs) -> Result<Vec<Place>, Missing> {
+fn places(consumer: &Reader, args: &ResetArgs) -> Result<Vec<Place>, Missing> {
     if args.all_topics {
         let all = progress::places(consumer, None)?;
         return Ok(progress::committed(consumer, &all)?.into_keys().collect());
@@ -141,7 +142,7 @@ fn places(consumer: &BaseConsumer, args: &ResetArgs) -> Result<Vec<Place>, Missi
     Ok(places)
 }
 
-fn commit(consumer: &BaseConsumer, moves: &Moves) -> Result<(), KafkaError> {
+fn commit(consumer: &Reader, moves: &Moves) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::with_capacity(moves.len());
     for ((topic, partition), (_, to)) in moves {
         list.add_partition_offset(topic, *partition, Offset::Offset(*to))?;

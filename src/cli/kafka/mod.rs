@@ -13,8 +13,8 @@ use clap::Args;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{FromClientConfig, FromClientConfigAndContext};
-use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::{ServerArg, Status};
@@ -49,6 +49,22 @@ fn property(text: &str) -> Result<(String, String), String> {
         _ => Err("write it as name=value".to_owned()),
     }
 }
+
+/// A consumer of these commands.
+pub(super) type Reader = BaseConsumer<Quiet>;
+
+/// To reach the end of a partition is no error worth a line.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::PartitionEOF(_)) && error.rdkafka_error_code() != Some(Code::PartitionEOF) {
+            tracing::error!("librdkafka: {error}: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// A cluster to speak to.
 #[derive(Debug, Clone)]
@@ -144,9 +160,9 @@ impl Kafka {
     }
 
     /// A consumer that reads what is committed, for look-ups and for reading by partition.
-    pub(super) fn consumer(&self, more: &[(&str, &str)]) -> Result<BaseConsumer, Error> {
+    pub(super) fn consumer(&self, more: &[(&str, &str)]) -> Result<Reader, Error> {
         let fixed = [("enable.auto.commit", "false"), ("allow.auto.create.topics", "false")];
-        self.client(&[fixed.as_slice(), more].concat())
+        self.client_with(&[fixed.as_slice(), more].concat(), Quiet)
     }
 
     pub(super) fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Error> {

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat};
 use highwater_broker::{Clock, SystemClock};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::TIMEOUT;
+use super::{Reader, TIMEOUT};
 use crate::config::parse_duration;
 
 /// Where to begin.
@@ -75,7 +75,7 @@ impl fmt::Display for Position {
 
 impl Position {
     /// The offset in this partition, within what is there. Blocks.
-    pub(crate) fn resolve(self, consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64, KafkaError> {
+    pub(crate) fn resolve(self, consumer: &Reader, topic: &str, partition: i32) -> Result<i64, KafkaError> {
         let (start, end) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
         let offset = match self {
             Self::Earliest => start,
@@ -91,7 +91,7 @@ impl Position {
     }
 }
 
-fn at_time(consumer: &BaseConsumer, topic: &str, partition: i32, ms: i64) -> Result<Option<i64>, KafkaError> {
+fn at_time(consumer: &Reader, topic: &str, partition: i32, ms: i64) -> Result<Option<i64>, KafkaError> {
     let mut asked = TopicPartitionList::with_capacity(1);
     // Negative times mean something else to Kafka.
     asked.add_partition_offset(topic, partition, Offset::Offset(ms.max(0)))?;

@@ -6,6 +6,7 @@ use rdkafka::admin::{NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::error::KafkaError;
 
 use crate::cli::kafka::{Kafka, admin_options};
+use crate::cli::out::say;
 use crate::error::Error;
 
 /// Creates a topic with the cluster's default replication.
@@ -44,7 +45,7 @@ fn finish(
 ) -> Result<ExitCode, Error> {
     for result in results.map_err(|error| kafka.failed(&format!("{doing} the topic"), &error))? {
         match result {
-            Ok(topic) => println!("{done} {topic}"),
+            Ok(topic) => say!("{done} {topic}"),
             Err((topic, code)) => return Err(kafka.failed(&format!("{doing} {topic}"), &KafkaError::AdminOp(code))),
         }
     }

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use rdkafka::admin::ResourceSpecifier;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::kafka::{Kafka, TIMEOUT, admin_options};
+use crate::cli::kafka::{Kafka, Reader, TIMEOUT, admin_options};
+use crate::cli::out::say;
 use crate::cli::text_table::TextTable;
 use crate::error::Error;
 
@@ -53,9 +54,9 @@ pub(super) async fn list(kafka: &Kafka) -> Result<ExitCode, Error> {
 pub(super) async fn describe(kafka: &Kafka, topic: String, all: bool) -> Result<ExitCode, Error> {
     let found = topics(kafka, Some(topic.clone())).await?.pop();
     let described = found.ok_or_else(|| Error::Failed(format!("no topic `{topic}` at {}", kafka.brokers)))?;
-    println!("topic: {}", described.name);
+    say!("topic: {}", described.name);
     for (name, value) in settings(kafka, &topic, all).await? {
-        println!("{name}: {value}");
+        say!("{name}: {value}");
     }
     let mut table = TextTable::new(&["partition", "log start", "high watermark", "offsets"]);
     for p in &described.partitions {
@@ -88,7 +89,7 @@ async fn topics(kafka: &Kafka, only: Option<String>) -> Result<Vec<TopicDescript
         .await
 }
 
-fn partition(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<PartitionDescription, KafkaError> {
+fn partition(consumer: &Reader, topic: &str, partition: i32) -> Result<PartitionDescription, KafkaError> {
     let (log_start, high_watermark) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
     Ok(PartitionDescription { partition, log_start, high_watermark })
 }

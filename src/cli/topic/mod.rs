@@ -28,7 +28,7 @@ pub(crate) enum TopicCommand {
     Describe {
         /// Topic.
         topic: String,
-        /// Every setting, not only those that were made for this topic.
+        /// Every setting, not only those that are not Kafka's defaults.
         #[arg(long)]
         all: bool,
         #[command(flatten)]

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::show::Shown;
-use crate::cli::kafka::{Kafka, KafkaArgs, Position, TIMEOUT};
+use crate::cli::kafka::{Kafka, KafkaArgs, Position, Reader, TIMEOUT};
 use crate::error::Error;
 
 /// How long one wait for records lasts; only to look whether anything else is to be done.
@@ -98,7 +98,7 @@ fn follow(kafka: &Kafka, args: &TailArgs) -> Result<ExitCode, Error> {
 }
 
 /// The partitions to read: those asked for, or all.
-fn partitions(kafka: &Kafka, consumer: &BaseConsumer, args: &TailArgs) -> Result<Vec<i32>, Error> {
+fn partitions(kafka: &Kafka, consumer: &Reader, args: &TailArgs) -> Result<Vec<i32>, Error> {
     let metadata = consumer.fetch_metadata(Some(&args.topic), TIMEOUT);
     let metadata = metadata.map_err(|error| kafka.failed(&format!("looking for {}", args.topic), &error))?;
     let found = metadata.topics().iter().find(|topic| topic.name() == args.topic && topic.error().is_none());
