@@ -24,5 +24,8 @@ pub(in crate::kafka) async fn handle(
         return response.with_error_code(ResponseError::UnsupportedSaslMechanism.code());
     }
     let token = if version == 0 { Token::Bare } else { Token::Framed };
-    if cx.session.choose(token) { response } else { response.with_error_code(ResponseError::IllegalSaslState.code()) }
+    if cx.session.choose(token) {
+        return response;
+    }
+    SaslHandshakeResponse::default().with_error_code(ResponseError::IllegalSaslState.code())
 }

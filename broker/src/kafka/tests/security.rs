@@ -48,7 +48,8 @@ async fn tls(door: &Door, trusted: &str) -> std::io::Result<Client<TlsStream<Tcp
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, version: i16) -> i16 {
     let request = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
     let response = client.ask(&request, version).await;
-    assert_eq!(response.mechanisms, [text("PLAIN")]);
+    let told = if response.error_code == 0 { vec![text("PLAIN")] } else { vec![] };
+    assert_eq!(response.mechanisms, told);
     response.error_code
 }
 
