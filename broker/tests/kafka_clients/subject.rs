@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use highwater_broker::kafka::{ApiKey, DoorSettings, KafkaServer, Principal, TlsFiles};
-use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
+use highwater_broker::{Broker, BrokerConfig, GroupSettings, RealFs, SystemClock};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -178,7 +178,8 @@ fn broker_process() {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(async {
         let broker = Arc::new(Broker::open(config, Arc::new(RealFs), Arc::new(SystemClock)).unwrap());
         // Topics are made by those who want them, as with the real one.
-        let mut settings = DoorSettings { listen, auto_create_partitions: None, ..DoorSettings::default() };
+        let groups = GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() };
+        let mut settings = DoorSettings { listen, auto_create_partitions: None, groups, ..DoorSettings::default() };
         if let Some(tls) = std::env::var_os("HIGHWATER_TEST_BROKER_TLS").map(PathBuf::from) {
             settings.tls = Some(TlsFiles { cert: tls.join("ca.pem"), key: tls.join("key.pem") });
             let principal = Principal { name: USER.into(), tenant: "default".into() };

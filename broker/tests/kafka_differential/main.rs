@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_broker::kafka::{DoorSettings, KafkaServer};
-use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
+use highwater_broker::{Broker, BrokerConfig, GroupSettings, RealFs, SystemClock};
 
 use side::{Side, Transcript};
 
@@ -35,11 +35,10 @@ async fn answers_are_those_of_kafka() {
     let Some(kafka) = fixture::Kafka::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::open(BrokerConfig::new(dir.path()), Arc::new(RealFs), Arc::new(SystemClock)).unwrap();
-    let settings = DoorSettings {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        auto_create_partitions: None,
-        ..DoorSettings::default()
-    };
+    // The real one does not wait either.
+    let groups = GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let settings = DoorSettings { listen, auto_create_partitions: None, groups, ..DoorSettings::default() };
     let server = KafkaServer::start(Arc::new(broker), settings).await.unwrap();
 
     let mut theirs = Side::dial("Kafka", &kafka.brokers()).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -49,6 +49,8 @@ pub struct Side {
     /// The same for numbers: at the end of which path, the number, and the name.
     numbers: Vec<(&'static str, String, String)>,
     pub transcript: Transcript,
+    /// When the last step was noted.
+    stepped: Instant,
 }
 
 impl Side {
@@ -63,6 +65,7 @@ impl Side {
             names: Vec::new(),
             numbers: Vec::new(),
             transcript: Vec::new(),
+            stepped: Instant::now(),
         };
         let answer = side.ask(&ApiVersionsRequest::default(), 0).await.unwrap();
         let ranges = answer.api_keys.iter().map(|api| (api.api_key, api.min_version..=api.max_version));
@@ -89,6 +92,13 @@ impl Side {
         }
     }
 
+    /// A moment, before it is asked again whether something is so; not for ever.
+    pub async fn pause(&mut self) {
+        let last = self.transcript.last().map_or("the first step", |(step, _)| step.as_str());
+        assert!(self.stepped.elapsed() < Duration::from_secs(60), "{} gets no further after {last}", self.who);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
     /// Asks until the answer is no error.
     async fn until_right<R: Request>(
         &mut self,
@@ -97,15 +107,14 @@ impl Side {
         version: i16,
         code: impl Fn(&R::Response) -> i16,
     ) {
-        let end = std::time::Instant::now() + Duration::from_secs(60);
         loop {
             let answer = self.ask(request, version).await;
             let code = answer.as_ref().map(&code);
             if code == Some(0) {
                 return;
             }
-            assert!(std::time::Instant::now() < end, "{} has no {what}: {code:?}", self.who);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(code.is_some(), "{} does not answer who asks for {what}", self.who);
+            self.pause().await;
         }
     }
 
@@ -186,9 +195,7 @@ impl Side {
                 }
             }
         }
-        if std::env::var_os("SHOW").is_some() {
-            eprintln!("{:?} {} {step}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap(), self.who);
-        }
+        self.stepped = Instant::now();
         self.transcript.push((step.to_owned(), lines));
     }
 
@@ -200,10 +207,11 @@ impl Side {
             .with_request_api_version(version)
             .with_correlation_id(self.correlation)
             .with_client_id(Some(StrBytes::from_static_str("differential")));
-        let mut frame = BytesMut::new();
+        let mut frame = BytesMut::zeroed(4);
         header.encode(&mut frame, R::header_version(version)).unwrap();
         request.encode(&mut frame, version).unwrap_or_else(|error| panic!("key {} v{version}: {error}", R::KEY));
-        self.stream.write_i32(frame.len() as i32).await.unwrap();
+        let size = frame.len() as u32 - 4;
+        frame[..4].copy_from_slice(&size.to_be_bytes());
         self.stream.write_all(&frame).await.unwrap();
         let answer = async {
             let size = self.stream.read_i32().await.ok()?;

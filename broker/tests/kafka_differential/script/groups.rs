@@ -247,6 +247,7 @@ async fn static_members(side: &mut Side) {
     side.step("OffsetCommit of the older one", &request, 7, |_| {}).await;
     let request = sync(group, &first.member_id, again.generation_id, 3).with_group_instance_id(Some(text("a")));
     side.step("SyncGroup of the older one", &request, 3, |_| {}).await;
+    told(side, group, "Stable").await;
     describe(side, "a static member", group, 5).await;
     let member = MemberIdentity::default().with_group_instance_id(Some(text("a")));
     let stranger = MemberIdentity::default().with_group_instance_id(Some(text("z")));
@@ -321,6 +322,14 @@ async fn offsets(side: &mut Side, versions: &Versions) {
     }
 }
 
+/// Waits until a group is told to be in this state: Kafka tells what is in its log, which is a little later than it answers.
+async fn told(side: &mut Side, group: &str, state: &str) {
+    let request = DescribeGroupsRequest::default().with_groups(vec![text(group).into()]);
+    while side.ask(&request, 0).await.unwrap().groups[0].group_state.as_str() != state {
+        side.pause().await;
+    }
+}
+
 async fn describe(side: &mut Side, step: &str, group: &str, version: i16) {
     let request = DescribeGroupsRequest::default()
         .with_groups(vec![text(group).into()])
@@ -339,16 +348,20 @@ async fn administer(side: &mut Side, versions: &Versions) {
         describe(side, "no group", group, version).await;
         let id = joined(side, group, 3).await;
         side.learn(&id, "<described member>");
+        told(side, group, "CompletingRebalance").await;
         describe(side, "one that waits for its assignment", group, version).await;
         let answer = side.ask(&sync(group, &id, 1, 2), 2).await.unwrap();
         assert_eq!(answer.error_code, 0);
+        told(side, group, "Stable").await;
         describe(side, "a stable one", group, version).await;
         let answer = side.ask(&leave(group, &id, 1), 1).await.unwrap();
         assert_eq!(answer.error_code, 0);
+        told(side, group, "Empty").await;
         describe(side, "an empty one", group, version).await;
         describe(side, "one of offsets only", "by-hand", version).await;
     }
     let id = joined(side, "listed", 3).await;
+    told(side, "listed", "CompletingRebalance").await;
     for version in versions.of(ApiKey::ListGroups) {
         for (step, states, types) in [
             ("", &[][..], &[][..]),

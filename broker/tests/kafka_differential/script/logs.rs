@@ -156,7 +156,8 @@ async fn offsets(side: &mut Side, versions: &Versions) {
     let base_ms = 1_700_000_000_000;
     for (value, at_s) in [("a", 10), ("b", 30), ("c", 20), ("d", 50), ("e", 40)] {
         let batch = Batch::of(&[value]).at(base_ms + at_s * 1000);
-        side.ask(&produce_to("times", 0, -1, Some(batch.bytes())), 9).await.unwrap();
+        let answer = side.ask(&produce_to("times", 0, -1, Some(batch.bytes())), 9).await.unwrap();
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "{answer:?}");
     }
     for version in versions.of(ApiKey::ListOffsets) {
         for (step, name, partition, timestamp) in [
@@ -305,7 +306,8 @@ async fn delete_records(side: &mut Side, versions: &Versions) {
         let name = format!("shortened-{version}");
         make(side, &name, 1, &[]).await;
         for value in ["a", "b", "c", "d"] {
-            side.ask(&produce_to(&name, 0, -1, Some(Batch::of(&[value]).bytes())), 9).await.unwrap();
+            let answer = side.ask(&produce_to(&name, 0, -1, Some(Batch::of(&[value]).bytes())), 9).await.unwrap();
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, 0, "{answer:?}");
         }
         for (step, topic_name, partition, offset) in [
             ("below 2", name.as_str(), 0, 2),

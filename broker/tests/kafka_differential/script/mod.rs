@@ -6,7 +6,8 @@ mod topics;
 mod transactions;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{CreateTopicsRequest, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::side::{Side, Transcript, Versions};
@@ -38,11 +39,19 @@ fn new_topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> Creatable
         .with_configs(configs.collect())
 }
 
-/// Makes a topic and waits until it is known, which is no step.
+/// Makes a topic and waits until it is known and led, which is no step.
 async fn make(side: &mut Side, name: &str, partitions: i32, configs: &[(&str, &str)]) {
     let request =
         CreateTopicsRequest::default().with_topics(vec![new_topic(name, partitions, configs)]).with_timeout_ms(10_000);
     let answer = side.ask(&request, 5).await.unwrap();
     assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
     topics::known(side, name, partitions as usize).await;
+    // Kafka knows it a moment before it leads it.
+    let all =
+        (0..partitions).map(|index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(-1));
+    let all = ListOffsetsTopic::default().with_name(topic(name)).with_partitions(all.collect());
+    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![all]);
+    while side.ask(&request, 2).await.unwrap().topics[0].partitions.iter().any(|partition| partition.error_code != 0) {
+        side.pause().await;
+    }
 }

@@ -36,7 +36,7 @@ pub async fn known(side: &mut Side, name: &str, partitions: usize) {
         {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        side.pause().await;
     }
 }
 
@@ -321,7 +321,7 @@ async fn delete(side: &mut Side, versions: &Versions) {
             })
             .await;
             while side.ask(&by_name(&["deleted"]), 9).await.unwrap().topics[0].error_code == 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                side.pause().await;
             }
         }
         if version >= 6 {

@@ -47,7 +47,7 @@ async fn initialised(
 ) -> InitProducerIdResponse {
     let mut answer = side.ask(request, version).await.unwrap();
     while answer.error_code == CONCURRENT_TRANSACTIONS {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        side.pause().await;
         answer = side.ask(request, version).await.unwrap();
     }
     if answer.producer_id.0 >= 0 {
@@ -100,7 +100,7 @@ macro_rules! once_over {
         let request = $request;
         let mut answer = $side.ask(&request, $version).await.unwrap();
         while $code(&answer) == CONCURRENT_TRANSACTIONS {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            $side.pause().await;
             answer = $side.ask(&request, $version).await.unwrap();
         }
         $side.note(&format!("{} v{}", $step, $version), &answer);
@@ -217,7 +217,7 @@ async fn life(side: &mut Side, versions: &Versions) {
 /// Waits until markers are written, which Kafka does after it has answered.
 async fn settled(side: &mut Side, name: &str, offset: i64) {
     while last_stable(side, name).await < offset {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        side.pause().await;
     }
 }
 
@@ -324,7 +324,7 @@ async fn offsets(side: &mut Side, versions: &Versions) {
             if answer.topics[0].partitions[0].error_code != UNSTABLE_OFFSET_COMMIT {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            side.pause().await;
         }
         side.step("OffsetFetch after its end", &request, 7, |_| {}).await;
     }
