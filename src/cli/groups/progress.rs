@@ -6,7 +6,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::cli::kafka::{Kafka, Reader, TIMEOUT};
+use crate::cli::kafka::{Kafka, Reader, TIMEOUT, patiently};
 use crate::error::Error;
 
 /// A topic and one of its partitions.
@@ -37,7 +37,7 @@ pub(super) fn committed(consumer: &Reader, places: &[Place]) -> Result<BTreeMap<
         return Ok(BTreeMap::new());
     }
     let mut committed = BTreeMap::new();
-    for element in consumer.committed_offsets(asked, TIMEOUT)?.elements() {
+    for element in patiently(|| consumer.committed_offsets(asked.clone(), TIMEOUT))?.elements() {
         element.error()?;
         if let Offset::Offset(offset) = element.offset() {
             committed.insert((element.topic().to_owned(), element.partition()), offset);

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::progress::{self, Place};
-use crate::cli::kafka::{Kafka, KafkaArgs, Position, Reader, TIMEOUT};
+use crate::cli::kafka::{Kafka, KafkaArgs, Position, Reader, TIMEOUT, patiently};
 use crate::cli::out::say;
 use crate::cli::text_table::TextTable;
 use crate::error::Error;
@@ -147,7 +147,7 @@ fn commit(consumer: &Reader, moves: &Moves) -> Result<(), KafkaError> {
     for ((topic, partition), (_, to)) in moves {
         list.add_partition_offset(topic, *partition, Offset::Offset(*to))?;
     }
-    consumer.commit(&list, CommitMode::Sync)
+    patiently(|| consumer.commit(&list, CommitMode::Sync))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! thread made for that.
 
 mod assignment;
+mod patience;
 mod position;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::client::Client;
 use crate::error::Error;
 
 pub(super) use assignment::partitions_of_assignment;
+pub(super) use patience::patiently;
 pub(super) use position::Position;
 
 /// Longest wait for one answer.
