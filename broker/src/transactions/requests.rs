@@ -120,22 +120,31 @@ impl Transactions {
     /// EndTxn: commits or aborts. Durable when this returns.
     pub async fn end(&self, id: &str, producer: Producer, commit: bool) -> Result<(), TransactionError> {
         let (id, now_ms): (Arc<str>, _) = (Arc::from(id), self.now_ms());
-        let markers = self.shared.wait_for_markers(&id);
         let decide = {
             let id = Arc::clone(&id);
             move |machine: &mut TransactionMachine| machine.end(&id, producer, commit, now_ms)
         };
         self.decide(decide).await?;
-        if self.shared.is_decided(&id, producer) {
+        let mut patience = self.shared.broker.clock().sleep(MARKERS_WAIT);
+        loop {
+            // Asked for before the look, so that the end is not missed in between; looked at again after, because what is told may be
+            // the end of the transaction before.
+            let markers = self.shared.wait_for_markers(&id);
+            if !self.shared.is_decided(&id, producer) {
+                return Ok(());
+            }
             self.shared.decided.notify_one();
             tokio::select! {
                 biased;
-                // The sender goes without a word where the background ends; the decision stands all the same.
-                _ = markers => {}
-                () = self.shared.broker.clock().sleep(MARKERS_WAIT) => {}
+                told = markers => {
+                    if told.is_err() {
+                        // The background has ended; the decision stands all the same.
+                        return Ok(());
+                    }
+                }
+                () = &mut patience => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Partitions of which an ongoing transaction holds an offset of the group: what is committed there may soon not be. Ask before

@@ -135,7 +135,8 @@ final class Records {
         int produced = 0;
         try (KafkaProducer<byte[], byte[]> producer = Support.producer("linger.ms", "1", "batch.size", "500");
             KafkaConsumer<byte[], byte[]> consumer = Support.consumer(Support.name("group"))) {
-            consumer.subscribe(List.of(topic));
+            // Not subscribed: a member whose client forgets its metadata, see below, rejoins its group and begins again at what it committed.
+            consumer.assign(List.of(new TopicPartition(topic, 0)));
             List<Future<RecordMetadata>> sent = new ArrayList<>();
             for (int turn = 0; turn < 3; turn++) {
                 // A client that knows of no other broker forgets its metadata, and `send` waits until there is one again.
