@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::end_to_end::{ALERTING, RULES, START_S};
@@ -53,36 +53,6 @@ impl First {
         self.server.kill_in_place().await;
         self.server = self.site.start().await;
     }
-
-    /// Waits until so many workers share all partitions, each owned once.
-    async fn settled(&self, workers: usize) {
-        eventually("every partition has one owner", (true, workers), async || {
-            let status = self.server.get("/api/v1/status").await.json();
-            let tasks = status["tasks"].as_array().unwrap();
-            let mut names: Vec<_> = tasks.iter().map(|task| task["task"].as_str().unwrap()).collect();
-            names.sort_unstable();
-            let all = names.len();
-            names.dedup();
-            let running = tasks.iter().all(|task| task["state"] == "running");
-            let mut owners: Vec<_> = tasks.iter().map(|task| task["owner"].as_str().unwrap()).collect();
-            owners.sort_unstable();
-            owners.dedup();
-            (all >= 8 && all == names.len() && running, owners.len())
-        })
-        .await;
-    }
-
-    /// Waits until every task and every table has read all there is.
-    async fn caught_up(&self) {
-        eventually("tasks and tables have caught up", false, async || {
-            let status = self.server.get("/api/v1/status").await.json();
-            let lag = |kind: &str| -> i64 {
-                status[kind].as_array().unwrap().iter().map(|line: &Value| line["lag"].as_i64().unwrap()).sum()
-            };
-            lag("tasks") + lag("tables") > 200
-        })
-        .await;
-    }
 }
 
 /// One window of traffic from every partition, the first `errors` of its requests errors.
@@ -102,7 +72,7 @@ async fn workers_elsewhere_do_everything_once() {
     let mut first = First::start("gateway, query").await;
     let (second, third) = (first.place("worker"), first.place("worker"));
     let (mut second_server, third_server) = tokio::join!(second.start(), third.start());
-    first.settled(2).await;
+    first.server.settled(2).await;
 
     for (index, errors) in [0, 7, 8, 0, 0, 0].into_iter().enumerate() {
         window(&first.server, index as i64, errors).await;
@@ -141,7 +111,7 @@ async fn workers_elsewhere_do_everything_once() {
     assert_eq!(first.server.number("SELECT count(*) FROM dead_letter").await, 0);
 
     // Every window, against the query over the rows.
-    first.settled(2).await;
+    first.server.settled(2).await;
     for step in 0..3 {
         first.server.pass_time("later", HOUR_S + 900 + step * 60).await;
     }
@@ -155,7 +125,7 @@ async fn workers_elsewhere_do_everything_once() {
     eventually("the rollup is what the query over the rows gives", expected, async || first.server.sql(rollup).await)
         .await;
     assert_eq!(first.server.sql(alerts).await, states(&["pending", "firing", "resolved"]));
-    first.caught_up().await;
+    first.server.caught_up().await;
 
     // Whole, as a client of the log sees it and as the files are.
     second_server.stop().await;

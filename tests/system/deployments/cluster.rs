@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::kafka::Kafka;
 use super::s3;
 use super::s3_proxy::{FaultProxy, Faults};
-use crate::support::{Server, Site, eventually};
+use crate::support::{Server, Site};
 
 /// How many workers there are to begin with.
 pub const WORKERS: usize = 3;
@@ -92,33 +92,12 @@ impl Cluster {
 
     /// Waits until the workers share all partitions, each owned once.
     pub async fn settled(&self) {
-        let workers = self.workers.len();
-        eventually("every partition has one owner", (true, workers), async || {
-            let status = self.query().get("/api/v1/status").await.json();
-            let tasks = status["tasks"].as_array().unwrap();
-            let mut names: Vec<_> = tasks.iter().map(|task| task["task"].as_str().unwrap()).collect();
-            names.sort_unstable();
-            let all = names.len();
-            names.dedup();
-            let running = tasks.iter().all(|task| task["state"] == "running");
-            let mut owners: Vec<_> = tasks.iter().map(|task| task["owner"].as_str().unwrap()).collect();
-            owners.sort_unstable();
-            owners.dedup();
-            (all >= 8 && all == names.len() && running, owners.len())
-        })
-        .await;
+        self.query().settled(self.workers.len()).await;
     }
 
     /// Waits until every task and every table has read all there is.
     pub async fn caught_up(&self) {
-        let behind = async || {
-            let status = self.query().get("/api/v1/status").await.json();
-            let lag = |kind: &str| -> i64 {
-                status[kind].as_array().unwrap().iter().map(|line: &Value| line["lag"].as_i64().unwrap()).sum()
-            };
-            lag("tasks") + lag("tables") > 200
-        };
-        eventually("tasks and tables have caught up", false, behind).await;
+        self.query().caught_up().await;
     }
 
     /// SIGTERM for every process, workers first; each ends well; then every table is checked against the log.

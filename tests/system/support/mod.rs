@@ -10,6 +10,7 @@ mod server;
 mod site;
 mod sse;
 mod wait;
+mod workers;
 
 pub use agent::Agent;
 pub use command::{Ran, command, signal};
