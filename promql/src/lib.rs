@@ -1,51 +1,58 @@
-//! PromQL: (query, time, series source) -> value. This crate knows no broker and no clock.
+//! PromQL: (query, time, series source) -> value. This crate knows no broker, no clock and does no IO.
 //!
-//! So far it is the seam alone: what an engine asks of whoever holds samples. There is no engine yet.
+//! ```
+//! use highwater_promql::{Cancel, Options, ParserOptions, Query, Selection, Series, SeriesSource, SourceError, Steps};
+//!
+//! struct Nothing;
+//! impl SeriesSource for Nothing {
+//!     fn select(&self, _: &Selection) -> Result<Vec<Series>, SourceError> {
+//!         Ok(Vec::new())
+//!     }
+//! }
+//!
+//! let query = Query::parse("sum by (job) (rate(http_requests_total[5m]))", &ParserOptions::default())?;
+//! let steps = Steps::range(0, 3_600_000, 15_000)?;
+//! assert_eq!(query.selections(&steps, &Options::default())?[0].start_ms, -300_000);
+//! # Ok::<(), highwater_promql::Error>(())
+//! ```
+//!
+//! How it is built, and why: `docs/decisions/0024-promql-engine.md`.
 
-/// How a label's value is matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatchOp {
-    /// `=`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `=~`, anchored at both ends
-    Regex,
-    /// `!~`, anchored at both ends
-    NotRegex,
-}
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "parts that the evaluator uses come before it")]
 
-/// One condition of a selector; the metric's name is the label `__name__`. A label that is absent has the value `""`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Matcher {
-    /// Label name.
-    pub label: String,
-    /// How to compare.
-    pub op: MatchOp,
-    /// What to compare with.
-    pub value: String,
-}
+mod annotations;
+mod engine;
+mod error;
+mod histogram;
+mod kahan;
+mod labels;
+mod options;
+pub mod parser;
+mod query;
+mod regexp;
+mod source;
+mod value;
 
-/// A series and its samples in a range.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// Labels with `__name__`, sorted by name.
-    pub labels: Vec<(String, String)>,
-    /// Times of the samples, Unix milliseconds, strictly ascending.
-    pub timestamps_ms: Vec<i64>,
-    /// Their values, as many as there are times; a staleness marker is Prometheus's own NaN.
-    pub values: Vec<f64>,
-}
+pub use annotations::{Annotations, Severity};
+pub use error::{Error, ErrorKind, ParseError, Span};
+pub use histogram::{
+    Bucket, BucketSpan, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, Histogram, IncompatibleSchemas, Side,
+};
+pub use labels::{
+    BUCKET_LABEL, Label, Labels, METRIC_NAME, METRIC_TYPE, METRIC_UNIT, Quoted, is_classic_label_name,
+    is_classic_metric_name,
+};
+pub use options::{Cancel, Options, ParserOptions, Steps};
+pub use query::Query;
+pub use regexp::Pattern;
+pub use source::{CompiledMatcher, MatchOp, Matcher, Selection, Series, SeriesSource, SourceError};
+pub use value::{
+    Answer, STALE_NAN, STALE_NAN_BITS, Sample, Stats, Value, VectorSample, format_float, format_float_g, is_stale,
+};
 
-/// Whoever holds samples. Called by an engine, once per selector of a query.
-pub trait SeriesSource {
-    /// Why samples could not be read.
-    type Error: std::error::Error;
-
-    /// Every series that satisfies all matchers and has a sample in `start_ms < t <= end_ms` (open on the left, as
-    /// Prometheus 3 has it), with its samples there; sorted by labels.
-    ///
-    /// # Errors
-    /// Where the samples cannot be read; then the query fails, for a part of the series would be a wrong answer.
-    fn select(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<Series>, Self::Error>;
+/// Runs a step of a recursion on a stack that has room for it: queries nest deeper than threads like.
+pub(crate) fn deep<T>(step: impl FnOnce() -> T) -> T {
+    const ROOM: usize = 128 << 10;
+    const MORE: usize = 2 << 20;
+    stacker::maybe_grow(ROOM, MORE, step)
 }

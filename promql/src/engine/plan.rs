@@ -1,0 +1,353 @@
+//! What is done once, before a query is evaluated: durations computed, `start()` and `end()` resolved, parts that are the
+//! same at every step marked; and which samples all of it needs.
+
+use crate::error::{Error, execution};
+use crate::labels::METRIC_NAME;
+use crate::options::{Options, Steps};
+use crate::parser::{At, BinaryOp, DurationExpr, Expr, Extended, Subquery, TimeSpan, VectorSelector};
+use crate::source::{MatchOp, Matcher, Selection};
+
+/// The tree as it is evaluated.
+///
+/// # Errors
+/// `execution` where an expression for a duration has no sensible value.
+pub(crate) fn plan(expr: &Expr, steps: &Steps) -> Result<Expr, Error> {
+    let mut plan = expr.clone();
+    let planner = Planner { steps };
+    planner.prepare(&mut plan)?;
+    if planner.mark(&mut plan).wrap {
+        wrap(&mut plan);
+    }
+    Ok(plan)
+}
+
+/// Functions whose value depends on the step even where their arguments do not.
+const DEPEND_ON_STEP: [&str; 11] = [
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "year",
+];
+
+struct Planner<'a> {
+    steps: &'a Steps,
+}
+
+#[derive(Clone, Copy)]
+struct Invariance {
+    /// The value is the same at every step.
+    invariant: bool,
+    /// It is worth being computed once: what is a matter of course, or a range, is not.
+    wrap: bool,
+}
+
+fn wrap(expr: &mut Expr) {
+    let inner = std::mem::replace(expr, Expr::Number { value: 0.0, is_duration: false, span: Default::default() });
+    *expr = Expr::StepInvariant(Box::new(inner));
+}
+
+fn unwrap_parens(expr: &mut Expr) {
+    while let Expr::Paren { inner, .. } = expr {
+        let inner =
+            std::mem::replace(&mut **inner, Expr::Number { value: 0.0, is_duration: false, span: Default::default() });
+        *expr = inner;
+    }
+}
+
+impl Planner<'_> {
+    /// Resolves durations, `@ start()`, `@ end()`, and the functions of the query itself.
+    fn prepare(&self, expr: &mut Expr) -> Result<(), Error> {
+        match expr {
+            Expr::Number { .. } | Expr::String { .. } => {}
+            Expr::Vector(v) => self.selector(v)?,
+            Expr::Matrix(m) => {
+                self.selector(&mut m.vector)?;
+                self.duration(&mut m.range, false)?;
+            }
+            Expr::Subquery(s) => {
+                self.duration(&mut s.offset, true)?;
+                self.duration(&mut s.step, false)?;
+                self.duration(&mut s.range, false)?;
+                self.at(&mut s.at);
+                self.prepare(&mut s.expr)?;
+            }
+            Expr::Aggregation(a) => {
+                unwrap_parens(&mut a.expr);
+                self.prepare(&mut a.expr)?;
+                if let Some(parameter) = &mut a.parameter {
+                    unwrap_parens(parameter);
+                    self.prepare(parameter)?;
+                }
+            }
+            Expr::Binary(b) => {
+                self.prepare(&mut b.left)?;
+                self.prepare(&mut b.right)?;
+            }
+            Expr::Call(call) => {
+                let (start, end) = (self.steps.start_ms as f64 / 1000.0, self.steps.end_ms as f64 / 1000.0);
+                let value = match call.function.name {
+                    "start" => start,
+                    "end" => end,
+                    "range" => self.range_s(),
+                    "step" => self.step_s(),
+                    _ => {
+                        for arg in &mut call.args {
+                            unwrap_parens(arg);
+                            self.prepare(arg)?;
+                        }
+                        return Ok(());
+                    }
+                };
+                *expr = Expr::Number { value, is_duration: false, span: call.span };
+            }
+            Expr::Paren { inner, .. } | Expr::Unary { inner, .. } | Expr::StepInvariant(inner) => {
+                self.prepare(inner)?
+            }
+        }
+        Ok(())
+    }
+
+    fn range_s(&self) -> f64 {
+        (self.steps.end_ms - self.steps.start_ms) as f64 / 1000.0
+    }
+
+    fn step_s(&self) -> f64 {
+        if self.steps.start_ms == self.steps.end_ms { 0.0 } else { self.steps.step_ms as f64 / 1000.0 }
+    }
+
+    fn selector(&self, v: &mut VectorSelector) -> Result<(), Error> {
+        self.duration(&mut v.offset, true)?;
+        self.at(&mut v.at);
+        Ok(())
+    }
+
+    fn at(&self, at: &mut Option<At>) {
+        *at = at.map(|a| match a {
+            At::Time(t) => At::Time(t),
+            At::Start => At::Time(self.steps.start_ms),
+            At::End => At::Time(self.steps.end_ms),
+        });
+    }
+
+    fn duration(&self, span: &mut TimeSpan, negative_allowed: bool) -> Result<(), Error> {
+        let Some(expr) = &span.expr else { return Ok(()) };
+        let at = expr.span();
+        let seconds = self.seconds(expr)?;
+        let place = format!("{}:{}", at.start, at.end);
+        if !seconds.is_finite() {
+            return execution(format!("{place}: duration is NaN or infinite"));
+        }
+        if seconds <= 0.0 && !negative_allowed {
+            return execution(format!("{place}: duration must be greater than 0"));
+        }
+        if seconds.abs() > 9_223_372_036.854_775 {
+            return execution(format!("{place}: duration is out of range"));
+        }
+        span.ms = (seconds * 1000.0) as i64;
+        Ok(())
+    }
+
+    fn seconds(&self, expr: &DurationExpr) -> Result<f64, Error> {
+        Ok(match expr {
+            DurationExpr::Number { value, .. } => *value,
+            DurationExpr::Step(_) => self.step_s(),
+            DurationExpr::Range(_) => self.range_s(),
+            DurationExpr::Extreme { max, left, right, .. } => {
+                let (left, right) = (self.seconds(left)?, self.seconds(right)?);
+                if left.is_nan() || right.is_nan() {
+                    f64::NAN
+                } else if *max {
+                    left.max(right)
+                } else {
+                    left.min(right)
+                }
+            }
+            DurationExpr::Negative(inner, _) => -self.seconds(inner)?,
+            DurationExpr::Paren(inner, _) => self.seconds(inner)?,
+            DurationExpr::Binary { op, left, right } => {
+                let (l, r) = (self.seconds(left)?, self.seconds(right)?);
+                let at = expr.span();
+                match op {
+                    BinaryOp::Add => l + r,
+                    BinaryOp::Sub => l - r,
+                    BinaryOp::Mul => l * r,
+                    BinaryOp::Div if r == 0.0 => {
+                        return execution(format!("{}:{}: division by zero", at.start, at.end));
+                    }
+                    BinaryOp::Div => l / r,
+                    BinaryOp::Mod if r == 0.0 => return execution(format!("{}:{}: modulo by zero", at.start, at.end)),
+                    BinaryOp::Mod => l % r,
+                    _ => l.powf(r),
+                }
+            }
+        })
+    }
+
+    /// Wraps the highest parts that are the same at every step.
+    fn mark(&self, expr: &mut Expr) -> Invariance {
+        match expr {
+            Expr::Number { .. } | Expr::String { .. } => Invariance { invariant: true, wrap: false },
+            Expr::Vector(v) => Invariance { invariant: v.at.is_some(), wrap: v.at.is_some() },
+            Expr::Matrix(m) => Invariance { invariant: m.vector.at.is_some(), wrap: false },
+            Expr::Subquery(s) => {
+                if self.mark(&mut s.expr).invariant {
+                    wrap(&mut s.expr);
+                }
+                Invariance { invariant: s.at.is_some(), wrap: false }
+            }
+            Expr::Aggregation(a) => {
+                let inner = self.mark(&mut a.expr);
+                // A parameter that varies makes the whole vary.
+                let parameter = a.parameter.as_mut().is_none_or(|p| self.mark(p).invariant);
+                if inner.invariant && parameter {
+                    return inner;
+                }
+                if inner.wrap {
+                    wrap(&mut a.expr);
+                }
+                Invariance { invariant: false, wrap: false }
+            }
+            Expr::Binary(b) => {
+                let (left, right) = (self.mark(&mut b.left), self.mark(&mut b.right));
+                if left.invariant && right.invariant {
+                    return Invariance { invariant: true, wrap: true };
+                }
+                if left.wrap {
+                    wrap(&mut b.left);
+                }
+                if right.wrap {
+                    wrap(&mut b.right);
+                }
+                Invariance { invariant: false, wrap: false }
+            }
+            Expr::Call(call) => {
+                let marks: Vec<Invariance> = call.args.iter_mut().map(|a| self.mark(a)).collect();
+                let args = marks.iter().all(|m| m.invariant);
+                let safe = !DEPEND_ON_STEP.contains(&call.function.name);
+                // `timestamp(x @ 1)` looks at the sample's own time.
+                let timestamp = call.function.name == "timestamp" && matches!(call.args.as_slice(), [Expr::Vector(_)]);
+                if args && (safe || timestamp) {
+                    return Invariance { invariant: true, wrap: true };
+                }
+                for (arg, mark) in call.args.iter_mut().zip(marks) {
+                    if mark.wrap {
+                        wrap(arg);
+                    }
+                }
+                Invariance { invariant: false, wrap: false }
+            }
+            Expr::Paren { inner, .. } | Expr::Unary { inner, .. } => self.mark(inner),
+            Expr::StepInvariant(_) => Invariance { invariant: true, wrap: false },
+        }
+    }
+}
+
+/// The steps of a subquery under steps of the query around it; none where it ends before it begins.
+pub(super) fn subquery_steps(s: &Subquery, outer: &Steps, options: &Options) -> Option<Steps> {
+    let (first, last) = match s.at {
+        Some(At::Time(t)) => (t, t),
+        _ => (outer.start_ms, outer.time(outer.count() - 1)),
+    };
+    let step = if s.step.ms != 0 { s.step.ms } else { options.default_subquery_step_ms };
+    let begin = first - s.offset.ms - s.range.ms;
+    // The first multiple of the step after the beginning.
+    let mut start = step * (begin / step);
+    if start <= begin {
+        start += step;
+    }
+    let end = last - s.offset.ms;
+    (start <= end).then_some(Steps { start_ms: start, end_ms: end, step_ms: step, is_range: true })
+}
+
+/// The times, after the first and up to the second, in which a selector needs samples.
+pub(super) fn window(v: &VectorSelector, range_ms: Option<i64>, steps: &Steps, options: &Options) -> (i64, i64) {
+    let (first, last) = match v.at {
+        Some(At::Time(t)) => (t, t),
+        _ => (steps.start_ms, steps.time(steps.count() - 1)),
+    };
+    let mut start = first - v.offset.ms - range_ms.unwrap_or(options.lookback_ms);
+    let mut end = last - v.offset.ms;
+    if range_ms.is_some() && v.extended.is_some() {
+        start -= options.lookback_ms;
+    }
+    if v.extended == Some(Extended::Smoothed) {
+        end += options.lookback_ms;
+    }
+    (start, end)
+}
+
+/// The matchers of `info`'s data: what the call names, and the info metric where it names none.
+pub(super) fn info_matchers(data: Option<&VectorSelector>) -> Vec<Matcher> {
+    let mut matchers: Vec<Matcher> = data.map(|v| v.matchers.clone()).unwrap_or_default();
+    if !matchers.iter().any(|m| m.label == METRIC_NAME) {
+        matchers.push(Matcher::new(METRIC_NAME, MatchOp::Equal, "target_info"));
+    }
+    matchers
+}
+
+/// The samples that a plan needs.
+pub(crate) fn selections(plan: &Expr, steps: &Steps, options: &Options) -> Vec<Selection> {
+    let mut out = Vec::new();
+    collect(plan, steps, options, &mut out);
+    out
+}
+
+fn collect(expr: &Expr, steps: &Steps, options: &Options, out: &mut Vec<Selection>) {
+    let mut push = |matchers: Vec<Matcher>, (start_ms, end_ms): (i64, i64)| {
+        let selection = Selection { matchers, start_ms, end_ms };
+        if !out.contains(&selection) {
+            out.push(selection);
+        }
+    };
+    match expr {
+        Expr::Number { .. } | Expr::String { .. } => {}
+        Expr::Vector(v) => push(v.matchers.clone(), window(v, None, steps, options)),
+        Expr::Matrix(m) => push(m.vector.matchers.clone(), window(&m.vector, Some(m.range.ms), steps, options)),
+        Expr::Subquery(s) => {
+            if let Some(inner) = subquery_steps(s, steps, options) {
+                collect(&s.expr, &inner, options, out);
+            }
+        }
+        Expr::Aggregation(a) => {
+            if let Some(parameter) = &a.parameter {
+                collect(parameter, steps, options, out);
+            }
+            collect(&a.expr, steps, options, out);
+        }
+        Expr::Binary(b) => {
+            collect(&b.left, steps, options, out);
+            collect(&b.right, steps, options, out);
+        }
+        Expr::Call(call) if call.function.name == "info" => {
+            let Some(base) = call.args.first() else { return };
+            let data = match call.args.get(1).map(Expr::unwrapped) {
+                Some(Expr::Vector(v)) => Some(v),
+                _ => None,
+            };
+            push(info_matchers(data), info_window(base, steps, options));
+            collect(base, steps, options, out);
+        }
+        Expr::Call(call) => call.args.iter().for_each(|a| collect(a, steps, options, out)),
+        Expr::Paren { inner, .. } | Expr::Unary { inner, .. } => collect(inner, steps, options, out),
+        Expr::StepInvariant(inner) => collect(inner, &steps.first_only(), options, out),
+    }
+}
+
+/// Info series are looked up at the query's steps.
+pub(super) fn info_window(_base: &Expr, steps: &Steps, options: &Options) -> (i64, i64) {
+    (steps.start_ms - options.lookback_ms, steps.time(steps.count() - 1))
+}
+
+impl Steps {
+    /// The first of these steps alone.
+    pub(crate) fn first_only(&self) -> Steps {
+        Steps { end_ms: self.start_ms, ..*self }
+    }
+}
