@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use highwater_pipeline::data::RowKind;
+use highwater_pipeline::data::{RowKind, metric_metadata};
 use highwater_pipeline::log::{CleanupPolicy, TopicConfig, TopicPartition};
 use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, ProcessorFactory, TaskSpec, Versions};
 
@@ -63,6 +63,7 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
     let mut topics = input_topics(partitions);
     topics.push(("alerts".to_owned(), TopicConfig { cleanup: CleanupPolicy::Compact, ..topic(1) }));
     topics.push(("dead-letter".to_owned(), topic(1)));
+    topics.push((metric_metadata::TOPIC.to_owned(), topic(1)));
     topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
     let plans = Arc::new(Plans { partitions, rollups: rollups.clone(), rules: rules.clone(), read_by_rules });
     let made = Arc::clone(&plans);

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use highwater_broker::SystemClock;
-use highwater_pipeline::data::{Tenant, dead_letter, logs};
+use highwater_pipeline::data::{Tenant, dead_letter, logs, metric_metadata};
 use highwater_pipeline::ledger::{Ledger, LedgerRow};
 use highwater_pipeline::log::{Log, TopicPartition};
 use highwater_pipeline::sources::Ingest;
@@ -53,10 +53,10 @@ impl LedgerKeeper {
     }
 }
 
-/// Dead letters have no task of their own; they go with the first partition of `logs`.
+/// Dead letters and metadata have no task of their own; they go with the first partition of `logs`.
 fn is_counted_here(workers: &WorkersView, place: &TopicPartition) -> bool {
-    let is_letters = &*place.topic == dead_letter::TOPIC;
-    let (topic, partition) = if is_letters { (logs::TOPIC, 0) } else { (&*place.topic, place.partition) };
+    let has_no_task = [dead_letter::TOPIC, metric_metadata::TOPIC].contains(&&*place.topic);
+    let (topic, partition) = if has_no_task { (logs::TOPIC, 0) } else { (&*place.topic, place.partition) };
     workers.tasks().iter().any(|task| &*task.topic == topic && task.partition == partition)
 }
 

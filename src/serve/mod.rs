@@ -131,7 +131,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if config.roles.has(Role::Gateway)
         && let Some(ingest) = &gateway
     {
-        routes = routes.merge(highwater_pipeline::sources::http::router(Arc::clone(ingest)));
+        routes = routes.merge(highwater_pipeline::sources::router(ingest));
     }
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);

@@ -27,9 +27,14 @@ pub(crate) fn router(log: Arc<dyn Log>) -> Router {
 
 /// True for the names of Highwater's own topics.
 pub(crate) fn is_own(topic: &str) -> bool {
-    [data::logs::TOPIC, data::metrics::TOPIC, data::alerts::TOPIC, data::dead_letter::TOPIC].contains(&topic)
-        || topic.starts_with("rollup.")
-        || topic.starts_with("__highwater")
+    let named = [
+        data::logs::TOPIC,
+        data::metrics::TOPIC,
+        data::metric_metadata::TOPIC,
+        data::alerts::TOPIC,
+        data::dead_letter::TOPIC,
+    ];
+    named.contains(&topic) || topic.starts_with("rollup.") || topic.starts_with("__highwater")
 }
 
 fn refuse(status: StatusCode, error: impl std::fmt::Display) -> Response {

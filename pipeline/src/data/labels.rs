@@ -69,30 +69,62 @@ fn pair<K: AsRef<str>, V: AsRef<str>>((key, value): &(K, V)) -> (&str, &str) {
 /// Appends a JSON string literal.
 fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    let mut written = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0..0x20 => "",
-            _ => continue,
-        };
-        // Every escaped byte is ASCII, so both ends are character boundaries.
-        out.push_str(&text[written..at]);
-        written = at + 1;
-        if escape.is_empty() {
-            out.push_str("\\u00");
-            out.push(char::from(b'0' + (byte >> 4)));
-            out.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-        } else {
-            out.push_str(escape);
-        }
+    let mut rest = text;
+    // Every escaped byte is ASCII, so both ends are character boundaries.
+    while let Some(at) = next_escaped(rest.as_bytes()) {
+        out.push_str(&rest[..at]);
+        out.extend(escape(rest.as_bytes()[at]).iter().map(|&byte| char::from(byte)).filter(|&c| c != '\0'));
+        rest = &rest[at + 1..];
     }
-    out.push_str(&text[written..]);
+    out.push_str(rest);
     out.push('"');
+}
+
+/// Appends a JSON string literal of bytes that are yet to be seen to be UTF-8: the literal is UTF-8 where they are.
+pub(crate) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text;
+    while let Some(at) = next_escaped(rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend(escape(rest[at]).into_iter().filter(|&byte| byte != 0));
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// The first byte that a JSON string cannot hold as it is. Eight at a time: most texts have none.
+fn next_escaped(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A high bit for each byte that is zero (and maybe for bytes above one that is, which then are looked at in vain).
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let controls = word.wrapping_sub(ONES * 0x20) & !word;
+        let found =
+            (controls | zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')))) & HIGHS;
+        if found != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let found = bytes[at..].iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+    found.map(|found| at + found)
+}
+
+/// How a byte is written that cannot stand as it is; NULs behind it count for nothing.
+fn escape(byte: u8) -> [u8; 6] {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        _ => return [b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]],
+    };
+    [b'\\', short, 0, 0, 0, 0]
 }

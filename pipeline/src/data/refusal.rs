@@ -61,6 +61,24 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// A label that is there twice.
+    #[error("label `{label}` is there twice")]
+    Repeated {
+        /// The label, cut short.
+        label: String,
+    },
+    /// Texts that are not UTF-8.
+    #[error("`{field}` is not UTF-8")]
+    NotText {
+        /// The field.
+        field: &'static str,
+    },
+    /// A native histogram that contradicts itself.
+    #[error("a native histogram with {reason}")]
+    Histogram {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// Something that has no place in the tables yet.
     #[error("{what} are not stored yet")]
     Unsupported {
@@ -96,7 +114,9 @@ impl Refusal {
             Self::TooMany { .. } => "too_many",
             Self::Unsupported { .. } => "unsupported",
             Self::Malformed { .. } => "malformed",
-            Self::NotUtf8 { .. } => "not_utf8",
+            Self::NotUtf8 { .. } | Self::NotText { .. } => "not_utf8",
+            Self::Repeated { .. } => "repeated_label",
+            Self::Histogram { .. } => "histogram",
         }
     }
 

@@ -1,4 +1,4 @@
-//! What logs and metrics have in common: entries become scratch rows, scratch rows go into columns.
+//! What kinds of telemetry have in common: rows go into columns ([`Columnar`]), and JSON entries become scratch rows on their way there ([`Signal`]).
 
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -6,17 +6,26 @@ use arrow::record_batch::RecordBatch;
 use super::json::{Limits, Reader, SyntaxError};
 use super::refusal::Refusal;
 
-/// A kind of telemetry with a topic of its own.
+/// A kind of telemetry with a topic of its own, whose rows go to records column by column.
+pub(crate) trait Columnar: Send + Sync + 'static {
+    /// The topic; also the name of the member that wraps JSON entries.
+    const TOPIC: &'static str;
+    /// Rows on their way to one record.
+    type Columns: Default + Send;
+
+    /// About how large the columns are, in bytes.
+    fn size_bytes(columns: &Self::Columns) -> usize;
+    /// The rows so far, in the wire schema, all of this tenant. The columns are empty afterwards.
+    fn finish(columns: &mut Self::Columns, tenant: &str) -> Result<RecordBatch, ArrowError>;
+}
+
+/// Telemetry that comes as JSON entries, too.
 ///
 /// A scratch row borrows from the body it was read from and is used for one entry after the other; nothing is copied before its
 /// partition is known, and then straight into that partition's columns.
-pub(crate) trait Signal: Send + Sync + 'static {
-    /// The topic; also the name of the member that wraps entries.
-    const TOPIC: &'static str;
+pub(crate) trait Signal: Columnar {
     /// One entry's values.
     type Row<'a>: Default;
-    /// Rows on their way to one record.
-    type Columns: Default + Send;
 
     /// Makes the row ready for the next entry.
     fn clear(row: &mut Self::Row<'_>);
@@ -30,8 +39,4 @@ pub(crate) trait Signal: Send + Sync + 'static {
     fn partition_key(row: &Self::Row<'_>, key: &mut Vec<u8>);
     /// Adds a row.
     fn append(columns: &mut Self::Columns, row: &Self::Row<'_>);
-    /// About how large the columns are, in bytes.
-    fn size_bytes(columns: &Self::Columns) -> usize;
-    /// The rows so far, in the wire schema, all of this tenant. The columns are empty afterwards.
-    fn finish(columns: &mut Self::Columns, tenant: &str) -> Result<RecordBatch, ArrowError>;
 }

@@ -25,8 +25,11 @@ pub(super) enum Encoding {
     Lz4,
     /// Snappy, framed or one raw block.
     Snappy,
+    /// One raw block of snappy, which is never empty.
+    SnappyBlock,
 }
 
+const WANTED: &str = "gzip, zstd, lz4 (frame), snappy, deflate or none";
 /// What a framed snappy stream starts with.
 const SNAPPY_MAGIC: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 /// Binary logarithm of the largest zstd window.
@@ -42,7 +45,7 @@ impl Encoding {
             "zstd" => Ok(Self::Zstd),
             "lz4" => Ok(Self::Lz4),
             "snappy" | "x-snappy-framed" => Ok(Self::Snappy),
-            _ => Err(IngestError::UnknownEncoding { encoding: name.to_owned() }),
+            _ => Err(IngestError::UnknownEncoding { encoding: name.to_owned(), wanted: WANTED }),
         }
     }
 
@@ -53,7 +56,7 @@ impl Encoding {
             Self::Deflate => "deflate",
             Self::Zstd => "zstd",
             Self::Lz4 => "lz4",
-            Self::Snappy => "snappy",
+            Self::Snappy | Self::SnappyBlock => "snappy",
         }
     }
 
@@ -67,7 +70,8 @@ impl Encoding {
     ) -> Result<Bytes, IngestError> {
         let mut output = Output { encoding: self, bytes: Vec::new(), limit_bytes, reservation };
         match self {
-            // Nothing is nothing in any encoding; some frames need a header even so.
+            Self::SnappyBlock => output.raw_snappy(&body)?,
+            // Nothing is nothing in the others; some frames need a header even so.
             _ if body.is_empty() => {}
             Self::Identity => return Ok(body),
             Self::Gzip => output.read(flate2::bufread::MultiGzDecoder::new(&body[..]))?,

@@ -31,11 +31,37 @@ pub enum IngestError {
         /// Whether it was within the limit before decompression.
         decompressed: bool,
     },
+    /// Rows that repeat long texts until there is too much of them.
+    #[error(
+        "its rows, each with the labels or attributes it shares with others, take more than {limit_bytes} bytes: send less at a time"
+    )]
+    Expanded {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// Bytes that are not the message they should be.
+    #[error("not a readable {message}: {reason}")]
+    Message {
+        /// What was expected.
+        message: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A content type that the path does not take.
+    #[error("content type {content_type:?} is not supported: use {wanted}")]
+    ContentType {
+        /// The header.
+        content_type: String,
+        /// What is.
+        wanted: &'static str,
+    },
     /// A content encoding that is not known.
-    #[error("content encoding {encoding:?} is not supported: use gzip, zstd, lz4 (frame), snappy, deflate or none")]
+    #[error("content encoding {encoding:?} is not supported: use {wanted}")]
     UnknownEncoding {
         /// The header.
         encoding: String,
+        /// What is.
+        wanted: &'static str,
     },
     /// A body that does not decompress.
     #[error("the body does not decompress as {encoding}: {reason}")]
@@ -110,10 +136,11 @@ impl IngestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Config { .. } => "config",
-            Self::Body(_) => "malformed",
+            Self::Body(_) | Self::Message { .. } => "malformed",
             Self::Tenant(_) => "tenant",
             Self::InvalidKey => "idempotency_key",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::Expanded { .. } => "too_large",
+            Self::ContentType { .. } => "content_type",
             Self::UnknownEncoding { .. } | Self::Undecompressable { .. } => "encoding",
             Self::Incomplete { .. } | Self::TooSlow { .. } => "incomplete",
             Self::Busy { .. } => "busy",

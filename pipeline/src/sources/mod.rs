@@ -18,13 +18,24 @@ mod error;
 pub mod http;
 mod ingest;
 mod key;
+mod metadata;
 mod meter;
+mod remote_write;
 mod report;
 #[cfg(test)]
 pub(crate) mod testing;
+
+use std::sync::Arc;
+
+use axum::Router;
 
 pub use config::IngestConfig;
 pub use error::IngestError;
 pub use ingest::Ingest;
 pub use key::IdempotencyKey;
 pub use report::{EntryError, IngestReport};
+
+/// All doors over HTTP.
+pub fn router(ingest: &Arc<Ingest>) -> Router {
+    http::router(Arc::clone(ingest)).merge(remote_write::router(Arc::clone(ingest)))
+}

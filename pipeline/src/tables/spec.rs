@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use super::columns::stored_schema;
 use super::superseded::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use super::{TableError, path};
-use crate::data::{RowKind, alerts, dead_letter, logs, metrics};
+use crate::data::{RowKind, alerts, dead_letter, logs, metric_metadata, metrics};
 
 /// The columns by which a table's files are partitioned, in order.
 pub const PARTITION_COLUMNS: [&str; 2] = ["tenant", "date"];
@@ -53,11 +53,18 @@ impl TableSpec {
     }
 }
 
-/// The tables every Highwater has: `logs`, `metrics`, `alerts`, `dead_letter`.
+/// The tables every Highwater has: `logs`, `metrics`, `metric_metadata`, `alerts`, `dead_letter`.
 pub fn built_in_tables() -> Vec<TableSpec> {
     vec![
         table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"]),
         table("metrics", "metrics", RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"]),
+        table(
+            metric_metadata::TABLE,
+            metric_metadata::TOPIC,
+            RowKind::Arrow(metric_metadata::schema()),
+            "timestamp",
+            &["name", "timestamp"],
+        ),
         table("alerts", "alerts", RowKind::Alerts, "timestamp", &["timestamp"]),
         table("dead_letter", "dead-letter", RowKind::DeadLetter, "timestamp", &["topic", "timestamp"]),
     ]

@@ -138,7 +138,7 @@ impl Planner<'_> {
                 "a name is a SQL table: lower-case letters, digits and _, at most 64, not beginning with a digit",
             ));
         }
-        if ["logs", "metrics", "spans", "alerts", "dead_letter"].contains(&self.name) {
+        if ["logs", "metrics", "metric_metadata", "spans", "alerts", "dead_letter"].contains(&self.name) {
             return Err(self.refuse("a built-in table has this name; choose another"));
         }
         Ok(())

@@ -26,7 +26,7 @@ use super::identity::Coordinate;
 use super::json::{EntrySink, Limits, read_entries};
 use super::logs::{LogColumns, LogRow, Logs};
 use super::metrics::Metrics;
-use super::signal::Signal;
+use super::signal::{Columnar, Signal};
 use super::tenant::{self, Tenant};
 use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics, otlp};
 
@@ -174,7 +174,7 @@ impl Decoder {
         }
     }
 
-    fn otlp<S: Signal>(&self, coordinate: Coordinate, rows: otlp::OtlpRows<S::Columns>, tenant: &str) -> Rows {
+    fn otlp<S: Columnar>(&self, coordinate: Coordinate, rows: otlp::OtlpRows<S::Columns>, tenant: &str) -> Rows {
         let otlp::OtlpRows { mut columns, indexes, refused } = rows;
         if refused.len() > MAX_REFUSED {
             return Err(too_many_refused("entries", refused.first().map(|refused| refused.refusal.to_string())));

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use super::columns;
 use super::json::{Limits, Reader, SyntaxError};
 use super::refusal::Refusal;
-use super::signal::Signal;
+use super::signal::{Columnar, Signal};
 
 mod builder;
 mod fields;
@@ -57,10 +57,21 @@ pub fn wire_schema() -> SchemaRef {
 #[derive(Debug)]
 pub(crate) struct Logs;
 
-impl Signal for Logs {
+impl Columnar for Logs {
     const TOPIC: &'static str = TOPIC;
-    type Row<'a> = LogRow<'a>;
     type Columns = LogColumns;
+
+    fn size_bytes(columns: &LogColumns) -> usize {
+        columns.size_bytes()
+    }
+
+    fn finish(columns: &mut LogColumns, tenant: &str) -> Result<RecordBatch, ArrowError> {
+        columns.finish(tenant)
+    }
+}
+
+impl Signal for Logs {
+    type Row<'a> = LogRow<'a>;
 
     fn clear(row: &mut LogRow<'_>) {
         row.clear();
@@ -86,13 +97,5 @@ impl Signal for Logs {
 
     fn append(columns: &mut LogColumns, row: &LogRow<'_>) {
         columns.append(row);
-    }
-
-    fn size_bytes(columns: &LogColumns) -> usize {
-        columns.size_bytes()
-    }
-
-    fn finish(columns: &mut LogColumns, tenant: &str) -> Result<RecordBatch, ArrowError> {
-        columns.finish(tenant)
     }
 }

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use super::columns;
 use super::json::{Limits, Reader, SyntaxError};
 use super::refusal::Refusal;
-use super::signal::Signal;
+use super::signal::{Columnar, Signal};
 
 mod builder;
 mod fields;
@@ -17,7 +17,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use builder::MetricColumns;
+pub(crate) use builder::{MetricColumns, MetricParts, Sample};
 pub(crate) use fields::special_value;
 pub(crate) use row::MetricRow;
 
@@ -38,6 +38,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         columns::text("service"),
         columns::required("series_id", DataType::Int64),
         columns::text("temporality"),
+        columns::instant("start_timestamp"),
     ])
 });
 static WIRE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| columns::wire_schema(&SCHEMA));
@@ -56,10 +57,21 @@ pub fn wire_schema() -> SchemaRef {
 #[derive(Debug)]
 pub(crate) struct Metrics;
 
-impl Signal for Metrics {
+impl Columnar for Metrics {
     const TOPIC: &'static str = TOPIC;
-    type Row<'a> = MetricRow<'a>;
     type Columns = MetricColumns;
+
+    fn size_bytes(columns: &MetricColumns) -> usize {
+        columns.size_bytes()
+    }
+
+    fn finish(columns: &mut MetricColumns, tenant: &str) -> Result<RecordBatch, ArrowError> {
+        columns.finish(tenant)
+    }
+}
+
+impl Signal for Metrics {
+    type Row<'a> = MetricRow<'a>;
 
     fn clear(row: &mut MetricRow<'_>) {
         row.clear();
@@ -83,13 +95,5 @@ impl Signal for Metrics {
 
     fn append(columns: &mut MetricColumns, row: &MetricRow<'_>) {
         columns.append(row);
-    }
-
-    fn size_bytes(columns: &MetricColumns) -> usize {
-        columns.size_bytes()
-    }
-
-    fn finish(columns: &mut MetricColumns, tenant: &str) -> Result<RecordBatch, ArrowError> {
-        columns.finish(tenant)
     }
 }

@@ -31,16 +31,19 @@ pub(super) fn error(error: &IngestError) -> Response {
 }
 
 /// The status, and after how many seconds a retry makes sense.
-fn status(error: &IngestError) -> (StatusCode, Option<u16>) {
+pub(in crate::sources) fn status(error: &IngestError) -> (StatusCode, Option<u16>) {
     match error {
         IngestError::Body(_)
+        | IngestError::Message { .. }
         | IngestError::Tenant(_)
         | IngestError::InvalidKey
         | IngestError::Undecompressable { .. }
         | IngestError::Incomplete { .. } => (StatusCode::BAD_REQUEST, None),
         IngestError::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, None),
-        IngestError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
-        IngestError::UnknownEncoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+        IngestError::TooLarge { .. } | IngestError::Expanded { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
+        IngestError::UnknownEncoding { .. } | IngestError::ContentType { .. } => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+        }
         IngestError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, Some(1)),
         IngestError::Log { source, .. } | IngestError::Topic { source, .. } => match source {
             LogError::Broker(BrokerError::DiskFull { .. }) => (StatusCode::INSUFFICIENT_STORAGE, Some(10)),

@@ -1,18 +1,21 @@
 //! The path behind every door: read the entries, append the rows, tell the sender.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
 
-use super::batcher::{Batch, EncodedRecord};
+use super::batcher::{Batch, Dealer, EncodedRecord, RECORD_SIZE_BYTES, read_json};
 use super::budget::{Budget, Reservation};
 use super::encoding::Encoding;
+use super::metadata::{self, Described, Said};
 use super::meter::{self, Meter};
 use super::{IdempotencyKey, IngestConfig, IngestError, IngestReport};
 use crate::data::logs::Logs;
+use crate::data::metric_metadata::MetricMetadata;
 use crate::data::metrics::Metrics;
-use crate::data::signal::Signal;
+use crate::data::signal::{Columnar, Signal};
 use crate::data::{Tenant, content_type};
 use crate::ledger::{Doors, Origin};
 use crate::log::{Append, Guard, Log, LogError, Record, TopicConfig};
@@ -30,6 +33,8 @@ pub struct Ingest {
     budget: Budget,
     log_partitions: i32,
     metric_partitions: i32,
+    /// Metadata of metrics that is written already.
+    said: Said,
     /// What this process took in, for the ledger.
     doors: Arc<Doors>,
 }
@@ -40,15 +45,26 @@ pub(super) struct Request {
     pub(super) tenant: Tenant,
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
-    /// The sender declared one entry per line.
-    pub(super) lines: bool,
     pub(super) key: Option<IdempotencyKey>,
     /// What the body holds of the budget.
     pub(super) reservation: Reservation,
 }
 
+/// A request whose rows are encoded and yet to be appended.
+pub(super) struct Prepared<S, T> {
+    pub(super) tenant: Tenant,
+    key: Option<IdempotencyKey>,
+    batch: Batch,
+    door: &'static str,
+    /// What else was read.
+    pub(super) extra: T,
+    signal: PhantomData<S>,
+    /// The budget is held until the rows are appended.
+    _reservation: Reservation,
+}
+
 /// Signals as the doors know them: where their records go.
-pub(super) trait Route: Signal {
+pub(super) trait Route: Columnar {
     /// How many partitions the topic has.
     fn partitions(ingest: &Ingest) -> i32;
 }
@@ -65,8 +81,14 @@ impl Route for Metrics {
     }
 }
 
+impl Route for MetricMetadata {
+    fn partitions(_ingest: &Ingest) -> i32 {
+        1
+    }
+}
+
 impl Ingest {
-    /// Makes sure that the topics `logs` and `metrics` exist (new ones get `topic`) and opens the path to them.
+    /// Makes sure that the topics of all signals exist (new ones get `topic`) and opens the path to them.
     ///
     /// # Errors
     /// [`IngestError::Config`] for settings that contradict themselves, [`IngestError::Topic`] where a topic cannot be made.
@@ -75,11 +97,13 @@ impl Ingest {
         meter::describe();
         let log_partitions = ensure(&*log, Logs::TOPIC, &topic).await?;
         let metric_partitions = ensure(&*log, Metrics::TOPIC, &topic).await?;
+        let one_partition = TopicConfig { partitions: 1, ..topic.clone() };
+        ensure(&*log, MetricMetadata::TOPIC, &one_partition).await?;
         let budget = Budget::new(config.max_in_flight_size_bytes);
         // Eight hex digits tell the runs of one installation apart.
         let run = uuid::Uuid::new_v4().simple().to_string();
         let doors = Arc::new(Doors::new(run.get(..8).unwrap_or_default()));
-        Ok(Self { log, config, budget, log_partitions, metric_partitions, doors })
+        Ok(Self { log, config, budget, log_partitions, metric_partitions, said: Said::default(), doors })
     }
 
     /// What the doors have counted since this was opened.
@@ -113,7 +137,7 @@ impl Ingest {
         self.internal::<Metrics>(tenant, body, key).await
     }
 
-    async fn internal<S: Route>(
+    async fn internal<S: Route + Signal>(
         &self,
         tenant: &Tenant,
         body: Bytes,
@@ -126,7 +150,7 @@ impl Ingest {
         let mut reservation = self.reservation();
         reservation.grow(body.len())?;
         let (door, encoding, tenant) = ("internal", Encoding::Identity, tenant.clone());
-        self.take::<S>(Request { door, tenant, body, encoding, lines: false, key, reservation }).await
+        self.take_json::<S>(Request { door, tenant, body, encoding, key, reservation }, false).await
     }
 
     /// The settings.
@@ -134,45 +158,115 @@ impl Ingest {
         &self.config
     }
 
+    /// Bytes that requests hold at this moment.
+    #[cfg(test)]
+    pub(super) fn in_flight_size_bytes(&self) -> usize {
+        self.budget.used_bytes()
+    }
+
     /// A share of the budget for bodies.
     pub(super) fn reservation(&self) -> Reservation {
         self.budget.reservation()
     }
 
-    /// Reads a request and appends its rows.
-    pub(super) async fn take<S: Route>(&self, request: Request) -> Result<IngestReport, IngestError> {
-        let meter = Meter { door: request.door, signal: S::TOPIC, doors: &self.doors };
-        let taken = self.read_and_append::<S>(request, meter).await;
-        if let Err(error) = &taken {
-            meter.refused(error.code());
-        }
-        taken
+    /// Reads a request of JSON and appends its rows. `lines` says that the sender declared one entry per line.
+    pub(super) async fn take_json<S: Route + Signal>(
+        &self,
+        request: Request,
+        lines: bool,
+    ) -> Result<IngestReport, IngestError> {
+        let prepared = self.prepare::<S, _>(request, move |body, dealer| read_json(body, lines, dealer)).await?;
+        self.append(prepared).await.map(|(report, ())| report)
     }
 
-    async fn read_and_append<S: Route>(&self, request: Request, meter: Meter<'_>) -> Result<IngestReport, IngestError> {
-        let Request { tenant, body, encoding, lines, key, mut reservation, .. } = request;
+    /// Decompresses a request and reads its rows by `read`, which gets the body and may give something else back.
+    pub(super) async fn prepare<S: Route, T: Send + 'static>(
+        &self,
+        request: Request,
+        read: impl FnOnce(&Bytes, &mut Dealer<'_, S>) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<Prepared<S, T>, IngestError> {
+        let meter = self.meter::<S>(request.door);
+        let prepared = self.read(request, read, meter).await;
+        if let Err(error) = &prepared {
+            meter.refused(error.code());
+        }
+        prepared
+    }
+
+    async fn read<S: Route, T: Send + 'static>(
+        &self,
+        request: Request,
+        read: impl FnOnce(&Bytes, &mut Dealer<'_, S>) -> Result<T, IngestError> + Send + 'static,
+        meter: Meter<'_>,
+    ) -> Result<Prepared<S, T>, IngestError> {
+        let Request { door, tenant, body, encoding, key, mut reservation } = request;
         let (limit_bytes, limits, partitions) =
             (self.config.max_body_size_bytes, self.config.limits(), S::partitions(self));
         let inline = body.len() <= INLINE_SIZE_BYTES && encoding == Encoding::Identity;
-        let owner = tenant.clone();
-        let read = move || {
+        let work = move || {
             let body = encoding.decode(body, limit_bytes, &mut reservation)?;
-            let batch = Batch::read::<S>(&body, lines, &owner, partitions, &limits)?;
-            // The budget is held until the rows are appended.
-            Ok::<_, IngestError>((batch, body.len(), reservation))
+            let mut dealer = Dealer::<S>::new(&tenant, partitions, limits, limit_bytes);
+            let extra = read(&body, &mut dealer)?;
+            let batch = dealer.finish()?;
+            // One record per request is small change; more is held like a body.
+            reservation.grow(batch.encoded_size_bytes.saturating_sub(RECORD_SIZE_BYTES))?;
+            let signal = PhantomData;
+            Ok::<_, IngestError>((
+                body.len(),
+                Prepared { tenant, key, batch, door, extra, signal, _reservation: reservation },
+            ))
         };
-        let (batch, size_bytes, _reservation) = if inline {
-            read()?
+        let (size_bytes, prepared) = if inline {
+            work()?
         } else {
-            let work = tokio::task::spawn_blocking(read).await;
-            work.map_err(|error| IngestError::Abandoned { reason: error.to_string() })??
+            let done = tokio::task::spawn_blocking(work).await;
+            done.map_err(|error| IngestError::Abandoned { reason: error.to_string() })??
         };
-        meter.read(size_bytes, &batch);
-        self.append::<S>(&tenant, key.as_ref(), batch, meter).await
+        meter.read(size_bytes, &prepared.batch);
+        Ok(prepared)
+    }
+
+    fn meter<S: Route>(&self, door: &'static str) -> Meter<'_> {
+        Meter { door, signal: S::TOPIC, doors: &self.doors }
+    }
+
+    /// Appends what was prepared.
+    pub(super) async fn append<S: Route, T>(&self, prepared: Prepared<S, T>) -> Result<(IngestReport, T), IngestError> {
+        let Prepared { tenant, key, batch, door, extra, _reservation, .. } = prepared;
+        let meter = self.meter::<S>(door);
+        match self.append_batch::<S>(&tenant, key.as_ref(), batch, meter).await {
+            Ok(report) => Ok((report, extra)),
+            Err(error) => {
+                meter.refused(error.code());
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what metrics are, as far as this process has not lately.
+    pub(super) async fn describe(
+        &self,
+        door: &'static str,
+        tenant: &Tenant,
+        mut described: Vec<Described>,
+    ) -> Result<(), IngestError> {
+        self.said.retain_new(tenant, &mut described);
+        if described.is_empty() {
+            return Ok(());
+        }
+        let mut dealer =
+            Dealer::<MetricMetadata>::new(tenant, 1, self.config.limits(), self.config.max_body_size_bytes);
+        metadata::deal(&described, &mut dealer);
+        let batch = dealer.finish()?;
+        let meter = self.meter::<MetricMetadata>(door);
+        meter.read(0, &batch);
+        self.append_batch::<MetricMetadata>(tenant, None, batch, meter).await?;
+        self.said.remember(tenant, &described);
+        Ok(())
     }
 
     /// Appends all partitions at once, so that they share a sync, and the records of one in order.
-    async fn append<S: Route>(
+    async fn append_batch<S: Route>(
         &self,
         tenant: &Tenant,
         key: Option<&IdempotencyKey>,
