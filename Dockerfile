@@ -24,9 +24,10 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080
-# Inside a container loopback reaches nobody: publish the port to choose who may connect.
+# Inside a container loopback reaches nobody: publish the port to choose who may connect, or give HIGHWATER_API_KEYS.
 ENV HIGHWATER_DATA_DIR=/data \
     HIGHWATER_HTTP_LISTEN=0.0.0.0:8080 \
+    HIGHWATER_ALLOW_INSECURE=true \
     HIGHWATER_LOG_FORMAT=json
 # SIGTERM drains: let it (docker stop waits 10 s unless told otherwise).
 STOPSIGNAL SIGTERM

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 
+use crate::cli::ServerArg;
 use crate::error::Error;
 
 /// A server, by its URL.
@@ -15,13 +17,25 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the server at this URL; nothing is sent yet.
-    pub(crate) fn new(server: &str) -> Result<Self, Error> {
-        let base = server.trim_end_matches('/');
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .build()
-            .map_err(|error| Error::failed("starting the HTTP client", error))?;
+    pub(crate) fn new(server: &ServerArg) -> Result<Self, Error> {
+        let base = server.url();
+        let mut http = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &server.api_key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+                .map_err(|error| Error::Usage(format!("--api-key: {error}")))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(tenant) = &server.tenant {
+            let value = HeaderValue::from_str(tenant).map_err(|error| Error::Usage(format!("--tenant: {error}")))?;
+            headers.insert("x-scope-orgid", value);
+        }
+        for authority in server.authorities()? {
+            http = http.add_root_certificate(authority);
+        }
+        let http =
+            http.default_headers(headers).build().map_err(|error| Error::failed("starting the HTTP client", error))?;
         Ok(Self { base, http })
     }
 

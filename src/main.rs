@@ -3,7 +3,6 @@
 //! This binary is wiring: the command line ([`cli`]), the config file ([`config`]) and the server that puts the rooms together
 //! ([`serve`]). What the rooms do lives in their crates; arrows between those point one way.
 
-mod api_keys;
 mod cli;
 mod client;
 mod config;

@@ -14,7 +14,9 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_broker::kafka::{Advertised, ApiKey, DoorSettings, KafkaServer, Principal, TlsFiles};
+use highwater_broker::access::{ApiKey, Principal};
+use highwater_broker::kafka::{Advertised, DoorSettings, KafkaServer};
+use highwater_broker::tls::TlsFiles;
 use highwater_broker::{Broker, BrokerConfig, RealFs, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,13 +56,13 @@ impl Arguments {
                 "--advertised" => settings.advertised = Some(advertised(&value()?)?),
                 "--tls-cert" => cert = Some(value()?.into()),
                 "--tls-key" => key = Some(value()?.into()),
-                "--api-keys" => settings.api_keys = api_keys(&std::fs::read_to_string(value()?)?)?,
+                "--api-keys" => settings.api_keys = api_keys(&std::fs::read_to_string(value()?)?)?.into(),
                 "--allow-insecure" => settings.allow_insecure = true,
                 other => return Err(format!("unknown argument {other}").into()),
             }
         }
         settings.tls = match (cert, key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca: None }),
             (None, None) => None,
             _ => return Err("--tls-cert and --tls-key come together".into()),
         };
@@ -86,7 +88,7 @@ fn api_keys(lines: &str) -> Result<Vec<ApiKey>, Box<dyn Error>> {
         for (byte, at) in sha256.iter_mut().zip((0..).step_by(2)) {
             *byte = u8::from_str_radix(&digits[at..at + 2], 16)?;
         }
-        Ok(ApiKey { principal: Principal { name: name.into(), tenant: tenant.into() }, sha256 })
+        Ok(ApiKey { principal: Principal::new(name, tenant), sha256 })
     };
     lines.lines().map(key).collect()
 }

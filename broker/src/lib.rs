@@ -11,10 +11,12 @@
 //! Where to look: [`batch`] is the codec, [`log`] one partition (synchronous and deterministic), `coordinator` groups and tasks,
 //! `broker` the threads and the async face, `groups` Kafka's consumer groups, [`fs`] the seam to the disk. `docs/formats/log.md` draws every file byte by byte.
 
+pub mod access;
 pub mod batch;
 pub mod fs;
 pub mod kafka;
 pub mod log;
+pub mod tls;
 
 mod append;
 mod broker;

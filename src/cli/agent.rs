@@ -41,9 +41,6 @@ struct ShipArgs {
     labels: Vec<(String, String)>,
     #[command(flatten)]
     server: ServerArg,
-    /// Tenant to ship as.
-    #[arg(long)]
-    tenant: Option<String>,
     /// Where positions and undelivered batches are kept [default: ./highwater-agent/logs/SERVICE].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -124,10 +121,10 @@ fn label(text: &str) -> Result<(String, String), String> {
 impl ShipArgs {
     fn shipping(&self, kind: &str) -> ShippingOptions {
         let state_dir = self.state_dir.clone().unwrap_or_else(|| default_state_dir(kind, &self.service));
-        let server = self.server.server.trim_end_matches('/');
-        let server = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
         ShippingOptions {
-            tenant: self.tenant.clone(),
+            tenant: self.server.tenant.clone(),
+            api_key: self.server.api_key.clone(),
+            ca_file: self.server.ca_file.clone(),
             batch_rows: self.batch_rows,
             batch_wait: self.batch_wait,
             spool_size_bytes: self.spool_size,
@@ -135,7 +132,7 @@ impl ShipArgs {
                 WhenFullArg::DropOldest => WhenFull::DropOldest,
                 WhenFullArg::Wait => WhenFull::Wait,
             },
-            ..ShippingOptions::new(server, state_dir)
+            ..ShippingOptions::new(self.server.url(), state_dir)
         }
     }
 

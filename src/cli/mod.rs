@@ -23,6 +23,7 @@ pub(crate) use serve::ServeArgs;
 pub(crate) use status::{MemberLine, Status, TableLine, TaskLine};
 pub(crate) use topic::{PartitionDescription, TopicDescription};
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -68,6 +69,31 @@ pub(crate) struct ServerArg {
     /// The server to talk to.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "HIGHWATER_SERVER")]
     pub(crate) server: String,
+    /// API key, where the server asks for one.
+    #[arg(long, value_name = "KEY", env = "HIGHWATER_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// Whose data, where the key speaks for any tenant, or there are no keys.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Authorities that vouch for the server's certificate (PEM), besides those of this machine.
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl ServerArg {
+    /// The server's URL.
+    pub(crate) fn url(&self) -> String {
+        let server = self.server.trim_end_matches('/');
+        if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+    }
+
+    /// The certificates of `--ca-file`.
+    pub(crate) fn authorities(&self) -> Result<Vec<reqwest::Certificate>, Error> {
+        let Some(file) = &self.ca_file else { return Ok(Vec::new()) };
+        let failed = |error: String| Error::Usage(format!("--ca-file {}: {error}", file.display()));
+        let pem = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use highwater_pipeline::access::ApiKeysConfig;
+
 use super::OutputArgs;
 use crate::config::{Config, HostPort, Listen, Roles};
 use crate::error::Error;
@@ -28,6 +30,12 @@ pub(crate) struct ServeArgs {
     /// What Kafka clients are told to dial [default: the address they came in on].
     #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_KAFKA_ADVERTISED")]
     pub(crate) kafka_advertised: Option<HostPort>,
+    /// API keys that open the doors: a YAML file, or the list itself as in the config file's `api_keys`.
+    #[arg(long, value_name = "FILE|LIST", env = "HIGHWATER_API_KEYS", hide_env_values = true, value_parser = ApiKeysConfig::parse)]
+    pub(crate) api_keys: Option<ApiKeysConfig>,
+    /// Listen beyond this machine without keys (and, for Kafka, without TLS): for networks that are closed by other means.
+    #[arg(long, env = "HIGHWATER_ALLOW_INSECURE")]
+    pub(crate) allow_insecure: bool,
     /// What this process does: any of gateway, worker, query, with commas between [default: all]. The rest is done by other
     /// processes on the same log: a Kafka cluster, or this one's Kafka port.
     #[arg(long, value_name = "ROLES", env = "HIGHWATER_ROLES")]
@@ -52,6 +60,13 @@ impl ServeArgs {
         }
         if let Some(advertised) = &self.kafka_advertised {
             config.kafka.advertised = Some(advertised.clone());
+        }
+        if let Some(keys) = &self.api_keys {
+            config.api_keys.clone_from(keys);
+        }
+        if self.allow_insecure {
+            config.http.allow_insecure = true;
+            config.kafka.allow_insecure = true;
         }
         if let Some(roles) = &self.roles {
             config.roles.clone_from(roles);

@@ -82,7 +82,7 @@ pub(super) async fn run(args: SqlArgs) -> Result<ExitCode, Error> {
 
 /// Asks a server and prints the answer.
 pub(super) async fn ask(server: &ServerArg, query: &str, output: OutputFormat) -> Result<ExitCode, Error> {
-    let client = Client::new(&server.server)?;
+    let client = Client::new(server)?;
     let response = client.post("/api/v1/sql", &json!({"query": query, "format": "arrow"})).await?;
     let body = response.bytes().await.map_err(|error| Error::failed("reading the answer", error))?;
     let reader = StreamReader::try_new(Cursor::new(&body[..]), None)

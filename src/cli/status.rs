@@ -103,7 +103,7 @@ pub(crate) struct TableLine {
 }
 
 pub(super) async fn run(args: StatusArgs) -> Result<ExitCode, Error> {
-    let status: Status = Client::new(&args.server.server)?.get("/api/v1/status").await?;
+    let status: Status = Client::new(&args.server)?.get("/api/v1/status").await?;
     if args.json {
         let text =
             serde_json::to_string_pretty(&status).map_err(|error| Error::failed("printing the status", error))?;

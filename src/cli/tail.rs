@@ -33,7 +33,7 @@ pub(crate) struct FollowArgs {
 
 /// Follows an event stream onto stdout.
 pub(super) async fn follow(server: &ServerArg, path: &str, follow: &FollowArgs) -> Result<ExitCode, Error> {
-    let client = Client::new(&server.server)?;
+    let client = Client::new(server)?;
     let separator = if path.contains('?') { '&' } else { '?' };
     let mut left = follow.limit.unwrap_or(u64::MAX);
     if left == 0 {

@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::ConfigError;
-use crate::api_keys::ApiKeysConfig;
+use super::{ConfigError, TlsSection};
 
 /// Where the door listens when nothing is said.
 pub(crate) const DEFAULT_KAFKA_LISTEN: SocketAddr =
@@ -26,9 +25,7 @@ pub(crate) struct KafkaSection {
     /// What clients are told to dial, `host:port`; where nothing is said, the address they came in on.
     pub(crate) advertised: Option<HostPort>,
     /// Certificate and key: with them the door speaks TLS and nothing else.
-    pub(crate) tls: Option<TlsFiles>,
-    /// With keys, clients log in (SASL PLAIN: the name of a key, and the key).
-    pub(crate) api_keys: ApiKeysConfig,
+    pub(crate) tls: Option<TlsSection>,
     /// Let clients beyond this machine in without TLS or without keys.
     pub(crate) allow_insecure: bool,
     /// A client that asks for a topic there is not makes it.
@@ -45,7 +42,6 @@ impl Default for KafkaSection {
             listen: None,
             advertised: None,
             tls: None,
-            api_keys: ApiKeysConfig::default(),
             allow_insecure: false,
             auto_create_topics: true,
             default_partitions: 1,
@@ -136,16 +132,6 @@ impl<'de> Deserialize<'de> for HostPort {
     }
 }
 
-/// The files of the door's certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsFiles {
-    /// The certificate and those that vouch for it, PEM.
-    pub(crate) cert: PathBuf,
-    /// Its private key, PEM.
-    pub(crate) key: PathBuf,
-}
-
 /// Bounds of the door; past one the answer is an error or a wait, never an abort.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -186,17 +172,14 @@ impl KafkaSection {
 
     /// Takes relative paths from this folder.
     pub(super) fn resolve(&mut self, folder: &Path) {
-        self.api_keys.resolve(folder);
         if let Some(tls) = &mut self.tls {
-            tls.cert = folder.join(&tls.cert);
-            tls.key = folder.join(&tls.key);
+            tls.resolve(folder);
         }
     }
 
-    /// What the types cannot say. Reads the file of keys, if one is named.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// What the types cannot say.
+    pub(super) fn check(&self, has_keys: bool) -> Result<(), ConfigError> {
         let refuse = |key: &str, what: String| Err(ConfigError::in_key(format!("kafka.{key}"), what));
-        let keys = self.api_keys.read()?;
         let Some(address) = self.address() else { return Ok(()) };
         if !(1..=10_000).contains(&self.default_partitions) {
             return refuse("default_partitions", format!("{} is not within 1..=10000", self.default_partitions));
@@ -219,23 +202,21 @@ impl KafkaSection {
                 return refuse(name, format!("is {size_bytes}, but must be at least 1 MiB (1048576)"));
             }
         }
-        for (name, file) in self.tls.iter().flat_map(|tls| [("tls.cert", &tls.cert), ("tls.key", &tls.key)]) {
-            if let Err(error) = std::fs::File::open(file) {
-                return refuse(name, format!("cannot read {}: {error}", file.display()));
-            }
+        if let Some(tls) = &self.tls {
+            tls.check("kafka.tls")?;
         }
         if address.ip().is_loopback() || self.allow_insecure {
             return Ok(());
         }
-        match (self.tls.is_some(), keys.is_empty()) {
-            (true, false) => Ok(()),
+        match (self.tls.is_some(), has_keys) {
+            (true, true) => Ok(()),
             (has_tls, _) => {
-                let missing = if has_tls { "keys (kafka.api_keys)" } else { "TLS (kafka.tls)" };
+                let missing = if has_tls { "keys (api_keys)" } else { "TLS (kafka.tls)" };
                 refuse(
                     "listen",
                     format!(
                         "{address} is reached from other machines, and the door has no {missing}: whoever reaches it could read \
-                         and write everything. Set both kafka.tls and kafka.api_keys, listen on 127.0.0.1, or say kafka.allow_insecure: true"
+                         and write everything. Set both kafka.tls and api_keys, listen on 127.0.0.1, or say kafka.allow_insecure: true (--allow-insecure)"
                     ),
                 )
             }
@@ -248,13 +229,14 @@ mod tests {
     use super::*;
 
     fn parse(yaml: &str) -> Result<KafkaSection, String> {
-        let section: KafkaSection = serde_saphyr::from_str(yaml).map_err(|e| e.to_string())?;
-        section.check().map_err(|e| e.to_string())?;
-        Ok(section)
+        with_keys(yaml, false)
     }
 
-    const KEY: &str =
-        "api_keys: [{ name: a, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 }]";
+    fn with_keys(yaml: &str, has_keys: bool) -> Result<KafkaSection, String> {
+        let section: KafkaSection = serde_saphyr::from_str(yaml).map_err(|e| e.to_string())?;
+        section.check(has_keys).map_err(|e| e.to_string())?;
+        Ok(section)
+    }
 
     #[test]
     fn the_door_is_open_on_loopback_unless_told_otherwise() {
@@ -274,9 +256,9 @@ mod tests {
         let tls = format!("tls: {{ cert: {0}, key: {0} }}", pem.display());
         let open = "listen: 0.0.0.0:9092\n";
         assert!(parse(open).unwrap_err().contains("no TLS (kafka.tls)"));
-        assert!(parse(&format!("{open}{KEY}")).unwrap_err().contains("no TLS (kafka.tls)"));
-        assert!(parse(&format!("{open}{tls}")).unwrap_err().contains("no keys (kafka.api_keys)"));
-        assert!(parse(&format!("{open}{tls}\n{KEY}")).is_ok());
+        assert!(with_keys(open, true).unwrap_err().contains("no TLS (kafka.tls)"));
+        assert!(parse(&format!("{open}{tls}")).unwrap_err().contains("no keys (api_keys)"));
+        assert!(with_keys(&format!("{open}{tls}"), true).is_ok());
         assert!(parse(&format!("{open}allow_insecure: true")).is_ok());
         assert!(parse("tls: { cert: /nowhere/a.pem, key: /nowhere/b.pem }").unwrap_err().contains("kafka.tls.cert"));
     }

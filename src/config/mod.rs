@@ -5,14 +5,18 @@
 mod duration;
 mod env;
 mod error;
+mod http;
 mod kafka;
 mod roles;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use highwater_broker::access::ApiKey;
+use highwater_pipeline::access::{ApiKeysConfig, LimitsConfig};
 use highwater_pipeline::log::kafka::KafkaConfig;
 use highwater_pipeline::sources::IngestConfig;
 use highwater_pipeline::sources::bridge::{self, BridgeError, KafkaSourceConfig};
@@ -22,12 +26,11 @@ use serde::Deserialize;
 
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use error::ConfigError;
+pub(crate) use http::HttpConfig;
 pub(crate) use kafka::{HostPort, KafkaSection, Listen};
 pub(crate) use roles::{Role, Roles};
+pub(crate) use tls::TlsSection;
 
-/// Where the server listens when nothing is said.
-pub(crate) const DEFAULT_HTTP_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Where data goes when nothing is said.
 pub(crate) const DEFAULT_DATA_DIR: &str = "./highwater-data";
 
@@ -39,6 +42,10 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// What this process does: all of it unless it is one of several.
     pub(crate) roles: Roles,
+    /// Who may come in, at every door; with none, whoever reaches one.
+    pub(crate) api_keys: ApiKeysConfig,
+    /// How much each tenant may send.
+    pub(crate) limits: LimitsConfig,
     /// The one HTTP port: ingest, query, health, metrics.
     pub(crate) http: HttpConfig,
     /// The Kafka port of the embedded log.
@@ -70,6 +77,8 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from(DEFAULT_DATA_DIR),
             roles: Roles::default(),
+            api_keys: ApiKeysConfig::default(),
+            limits: LimitsConfig::default(),
             http: HttpConfig::default(),
             kafka: KafkaSection::default(),
             log: LogConfig::default(),
@@ -83,20 +92,6 @@ impl Default for Config {
             sql: SqlConfig::default(),
             self_monitoring: true,
         }
-    }
-}
-
-/// The HTTP door.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct HttpConfig {
-    /// Address and port; port 0 takes a free one (written to `<data_dir>/server.json`).
-    pub(crate) listen: SocketAddr,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { listen: DEFAULT_HTTP_LISTEN }
     }
 }
 
@@ -202,6 +197,8 @@ impl Config {
             for pattern in &mut config.rule_files {
                 *pattern = folder.join(&*pattern).display().to_string();
             }
+            config.api_keys.resolve(folder);
+            config.http.resolve(folder);
             config.kafka.resolve(folder);
         }
         Ok(config)
@@ -219,6 +216,12 @@ impl Config {
     /// Where the Kafka port is, where there is one: it serves the embedded log.
     pub(crate) fn kafka_address(&self) -> Option<SocketAddr> {
         self.kafka.address().filter(|_| self.log.kind == LogKind::Embedded)
+    }
+
+    /// The keys that open the doors. Reads their file, if one is named.
+    pub(crate) fn keys(&self) -> Result<Vec<ApiKey>, ConfigError> {
+        let read = self.api_keys.read(|name| std::env::var(name).ok());
+        read.map_err(|error| ConfigError::in_key(error.place, error.message))
     }
 
     /// What the types cannot say. Called once flags have had their say.
@@ -252,7 +255,12 @@ impl Config {
                 self.log.kafka.validate().map_err(|error| ConfigError::in_key("log.kafka", error.to_string()))?;
             }
         }
-        self.kafka.check()?;
+        let has_keys = !self.keys()?.is_empty();
+        self.limits.validate().map_err(|(key, what)| ConfigError::in_key(key, what))?;
+        self.http.check(has_keys)?;
+        if self.log.kind == LogKind::Embedded {
+            self.kafka.check(has_keys)?;
+        }
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
                 "log.partitions",
@@ -320,12 +328,12 @@ mod tests {
     fn files_are_looked_for_beside_the_config_file() {
         let dir = tempfile::tempdir().unwrap();
         let text =
-            "rule_files: [rules/*.yaml]\nkafka: { tls: { cert: a.pem, key: /etc/b.pem }, api_keys: keys.yaml }\n";
+            "rule_files: [rules/*.yaml]\nkafka: { tls: { cert: a.pem, key: /etc/b.pem } }\napi_keys: keys.yaml\n";
         std::fs::write(dir.path().join("hw.yaml"), text).unwrap();
         let config = Config::load(Some(&dir.path().join("hw.yaml"))).unwrap();
-        let tls = config.kafka.tls.unwrap();
+        let tls = config.kafka.tls.clone().unwrap();
         assert_eq!((tls.cert, tls.key), (dir.path().join("a.pem"), PathBuf::from("/etc/b.pem")));
-        let error = config.kafka.api_keys.read().unwrap_err().to_string();
+        let error = config.keys().unwrap_err().to_string();
         assert!(error.starts_with(&dir.path().join("keys.yaml").display().to_string()), "{error}");
     }
 

@@ -1,6 +1,5 @@
 //! The one HTTP port: health and metrics from the first moment, everything else once the rooms behind it stand.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -9,19 +8,11 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use highwater_pipeline::access::{Access, Need, guard};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::readiness::{self, Health};
-use crate::error::Error;
-
-/// The port, bound before anything else is done so that a taken address is the first thing said.
-pub(crate) struct Door {
-    listener: TcpListener,
-    address: SocketAddr,
-}
 
 /// Where the rooms' routes appear once they stand.
 #[derive(Clone, Default)]
@@ -34,41 +25,17 @@ impl Rooms {
     }
 }
 
-impl Door {
-    /// Binds the address.
-    pub(crate) async fn bind(listen: SocketAddr) -> Result<Self, Error> {
-        let taken = |error| {
-            Error::Failed(format!(
-                "cannot listen on {listen} ({error}); is another server running? choose another address with --http-listen"
-            ))
-        };
-        let listener = TcpListener::bind(listen).await.map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
-        Ok(Self { listener, address })
-    }
-
-    /// The address bound, its port never 0.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Serves until `shutdown`, then finishes requests under way.
-    pub(crate) async fn serve(
-        self,
-        health: Health,
-        prometheus: PrometheusHandle,
-        rooms: Rooms,
-        shutdown: CancellationToken,
-    ) -> std::io::Result<()> {
-        let metrics_page = get(move || async move {
-            super::process::observe();
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
-        });
-        // GET is the page; POST, to the same path, is a sender of metrics.
-        let inside = Router::new().route("/metrics", metrics_page.post(enter)).fallback(enter).with_state(rooms);
-        let router = readiness::router(health).merge(inside);
-        axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
-    }
+/// What the port answers: health to everybody, this process's metrics to those who may ask, the rest as the rooms say, each of which stands behind a
+/// guard of its own.
+pub(crate) fn router(health: Health, prometheus: PrometheusHandle, access: &Access, rooms: Rooms) -> Router {
+    let page = get(move || async move {
+        super::process::observe();
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus.render())
+    });
+    let page = guard(Router::new().route("/metrics", page), access, Need::Query);
+    // GET is the page; POST, to the same path, is a sender of metrics.
+    let inside = Router::new().route("/metrics", axum::routing::post(enter)).fallback(enter).with_state(rooms);
+    readiness::router(health).merge(page).merge(inside)
 }
 
 /// Hands a request to the rooms, or asks the caller to come back while they are not ready.

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_broker::kafka::{Advertised, ApiKey, DoorSettings, KafkaServer, MayWrite, Principal, TlsFiles};
+use highwater_broker::access::ApiKeys;
+use highwater_broker::kafka::{Advertised, DoorSettings, KafkaServer, MayWrite};
 use highwater_pipeline::data;
 
 use super::log::OpenLog;
 use super::members;
 use super::topics::is_own;
-use crate::config::{Config, LogKind, Role};
+use crate::config::{Config, LogKind, Role, TlsSection};
 use crate::error::Error;
 
 /// Longest that requests under way may take after a stop was asked for. A fetch that waits for records is answered at once.
@@ -24,12 +25,12 @@ pub(crate) struct KafkaDoor {
 
 impl KafkaDoor {
     /// Opens it, where the configuration has one.
-    pub(crate) async fn open(config: &Config, log: &OpenLog) -> Result<Self, Error> {
+    pub(crate) async fn open(config: &Config, keys: &ApiKeys, log: &OpenLog) -> Result<Self, Error> {
         let (Some(listen), Some(broker)) = (config.kafka_address(), log.broker()) else {
             let elsewhere = (config.log.kind == LogKind::Kafka).then(|| config.log.kafka.brokers.clone());
             return Ok(Self { server: None, told: elsewhere });
         };
-        let server = KafkaServer::start(Arc::clone(broker), settings(config, listen)?).await.map_err(|error| {
+        let server = KafkaServer::start(Arc::clone(broker), settings(config, keys, listen)).await.map_err(|error| {
             Error::Failed(format!(
                 "opening the Kafka port: {error}. Is another broker running? Choose another address with --kafka-listen, \
                  or do without: --kafka-listen off"
@@ -58,28 +59,25 @@ impl KafkaDoor {
     }
 }
 
-fn settings(config: &Config, listen: SocketAddr) -> Result<DoorSettings, Error> {
+fn settings(config: &Config, keys: &ApiKeys, listen: SocketAddr) -> DoorSettings {
     let kafka = &config.kafka;
-    let keys = kafka.api_keys.read()?.into_iter().map(|key| ApiKey {
-        principal: Principal { name: key.name, tenant: key.tenant.to_string() },
-        sha256: key.sha256,
-    });
-    Ok(DoorSettings {
+    DoorSettings {
         listen,
         advertised: kafka.advertised.as_ref().map(|at| Advertised { host: at.host.clone(), port: at.port }),
-        tls: kafka.tls.as_ref().map(|tls| TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() }),
-        api_keys: keys.collect(),
+        tls: kafka.tls.as_ref().map(TlsSection::files),
+        api_keys: keys.clone(),
         allow_insecure: kafka.allow_insecure,
         auto_create_partitions: kafka.auto_create_topics.then_some(kafka.default_partitions),
         may_write: may_write(config.roles.has(Role::Worker)),
         may_alter: Arc::new(|topic| !is_own(topic)),
+        is_shared: Arc::new(is_own),
         max_connections: kafka.limits.max_connections,
         max_connections_per_address: kafka.limits.max_connections_per_address,
         max_in_flight_bytes: kafka.limits.max_in_flight_bytes,
         max_request_size_bytes: kafka.limits.max_request_size_bytes,
         max_answer_bytes: kafka.limits.max_answer_bytes,
         ..DoorSettings::default()
-    })
+    }
 }
 
 /// Which topics clients write to. What tasks write is theirs where they run here: each effect is there once because nobody else puts

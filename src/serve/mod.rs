@@ -29,7 +29,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
+use highwater_broker::SystemClock;
+use highwater_broker::access::ApiKeys;
+use highwater_broker::tls::Tls;
+use highwater_pipeline::access::{Access as Doorkeeper, Need, Quotas, guard};
 use highwater_pipeline::log::{Log, TopicConfig};
+use highwater_pipeline::server::HttpServer;
 use highwater_pipeline::sources::Ingest;
 use highwater_pipeline::storage::{self, Access, Storage};
 use highwater_pipeline::tables::TableSpec;
@@ -46,10 +51,10 @@ pub(crate) use self::kafka::is_of_tasks;
 pub(crate) use self::log::OpenLog;
 pub(crate) use self::topics::is_own as is_own_topic;
 use crate::cli::ServeArgs;
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, TlsSection};
 use crate::error::Error;
 use definitions::{LogDefinitions, Writes};
-use http::{Door, Rooms};
+use http::Rooms;
 use kafka::KafkaDoor;
 use ledger::LedgerKeeper;
 use members::Members;
@@ -75,20 +80,31 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     tokio::spawn(signals::cancel_on_stop(shutdown.clone()));
 
     let health = Health::starting();
-    let door = Door::bind(config.http.listen).await?;
-    let address = door.address();
+    let keys = ApiKeys::from(config.keys()?);
+    let quotas = Quotas::new(config.limits.clone(), Arc::new(SystemClock));
+    let access = Doorkeeper::new(keys.clone(), quotas.clone());
+    let door = HttpServer::bind(
+        "http",
+        config.http.listen,
+        config.http.tls.as_ref().map(TlsSection::files),
+        config.http.limits.clone(),
+    )
+    .await
+    .map_err(|error| Error::Failed(format!("{error}, with --http-listen")))?;
+    let (address, tls, scheme) = (door.address(), door.tls(), door.scheme());
     let rooms = Rooms::default();
     // The port closes after the rooms behind it were told to finish, so it has a token of its own.
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(door.serve(health.clone(), prometheus.clone(), rooms.clone(), closing.clone()));
+    let router = http::router(health.clone(), prometheus.clone(), &access, rooms.clone());
+    let serving = tokio::spawn(door.serve(router, closing.clone()));
     tokio::spawn(upkeep(prometheus, shutdown.clone()));
 
     let log = OpenLog::open(&config).await?;
     claim::check(&config, &log).await?;
     // A gateway alone needs none: it may not be allowed to reach it.
-    let access = if config.roles.has(Role::Worker) { Access::Write } else { Access::Read };
+    let storage_access = if config.roles.has(Role::Worker) { Access::Write } else { Access::Read };
     let storage = match config.roles.has(Role::Worker) || config.roles.has(Role::Query) {
-        true => Some(open_storage(&config, access).await?),
+        true => Some(open_storage(&config, storage_access).await?),
         false => None,
     };
     workers::ensure_topics(&config, &planned, log.log()).await?;
@@ -97,7 +113,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     workers::ensure_topics(&config, &topology, log.log()).await?;
     claim::make(&config, &log).await?;
     // Not before: a client that asks for a topic may make it, and it would not be as it has to be.
-    let kafka = KafkaDoor::open(&config, &log).await?;
+    let kafka = KafkaDoor::open(&config, &keys, &log).await?;
     let gateway = open_gateway(&config, log.log()).await?;
     let engine = match storage.as_ref().filter(|_| config.roles.has(Role::Query)) {
         Some(storage) => Some(open_engine(&config, &topology, storage, log.log())?),
@@ -118,25 +134,23 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
-    let mut routes = topics::router(Arc::clone(log.log()))
-        .merge(status::router(
-            health.clone(),
-            view.clone(),
-            members.clone(),
-            definitions.clone(),
-            Arc::clone(log.log()),
-            kafka.told().map(str::to_owned),
-        ))
-        .merge(reload_router(reload));
+    let routes = topics::router(Arc::clone(log.log())).merge(status::router(
+        health.clone(),
+        view.clone(),
+        members.clone(),
+        definitions.clone(),
+        Arc::clone(log.log()),
+        kafka.told().map(str::to_owned),
+    ));
+    let mut routes = guard(routes, &access, Need::Query).merge(guard(reload_router(reload), &access, Need::Admin));
     if config.roles.has(Role::Gateway)
         && let Some(ingest) = &gateway
     {
-        routes = routes.merge(highwater_pipeline::sources::router(ingest));
+        routes = routes.merge(guard(highwater_pipeline::sources::router(ingest), &access, Need::Ingest));
     }
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);
-        routes = routes
-            .merge(highwater_sql::http::router(Arc::new(engine.clone())))
+        let questions = highwater_sql::http::router(Arc::new(engine.clone()))
             .merge(highwater_sinks::alerts::router(
                 Arc::clone(log.log()),
                 StreamConfig::default(),
@@ -148,16 +162,18 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
                 StreamConfig::default(),
                 shutdown.child_token(),
             ));
+        routes = routes.merge(guard(questions, &access, Need::Query));
     }
     rooms.open(routes);
-    announce(&config.data_dir, address, kafka.address())?;
+    announce(&config.data_dir, scheme, address, kafka.address())?;
     tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
     tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
     let mut monitors = start_self_monitoring(&config, own_logs, gateway.as_ref(), &shutdown);
     monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
-    let applying = Applying { definitions, workers: workers.as_ref(), engine: engine.as_ref(), specs: &specs };
+    let applying =
+        Applying { keys, quotas, tls, definitions, workers: workers.as_ref(), engine: engine.as_ref(), specs: &specs };
     loop {
         let answer = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -203,6 +219,12 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
 
 /// What follows the definitions in the log, besides the tasks.
 struct Applying<'a> {
+    /// The keys of all doors.
+    keys: ApiKeys,
+    /// The limits of tenants.
+    quotas: Quotas,
+    /// The certificate of the HTTP port; the Kafka port looks after its own.
+    tls: Option<Arc<Tls>>,
     definitions: LogDefinitions,
     workers: Option<&'a Workers>,
     engine: Option<&'a Engine>,
@@ -213,12 +235,24 @@ impl Applying<'_> {
     /// Makes the file's rollups and rules the newest version in the log. Anything wrong changes nothing.
     async fn reload(&self, args: &ServeArgs, running: &Config) -> Result<(), Error> {
         let config = args.config()?;
+        let keys = config.keys()?;
+        if keys.is_empty() != self.keys.is_empty() {
+            return Err(Error::Failed(
+                "api_keys: whether keys are asked for changes at a start and not at a reload; restart the server"
+                    .into(),
+            ));
+        }
         let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
         let topology = topology::plan(&file)?;
+        if let Some(tls) = &self.tls {
+            tls.reload().map_err(|error| Error::failed("http.tls", error))?;
+        }
+        self.keys.replace(keys);
+        self.quotas.replace(config.limits.clone());
         for (key, changed) in [
+            ("http", config.http != running.http),
             ("roles", config.roles != running.roles),
             ("data_dir", config.data_dir != running.data_dir),
-            ("http.listen", config.http.listen != running.http.listen),
             ("kafka", config.kafka != running.kafka),
             ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
             ("sources", config.sources != running.sources),
@@ -325,9 +359,10 @@ async fn upkeep(prometheus: PrometheusHandle, shutdown: CancellationToken) {
 }
 
 /// Says where this server listens, for scripts and tests that let it choose a port.
-fn announce(data_dir: &Path, http: SocketAddr, kafka: Option<SocketAddr>) -> Result<(), Error> {
+fn announce(data_dir: &Path, scheme: &str, http: SocketAddr, kafka: Option<SocketAddr>) -> Result<(), Error> {
     let text = serde_json::json!({
         "http": http.to_string(),
+        "scheme": scheme,
         "kafka": kafka.map(|address| address.to_string()),
         "pid": std::process::id(),
     })

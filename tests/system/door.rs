@@ -162,7 +162,7 @@ async fn with_keys_clients_log_in() {
     let (secret, line) = (made.stdout.trim().to_owned(), made.stderr.lines().last().unwrap().trim().to_owned());
     assert!(secret.starts_with("hw_") && !line.contains(&secret), "{made:?}");
     site.write("keys.yaml", &format!("{line}\n"));
-    site.configure("kafka: { listen: \"127.0.0.1:0\", api_keys: keys.yaml }\n");
+    site.configure("kafka: { listen: \"127.0.0.1:0\" }\napi_keys: keys.yaml\n");
     site.run(&["validate", "--config", "highwater.yaml"]).await.output();
     let server = site.start().await;
     let list = async |user: &str, password: &str| {

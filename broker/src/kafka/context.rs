@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use super::security::Session;
 use super::settings::DoorSettings;
 use super::turns::Turns;
+use crate::access::{May, Principal};
 use crate::broker::Broker;
 use crate::groups::Groups;
 use crate::transactions::Transactions;
@@ -63,16 +64,28 @@ pub(in crate::kafka) struct ClientInfo {
     pub(in crate::kafka) principal: Option<Principal>,
 }
 
-/// Whom an API key stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The name of the key.
-    pub name: String,
-    /// The tenant that it belongs to.
-    pub tenant: String,
-}
-
 impl Context {
+    /// What who asks may do at all.
+    pub(in crate::kafka) fn may(&self) -> May {
+        self.client.principal.as_ref().map_or(May::ALL, |principal| principal.may)
+    }
+
+    /// True where who asks may write to this topic, and make it.
+    pub(in crate::kafka) fn may_write(&self, topic: &str) -> bool {
+        self.may().ingest && (self.door.may_write)(topic)
+    }
+
+    /// True where who asks may do more to this topic than write to it.
+    pub(in crate::kafka) fn may_alter(&self, topic: &str) -> bool {
+        self.may().admin && (self.door.may_write)(topic) && (self.door.may_alter)(topic)
+    }
+
+    /// True where who asks may read this topic. What holds rows of several tenants is read by those who speak for all of them.
+    pub(in crate::kafka) fn may_read(&self, topic: &str) -> bool {
+        let Some(principal) = &self.client.principal else { return true };
+        principal.may.query && (principal.any_tenant || !(self.door.is_shared)(topic))
+    }
+
     /// Host and port that clients are told to dial.
     pub(in crate::kafka) fn advertised(&self) -> (String, i32) {
         match &self.door.advertised {

@@ -32,8 +32,6 @@ mod settings;
 mod tests;
 mod turns;
 
-pub use context::Principal;
-pub use security::{ApiKey, TlsError, TlsFiles};
 pub use server::{DoorError, KafkaServer};
 pub use settings::{Advertised, DoorSettings, MayWrite};
 

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::{self, Shared};
-use super::security::{self, Tls, TlsError};
+use super::security;
 use super::settings::DoorSettings;
 use crate::broker::Broker;
 use crate::error::BrokerError;
+use crate::tls::{Tls, TlsError};
 
 /// How long to wait before accepting again after the system refused, as where it is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -75,7 +76,7 @@ impl KafkaServer {
         let refused = |source| DoorError::Listen { address: listen, source };
         settings.validate().map_err(|what| DoorError::Settings { what })?;
         security::check(&settings)?;
-        let tls = settings.tls.clone().map(Tls::open).transpose()?;
+        let tls = settings.tls.clone().map(|files| Tls::open("kafka", files, &[])).transpose()?;
         let cluster_id = broker.cluster_id().await?;
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;

@@ -3,14 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::security::{ApiKey, TlsFiles};
+use crate::access::ApiKeys;
 use crate::groups::GroupSettings;
+use crate::tls::TlsFiles;
 
 /// Bounds of the limits in bytes. A size on the wire is an i32.
 const MIN_SIZE_BYTES: usize = 64 << 10;
 const MAX_SIZE_BYTES: usize = i32::MAX as usize;
 
-/// Says of a topic whether clients may write to it, delete it or alter it.
+/// Says something of a topic, such as whether clients may write to it.
 pub type MayWrite = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What clients are told to dial.
@@ -32,7 +33,7 @@ pub struct DoorSettings {
     /// With a certificate the door speaks TLS and nothing else.
     pub tls: Option<TlsFiles>,
     /// With keys, clients log in (SASL PLAIN: the name of a key, and its secret) before they are served.
-    pub api_keys: Vec<ApiKey>,
+    pub api_keys: ApiKeys,
     /// Lets clients beyond loopback in without TLS or without keys.
     pub allow_insecure: bool,
     /// Partitions of a topic that a client creates by asking for it; `None` refuses to create topics so.
@@ -41,6 +42,8 @@ pub struct DoorSettings {
     pub may_write: MayWrite,
     /// Topics for which this is false take records, but are not deleted, cut, given partitions or other settings.
     pub may_alter: MayWrite,
+    /// Topics for which this is true hold rows of several tenants: a principal of one of them does not read them.
+    pub is_shared: MayWrite,
     /// Settings of consumer groups.
     pub groups: GroupSettings,
     /// Connections at once.
@@ -68,11 +71,12 @@ impl Default for DoorSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9092)),
             advertised: None,
             tls: None,
-            api_keys: Vec::new(),
+            api_keys: ApiKeys::default(),
             allow_insecure: false,
             auto_create_partitions: Some(1),
             may_write: Arc::new(|_| true),
             may_alter: Arc::new(|_| true),
+            is_shared: Arc::new(|_| false),
             groups: GroupSettings::default(),
             max_connections: 4096,
             max_connections_per_address: 1024,
@@ -110,11 +114,6 @@ impl DoorSettings {
             Some((name, _)) => Err(format!("{name} is 0, but must be above it")),
             None => Ok(()),
         }
-    }
-
-    /// True where clients may do more to a topic than write to it.
-    pub(in crate::kafka) fn may_alter(&self, topic: &str) -> bool {
-        (self.may_write)(topic) && (self.may_alter)(topic)
     }
 }
 

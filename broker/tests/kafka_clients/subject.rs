@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
-use highwater_broker::kafka::{ApiKey, DoorSettings, KafkaServer, Principal, TlsFiles};
+use highwater_broker::access::{ApiKey, Principal};
+use highwater_broker::kafka::{DoorSettings, KafkaServer};
+use highwater_broker::tls::TlsFiles;
 use highwater_broker::{Broker, BrokerConfig, GroupSettings, RealFs, SystemClock};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::fixture::Kafka;
@@ -181,9 +182,8 @@ fn broker_process() {
         let groups = GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() };
         let mut settings = DoorSettings { listen, auto_create_partitions: None, groups, ..DoorSettings::default() };
         if let Some(tls) = std::env::var_os("HIGHWATER_TEST_BROKER_TLS").map(PathBuf::from) {
-            settings.tls = Some(TlsFiles { cert: tls.join("ca.pem"), key: tls.join("key.pem") });
-            let principal = Principal { name: USER.into(), tenant: "default".into() };
-            settings.api_keys = vec![ApiKey { principal, sha256: Sha256::digest(PASSWORD).into() }];
+            settings.tls = Some(TlsFiles::new(tls.join("ca.pem"), tls.join("key.pem")));
+            settings.api_keys = vec![ApiKey::of(Principal::new(USER, "default"), PASSWORD.as_bytes())].into();
         }
         let server = KafkaServer::start(Arc::clone(&broker), settings).await.unwrap();
         writeln!(std::io::stdout(), "listening on {}", server.address()).unwrap();

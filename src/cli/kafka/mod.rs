@@ -94,7 +94,7 @@ impl KafkaArgs {
 
     async fn of_server(&self) -> Result<String, Error> {
         let server = &self.server.server;
-        let status: Status = Client::new(server)?.get("/api/v1/status").await?;
+        let status: Status = Client::new(&self.server)?.get("/api/v1/status").await?;
         let address = status.kafka.ok_or_else(|| {
             Error::Failed(format!(
                 "the server at {server} has no Kafka port (kafka.listen is off); name a cluster with --brokers"

@@ -17,11 +17,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::context::{ClientInfo, Context};
 use super::meter::Meters;
-use super::security::{Session, Tls};
+use super::security::Session;
 use super::settings::DoorSettings;
 use super::turns::Turns;
 use crate::broker::Broker;
 use crate::groups::Groups;
+use crate::tls::Tls;
 use crate::transactions::Transactions;
 
 mod answers;

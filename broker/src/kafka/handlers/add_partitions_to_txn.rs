@@ -47,7 +47,7 @@ pub(in crate::kafka) async fn handle(
 
 /// Why a partition cannot be part of a client's transaction.
 fn refusal(cx: &Context, topic: &str, partition: i32) -> Option<ResponseError> {
-    if !(cx.door.may_write)(topic) {
+    if !cx.may_write(topic) {
         return Some(ResponseError::TopicAuthorizationFailed);
     }
     cx.broker.offsets(topic, partition).err().map(|error| response_error(&error))

@@ -41,7 +41,7 @@ pub(in crate::kafka) async fn handle(
 
 async fn add(cx: &Context, topic: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refusal> {
     let name = topic.name.as_str();
-    if !cx.door.may_alter(name) {
+    if !cx.may_alter(name) {
         return Err(Refusal::not_writable(name));
     }
     let now = cx.broker.topic(name).map_or(0, |info| info.config.partitions);

@@ -65,7 +65,7 @@ pub(in crate::kafka) async fn handle(
 
 async fn create(cx: &Context, topic: &CreatableTopic, validate_only: bool) -> Result<(Uuid, TopicConfig), Refusal> {
     let name = topic.name.as_str();
-    if !(cx.door.may_write)(name) {
+    if !cx.may_write(name) {
         return Err(Refusal::not_writable(name));
     }
     let partitions = partitions(cx, topic)?;

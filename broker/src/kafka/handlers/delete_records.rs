@@ -44,7 +44,7 @@ pub(in crate::kafka) async fn handle(
 async fn delete(cx: &Context, topic: &str, asked: &DeleteRecordsPartition) -> Result<i64, Refusal> {
     let partition = asked.partition_index;
     let offsets = cx.broker.offsets(topic, partition)?;
-    if !cx.door.may_alter(topic) {
+    if !cx.may_alter(topic) {
         return Err(Refusal::not_writable(topic));
     }
     if cx.broker.topic(topic).is_some_and(|info| !info.config.cleanup.deletes()) {

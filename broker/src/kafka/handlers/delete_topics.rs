@@ -48,7 +48,7 @@ pub(in crate::kafka) async fn handle(cx: &Context, request: DeleteTopicsRequest,
 
 async fn delete(cx: &Context, topic: &DeleteTopicState) -> Result<TopicInfo, Refusal> {
     let info = find(cx, topic)?;
-    if !cx.door.may_alter(&info.name) {
+    if !cx.may_alter(&info.name) {
         return Err(Refusal::not_writable(&info.name));
     }
     cx.broker.delete_topic(&info.name).await?;

@@ -108,6 +108,7 @@ impl Fetch {
         });
         let partitions = asked.map(|(topic, asked)| match is_follower {
             true => Wanted::refused(topic, asked, ResponseError::TopicAuthorizationFailed),
+            false if !cx.may_read(&topic) => Wanted::refused(topic, asked, ResponseError::TopicAuthorizationFailed),
             false => Wanted::new(cx, topic, asked),
         });
         let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(cx.door.max_answer_bytes / ROOM_SHARE);

@@ -56,7 +56,7 @@ async fn alter(cx: &Context, asked: &AlterConfigsResource, validate_only: bool) 
     let changes = changes(&asked.configs)?;
     match asked.resource_type {
         resource::TOPIC => {
-            if !cx.door.may_alter(name) {
+            if !cx.may_alter(name) {
                 return Err(Refusal::not_writable(name));
             }
             if validate_only {

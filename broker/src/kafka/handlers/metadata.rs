@@ -83,7 +83,7 @@ async fn one(cx: &Context, asked: MetadataRequestTopic, version: i16, may_create
     let Some(partitions) = cx.door.auto_create_partitions.filter(|_| may_create) else {
         return refused(ResponseError::UnknownTopicOrPartition);
     };
-    if !(cx.door.may_write)(&name) {
+    if !cx.may_write(&name) {
         return refused(ResponseError::TopicAuthorizationFailed);
     }
     match create(cx, &name, partitions).await {

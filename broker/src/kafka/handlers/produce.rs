@@ -126,7 +126,7 @@ impl Rules {
         if !self.valid_acks {
             return Err(Request(ResponseError::InvalidRequiredAcks, "acks must be 0, 1 or -1 (all)"));
         }
-        if !(cx.door.may_write)(topic) {
+        if !cx.may_write(topic) {
             let why = "the topic is written by Highwater itself; clients may only read it";
             return Err(Request(ResponseError::TopicAuthorizationFailed, why));
         }

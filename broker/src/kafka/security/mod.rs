@@ -1,16 +1,10 @@
-//! Who may come in: TLS ([`tls`]), and logins with API keys ([`keys`], [`sasl`]).
+//! Who may come in: TLS ([`crate::tls`]), and logins with API keys ([`crate::access`], [`sasl`]).
 //!
 //! Beyond loopback the door opens with TLS and keys, or where [`DoorSettings::allow_insecure`] says that it may do without.
 
-mod keys;
 mod sasl;
-mod tls;
-
-pub use keys::ApiKey;
-pub use tls::{TlsError, TlsFiles};
 
 pub(in crate::kafka) use sasl::{MECHANISM, Session, Token};
-pub(in crate::kafka) use tls::Tls;
 
 use super::server::DoorError;
 use super::settings::DoorSettings;

@@ -10,8 +10,7 @@
 
 use parking_lot::Mutex;
 
-use super::keys::{self, ApiKey};
-use crate::kafka::Principal;
+use crate::access::{ApiKeys, Principal};
 
 /// The one mechanism there is.
 pub(in crate::kafka) const MECHANISM: &str = "PLAIN";
@@ -84,16 +83,16 @@ impl Session {
     }
 
     /// The client's token. `None` where it is not time for one; false where it opens nothing, and then nothing will.
-    pub(in crate::kafka) fn login(&self, api_keys: &[ApiKey], token: &[u8]) -> Option<bool> {
+    pub(in crate::kafka) fn login(&self, api_keys: &ApiKeys, token: &[u8]) -> Option<bool> {
         let mut state = self.state.lock();
         if !matches!(*state, State::Chosen(_)) {
             return None;
         }
-        let principal = plain(token).and_then(|(name, secret)| keys::login(api_keys, name, secret));
-        metrics::counter!("highwater_kafka_logins_total", "ok" => if principal.is_some() { "true" } else { "false" })
-            .increment(1);
-        *state = principal.map_or(State::Failed, |principal| State::Open(Some(principal.clone())));
-        Some(principal.is_some())
+        let principal = plain(token).and_then(|(name, secret)| api_keys.login(name, secret));
+        let is_right = principal.is_some();
+        metrics::counter!("highwater_kafka_logins_total", "ok" => if is_right { "true" } else { "false" }).increment(1);
+        *state = principal.map_or(State::Failed, |principal| State::Open(Some(principal)));
+        Some(is_right)
     }
 }
 
@@ -109,11 +108,10 @@ fn plain(token: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::ApiKey;
 
-    fn keys() -> Vec<ApiKey> {
-        use sha2::{Digest, Sha256};
-        let principal = Principal { name: "shop".into(), tenant: "t".into() };
-        vec![ApiKey { principal, sha256: Sha256::digest("secret").into() }]
+    fn keys() -> ApiKeys {
+        vec![ApiKey::of(Principal::new("shop", "t"), b"secret")].into()
     }
 
     #[test]

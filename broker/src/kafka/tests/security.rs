@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::*;
-use crate::kafka::ApiKey;
+use crate::access::{ApiKey, ApiKeys, Principal};
+use crate::tls::TlsFiles;
 
 const UNSUPPORTED_MECHANISM: i16 = 33;
 const ILLEGAL_STATE: i16 = 34;
@@ -21,15 +21,12 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 fn files(dir: &Path) -> TlsFiles {
-    TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") }
+    TlsFiles::new(dir.join("cert.pem"), dir.join("key.pem"))
 }
 
-fn keys() -> Vec<ApiKey> {
-    let key = |name: &str, secret: &str| ApiKey {
-        principal: Principal { name: name.into(), tenant: "default".into() },
-        sha256: Sha256::digest(secret).into(),
-    };
-    vec![key("shop", "hunter2"), key("ops", "correct horse")]
+fn keys() -> ApiKeys {
+    let key = |name: &str, secret: &str| ApiKey::of(Principal::new(name, "default"), secret.as_bytes());
+    vec![key("shop", "hunter2"), key("ops", "correct horse")].into()
 }
 
 async fn tls(door: &Door, trusted: &str) -> std::io::Result<Client<TlsStream<TcpStream>>> {
@@ -194,7 +191,7 @@ async fn beyond_loopback_the_door_opens_with_tls_and_keys_or_a_word() {
     assert!(tls_only.contains("has no keys:"), "{tls_only}");
     start(DoorSettings { tls, api_keys: keys(), ..DoorSettings::default() }).await.unwrap();
     start(DoorSettings { allow_insecure: true, ..DoorSettings::default() }).await.unwrap();
-    let missing = TlsFiles { cert: "/nowhere/cert.pem".into(), key: "/nowhere/key.pem".into() };
+    let missing = TlsFiles::new("/nowhere/cert.pem", "/nowhere/key.pem");
     let error = start(DoorSettings { tls: Some(missing), allow_insecure: true, ..DoorSettings::default() }).await;
     assert!(error.unwrap_err().contains("cannot use the certificate /nowhere/cert.pem"));
 }

@@ -65,8 +65,8 @@ impl Door {
         let wrong = |reason: String| AgentError::Option { option: "--server", reason };
         let url = format!("{}{path}", options.server.trim_end_matches('/'));
         let parsed = reqwest::Url::parse(&url).map_err(|error| wrong(format!("{:?}: {error}", options.server)))?;
-        if parsed.scheme() != "http" {
-            return Err(wrong(format!("{:?}: expected http://HOST:PORT", options.server)));
+        if !["http", "https"].contains(&parsed.scheme()) {
+            return Err(wrong(format!("{:?}: expected http://HOST:PORT or https://HOST:PORT", options.server)));
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -82,7 +82,18 @@ impl Door {
                 .map_err(|error| AgentError::Option { option: "--tenant", reason: error.to_string() })?;
             headers.insert("x-scope-orgid", value);
         }
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder();
+        if let Some(file) = &options.ca_file {
+            let refused = |reason: String| AgentError::Option {
+                option: "--ca-file",
+                reason: format!("{}: {reason}", file.display()),
+            };
+            let pem = std::fs::read(file).map_err(|error| refused(error.to_string()))?;
+            let authorities =
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| refused(error.to_string()))?;
+            client = authorities.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let client = client
             .default_headers(headers)
             .connect_timeout(Duration::from_secs(5))
             .timeout(options.request_timeout)

@@ -9,10 +9,12 @@ use crate::agents::AgentError;
 /// Where to ship and how. [`ShippingOptions::new`] has the defaults.
 #[derive(Clone)]
 pub struct ShippingOptions {
-    /// The server, `http://HOST:PORT`, with or without a path before `/logs` and `/metrics`.
+    /// The server, `http://HOST:PORT` or `https://HOST:PORT`, with or without a path before `/logs` and `/metrics`.
     pub server: String,
     /// Sent as `Authorization: Bearer`.
     pub api_key: Option<String>,
+    /// Authorities that vouch for an `https://` server, PEM, besides those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Sent as `X-Scope-OrgID`, for servers that trust it.
     pub tenant: Option<String>,
     /// Where positions and undelivered batches are kept. One agent at a time.
@@ -80,6 +82,7 @@ impl ShippingOptions {
         Self {
             server: server.into(),
             api_key: None,
+            ca_file: None,
             tenant: None,
             state_dir: state_dir.into(),
             batch_rows: 100,

@@ -55,7 +55,7 @@ pub(super) async fn collect(
 }
 
 /// Reads on and forgets, so that a sender gets to its answer; not for ever.
-pub(super) async fn discard(body: Body) {
+pub(crate) async fn discard(body: Body) {
     const MAX_SIZE_BYTES: usize = 256 << 20;
     const MAX_TIME: Duration = Duration::from_secs(10);
     let drain = async {

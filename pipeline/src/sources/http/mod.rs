@@ -35,6 +35,8 @@ mod tests;
 
 const DOOR: &str = "http";
 
+pub(crate) use body::discard;
+
 /// The doors. Other methods on the same paths are free for whoever merges this router.
 pub fn router(ingest: Arc<Ingest>) -> Router {
     Router::new().route("/logs", post(take::<Logs>)).route("/metrics", post(take::<Metrics>)).with_state(ingest)
