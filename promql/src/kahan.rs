@@ -37,6 +37,11 @@ impl Kahan {
         self.lost *= factor;
     }
 
+    pub(crate) fn divide(&mut self, divisor: f64) {
+        self.sum /= divisor;
+        self.lost /= divisor;
+    }
+
     #[inline]
     pub(crate) fn value(self) -> f64 {
         self.sum + self.lost

@@ -18,8 +18,6 @@
 //!
 //! How it is built, and why: `docs/decisions/0024-promql-engine.md`.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "parts that the evaluator uses come before it")]
-
 mod annotations;
 mod engine;
 mod error;
@@ -30,6 +28,7 @@ mod options;
 pub mod parser;
 mod query;
 mod regexp;
+pub mod script;
 mod source;
 mod value;
 

@@ -66,7 +66,7 @@ impl Pattern {
 ///
 /// # Errors
 /// `bad_data` where it is no regular expression, or one too large.
-pub fn compile(expression: &str) -> Result<Regex, Error> {
+pub(crate) fn compile(expression: &str) -> Result<Regex, Error> {
     RegexBuilder::new(&format!("^(?s:{})$", translate(expression)))
         .size_limit(SIZE_LIMIT_BYTES)
         .dfa_size_limit(SIZE_LIMIT_BYTES)

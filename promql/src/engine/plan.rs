@@ -283,13 +283,70 @@ pub(super) fn window(v: &VectorSelector, range_ms: Option<i64>, steps: &Steps, o
     (start, end)
 }
 
-/// The matchers of `info`'s data: what the call names, and the info metric where it names none.
-pub(super) fn info_matchers(data: Option<&VectorSelector>) -> Vec<Matcher> {
-    let mut matchers: Vec<Matcher> = data.map(|v| v.matchers.clone()).unwrap_or_default();
-    if !matchers.iter().any(|m| m.label == METRIC_NAME) {
-        matchers.push(Matcher::new(METRIC_NAME, MatchOp::Equal, "target_info"));
+/// What `info` looks for.
+pub(super) struct InfoData {
+    /// Conditions on the names of info metrics.
+    pub(super) names: Vec<Matcher>,
+    /// Conditions on their labels; where there are some, no other labels are taken.
+    pub(super) labels: Vec<Matcher>,
+}
+
+impl InfoData {
+    pub(super) fn matchers(&self) -> Vec<Matcher> {
+        self.names.iter().chain(&self.labels).cloned().collect()
     }
-    matchers
+}
+
+/// What a call of `info` looks for: `target_info` where it does not say.
+pub(super) fn info_data(args: &[Expr]) -> InfoData {
+    let selector = match args.get(1).map(Expr::unwrapped) {
+        Some(Expr::Vector(v)) => v.matchers.clone(),
+        _ => Vec::new(),
+    };
+    let (mut names, labels): (Vec<_>, Vec<_>) = selector.into_iter().partition(|m| m.label == METRIC_NAME);
+    if names.is_empty() {
+        names.push(Matcher::equal(METRIC_NAME, "target_info"));
+    } else if !names.iter().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex)) {
+        // Only what it is not: then it is some info metric.
+        names.insert(0, Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info"));
+    }
+    InfoData { names, labels }
+}
+
+/// The time and the offset that the first selector in `info`'s first argument looks at: its info series are those of then.
+pub(super) fn info_reference(base: &Expr) -> (Option<i64>, i64) {
+    fn find(expr: &Expr) -> Option<(Option<i64>, i64)> {
+        let of = |v: &VectorSelector| (pinned(v.at), v.offset.ms);
+        match expr {
+            Expr::Number { .. } | Expr::String { .. } => None,
+            Expr::Vector(v) => Some(of(v)),
+            Expr::Matrix(m) => Some(of(&m.vector)),
+            Expr::Subquery(s) => find(&s.expr).map(|(at, offset)| match at {
+                Some(at) => (Some(at), offset),
+                None => (pinned(s.at), offset + s.offset.ms),
+            }),
+            Expr::Aggregation(a) => find(&a.expr).or_else(|| a.parameter.as_ref().and_then(find)),
+            Expr::Binary(b) => find(&b.left).or_else(|| find(&b.right)),
+            Expr::Call(call) => call.args.iter().find_map(find),
+            Expr::Paren { inner, .. } | Expr::Unary { inner, .. } | Expr::StepInvariant(inner) => find(inner),
+        }
+    }
+    find(base).unwrap_or((None, 0))
+}
+
+fn pinned(at: Option<At>) -> Option<i64> {
+    match at {
+        Some(At::Time(t)) => Some(t),
+        _ => None,
+    }
+}
+
+/// The times in which info series are needed.
+pub(super) fn info_window(base: &Expr, steps: &Steps, options: &Options) -> (i64, i64) {
+    let (at, offset) = info_reference(base);
+    let first = at.unwrap_or(steps.start_ms) - offset;
+    let last = at.unwrap_or_else(|| steps.time(steps.count() - 1)) - offset;
+    (first - options.lookback_ms, last)
 }
 
 /// The samples that a plan needs.
@@ -327,22 +384,13 @@ fn collect(expr: &Expr, steps: &Steps, options: &Options, out: &mut Vec<Selectio
         }
         Expr::Call(call) if call.function.name == "info" => {
             let Some(base) = call.args.first() else { return };
-            let data = match call.args.get(1).map(Expr::unwrapped) {
-                Some(Expr::Vector(v)) => Some(v),
-                _ => None,
-            };
-            push(info_matchers(data), info_window(base, steps, options));
+            push(info_data(&call.args).matchers(), info_window(base, steps, options));
             collect(base, steps, options, out);
         }
         Expr::Call(call) => call.args.iter().for_each(|a| collect(a, steps, options, out)),
         Expr::Paren { inner, .. } | Expr::Unary { inner, .. } => collect(inner, steps, options, out),
         Expr::StepInvariant(inner) => collect(inner, &steps.first_only(), options, out),
     }
-}
-
-/// Info series are looked up at the query's steps.
-pub(super) fn info_window(_base: &Expr, steps: &Steps, options: &Options) -> (i64, i64) {
-    (steps.start_ms - options.lookback_ms, steps.time(steps.count() - 1))
 }
 
 impl Steps {

@@ -20,7 +20,7 @@ pub struct Combined {
 
 /// A running sum of histograms with compensation for rounding.
 #[derive(Debug, Clone)]
-pub struct KahanSum {
+pub(crate) struct KahanSum {
     /// Everything but counts and sum.
     shape: Histogram,
     zero: Kahan,
@@ -33,7 +33,7 @@ pub struct KahanSum {
 impl KahanSum {
     /// Begins with one histogram.
     #[must_use]
-    pub fn new(h: &Histogram) -> Self {
+    pub(crate) fn new(h: &Histogram) -> Self {
         let side = |s| h.side(s).into_iter().map(|(i, c)| (i, Kahan::new(c))).collect();
         KahanSum {
             zero: Kahan::new(h.zero_count),
@@ -55,7 +55,7 @@ impl KahanSum {
     ///
     /// # Errors
     /// Where one has custom buckets and the other has not.
-    pub fn add(&mut self, other: &Histogram) -> Result<Combined, IncompatibleSchemas> {
+    pub(crate) fn add(&mut self, other: &Histogram) -> Result<Combined, IncompatibleSchemas> {
         self.combine(other, 1.0)
     }
 
@@ -130,7 +130,7 @@ impl KahanSum {
     }
 
     /// Scales everything.
-    pub fn scale(&mut self, factor: f64) {
+    pub(crate) fn scale(&mut self, factor: f64) {
         for k in [&mut self.zero, &mut self.count, &mut self.sum] {
             k.scale(factor);
         }
@@ -139,9 +139,19 @@ impl KahanSum {
         }
     }
 
+    /// Divides everything.
+    pub(crate) fn divide(&mut self, divisor: f64) {
+        for k in [&mut self.zero, &mut self.count, &mut self.sum] {
+            k.divide(divisor);
+        }
+        for (_, k) in self.positive.iter_mut().chain(&mut self.negative) {
+            k.divide(divisor);
+        }
+    }
+
     /// The sum so far, compacted.
     #[must_use]
-    pub fn value(&self) -> Histogram {
+    pub(crate) fn value(&self) -> Histogram {
         let mut h = Histogram {
             zero_count: self.zero.value(),
             count: self.count.value(),
@@ -157,7 +167,7 @@ impl KahanSum {
 
     /// Whether something grew to infinity.
     #[must_use]
-    pub fn has_overflow(&self) -> bool {
+    pub(crate) fn has_overflow(&self) -> bool {
         [&self.zero, &self.count, &self.sum]
             .into_iter()
             .chain(self.positive.iter().chain(&self.negative).map(|(_, k)| k))

@@ -88,7 +88,7 @@ impl Histogram {
 
     /// Populated buckets of one side as (index, count), ascending by index.
     #[must_use]
-    pub fn side(&self, side: Side) -> Sparse {
+    pub fn side(&self, side: Side) -> Vec<(i32, f64)> {
         match side {
             Side::Positive => sparse(&self.positive_spans, &self.positive_buckets),
             Side::Negative => sparse(&self.negative_spans, &self.negative_buckets),
@@ -177,7 +177,7 @@ impl Side {
 }
 
 /// Populated buckets: (index, count), ascending by index.
-pub type Sparse = Vec<(i32, f64)>;
+pub(crate) type Sparse = Vec<(i32, f64)>;
 
 fn sparse(spans: &[BucketSpan], counts: &[f64]) -> Sparse {
     let mut out = Vec::with_capacity(counts.len());

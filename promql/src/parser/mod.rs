@@ -20,6 +20,7 @@ pub use ast::{
     MatrixSelector, Subquery, TimeSpan, ValueType, VectorSelector,
 };
 pub use functions::{FUNCTIONS, Function};
+pub(crate) use numbers::parse_number;
 pub use numbers::{format_duration_ms, parse_duration_ms};
 pub use series::{SequenceValue, SeriesDescription, parse_series};
 

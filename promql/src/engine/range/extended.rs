@@ -1,0 +1,249 @@
+//! `anchored` and `smoothed`: ranges that know their values at their ends.
+
+use std::sync::Arc;
+
+use super::{Out, Window};
+use crate::annotations::Annotations;
+use crate::error::Span;
+use crate::histogram::{CounterResetHint, Histogram, IncompatibleSchemas};
+use crate::parser::Extended;
+
+/// The value at a time between two points. A counter that fell in between began at zero.
+pub(in crate::engine) fn interpolate(a: (i64, f64), b: (i64, f64), at: i64, counter: bool) -> f64 {
+    let from = if counter && b.1 < a.1 { 0.0 } else { a.1 };
+    from + (b.1 - from) * (at - a.0) as f64 / (b.0 - a.0) as f64
+}
+
+/// The histogram at a time between two.
+pub(in crate::engine) fn interpolate_histograms(
+    a: &(i64, Arc<Histogram>),
+    b: &(i64, Arc<Histogram>),
+    at: i64,
+    counter: bool,
+    notes: &mut Annotations,
+    span: Span,
+) -> Result<Histogram, IncompatibleSchemas> {
+    if at == a.0 {
+        return Ok((*a.1).clone());
+    }
+    if at == b.0 {
+        return Ok((*b.1).clone());
+    }
+    if a.1.is_custom() != b.1.is_custom() {
+        return Err(IncompatibleSchemas);
+    }
+    let fraction = (at - a.0) as f64 / (b.0 - a.0) as f64;
+    if counter && b.1.detect_reset(&a.1) {
+        return Ok(b.1.mul(fraction));
+    }
+    let mut result = (*b.1).clone();
+    if result.sub(&a.1)?.bounds_reconciled {
+        notes.mismatched_custom_buckets("subtraction", span);
+    }
+    let mut result = result.mul(fraction);
+    if result.add(&a.1)?.bounds_reconciled {
+        notes.mismatched_custom_buckets("addition", span);
+    }
+    Ok(result)
+}
+
+/// The first sample that counts: the last one at or before `start`, or the first of all.
+fn first_index(times: impl Fn(usize) -> i64, last: usize, start: i64) -> usize {
+    partition(last, |i| times(i) <= start).saturating_sub(1)
+}
+
+fn partition(n: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut lo, mut hi) = (0, n);
+    while lo < hi {
+        let middle = lo + (hi - lo) / 2;
+        if before(middle) { lo = middle + 1 } else { hi = middle }
+    }
+    lo
+}
+
+/// The floats of a range selector with values at its very ends.
+pub(in crate::engine) fn extend_floats(
+    t: &[i64],
+    v: &[f64],
+    start: i64,
+    end: i64,
+    smoothed: bool,
+) -> (Vec<i64>, Vec<f64>) {
+    let Some((mut first, mut last, left, right)) = ends(t, v, start, end, smoothed, false) else {
+        return (Vec::new(), Vec::new());
+    };
+    if t[first] <= start {
+        first += 1;
+    }
+    let mut stop = last + 1;
+    if t[last] >= end {
+        stop = last;
+        last = last.saturating_sub(1);
+    }
+    let _ = last;
+    let (mut times, mut values) = (vec![start], vec![left]);
+    if first < stop {
+        times.extend_from_slice(&t[first..stop]);
+        values.extend_from_slice(&v[first..stop]);
+    }
+    times.push(end);
+    values.push(right);
+    (times, values)
+}
+
+/// Indexes of the first and last sample that count, and the values at the ends.
+fn ends(t: &[i64], v: &[f64], start: i64, end: i64, smoothed: bool, counter: bool) -> Option<(usize, usize, f64, f64)> {
+    let mut last = t.len() - 1;
+    let first = first_index(|i| t[i], last, start);
+    if smoothed {
+        last = partition(last, |i| t[i] < end);
+    }
+    if t[last] <= start || smoothed && t[first] > end {
+        return None;
+    }
+    let left = if smoothed && t[first] < start {
+        interpolate((t[first], v[first]), (t[first + 1], v[first + 1]), start, counter)
+    } else {
+        v[first]
+    };
+    let right = if smoothed && last > 0 && t[last] > end {
+        interpolate((t[last - 1], v[last - 1]), (t[last], v[last]), end, counter)
+    } else {
+        v[last]
+    };
+    Some((first, last, left, right))
+}
+
+pub(super) fn rate(w: &Window<'_>, counter: bool, rate: bool, notes: &mut Annotations) -> Out {
+    if !w.h.is_empty() {
+        return histogram_rate(w, counter, rate, notes);
+    }
+    let smoothed = w.extended == Some(Extended::Smoothed);
+    let Some((mut first, last, left, right)) = ends(w.t, w.v, w.start, w.end, smoothed, counter) else {
+        return Out::Nothing;
+    };
+    let mut result = right - left;
+    if counter {
+        if w.t[first] <= w.start {
+            first += 1;
+        }
+        let stop = if w.t[last] >= w.end { last } else { last + 1 };
+        let mut previous = left;
+        for v in w.v.get(first..stop).unwrap_or(&[]) {
+            if *v < previous {
+                result += previous;
+            }
+            previous = *v;
+        }
+        if right < previous {
+            result += previous;
+        }
+    }
+    Out::Float(if rate { result / (w.range_ms as f64 / 1000.0) } else { result })
+}
+
+fn histogram_rate(w: &Window<'_>, counter: bool, rate: bool, notes: &mut Annotations) -> Out {
+    let smoothed = w.extended == Some(Extended::Smoothed);
+    let h = w.h;
+    let mut last = h.len() - 1;
+    let first = first_index(|i| h[i].0, last, w.start);
+    if smoothed {
+        last = partition(last, |i| h[i].0 < w.end);
+    }
+    if h[last].0 <= w.start || smoothed && h[first].0 > w.end {
+        return Out::Nothing;
+    }
+    let incompatible = |notes: &mut Annotations| {
+        notes.mixed_exponential_custom(w.name, w.span);
+        Out::Nothing
+    };
+    for (_, one) in &h[first..=last] {
+        if one.is_custom() != h[first].1.is_custom() {
+            return incompatible(notes);
+        }
+        if counter && one.counter_reset_hint == CounterResetHint::Gauge {
+            notes.histogram_not_counter(w.name, w.span);
+        }
+    }
+    let left = if smoothed && h[first].0 < w.start {
+        interpolate_histograms(&h[first], &h[first + 1], w.start, counter, notes, w.span)
+    } else {
+        Ok((*h[first].1).clone())
+    };
+    let right = if smoothed && last > 0 && h[last].0 > w.end {
+        interpolate_histograms(&h[last - 1], &h[last], w.end, counter, notes, w.span)
+    } else {
+        Ok((*h[last].1).clone())
+    };
+    let (Ok(left), Ok(right)) = (left, right) else { return incompatible(notes) };
+    let gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    if !counter && (!gauge(&left) || !gauge(&right)) {
+        notes.histogram_not_gauge(w.name, w.span);
+    }
+    let mut result = right.clone();
+    match result.sub(&left) {
+        Ok(combined) => {
+            if combined.bounds_reconciled {
+                notes.mismatched_custom_buckets("subtraction", w.span);
+            }
+        }
+        Err(_) => return incompatible(notes),
+    }
+    if counter {
+        let mut lost: Vec<Histogram> = Vec::new();
+        let mut next = first + 1;
+        let mut previous = left;
+        if smoothed && h[first].0 < w.start && h[first + 1].1.detect_reset(&h[first].1) {
+            // The value at the left end lies in a reset already.
+            previous = (*h[first + 1].1).clone();
+            next += 1;
+        }
+        // What is measured at the right end is the last sample, or comes of it.
+        if next <= last {
+            for (_, one) in &h[next..last] {
+                if one.detect_reset(&previous) {
+                    lost.push(previous);
+                }
+                previous = (**one).clone();
+            }
+            if right.detect_reset(&previous) {
+                lost.push(previous);
+            }
+        }
+        for one in lost {
+            match result.add(&one) {
+                Ok(combined) => {
+                    if combined.bounds_reconciled {
+                        notes.mismatched_custom_buckets("addition", w.span);
+                    }
+                }
+                Err(_) => return incompatible(notes),
+            }
+        }
+    }
+    if rate {
+        result = result.div(w.range_ms as f64 / 1000.0);
+    }
+    result.counter_reset_hint = CounterResetHint::Gauge;
+    Out::Histogram(result.compacted())
+}
+
+/// Where `changes` and `resets` begin: at an anchored range's last sample at or before its start, whichever kind it is.
+/// Nothing where no sample lies in the range itself.
+pub(super) fn first_indexes(w: &Window<'_>) -> Option<(usize, usize)> {
+    if w.extended != Some(Extended::Anchored) {
+        return Some((0, 0));
+    }
+    let floats = w.t.partition_point(|t| *t <= w.start);
+    let histograms = w.h.partition_point(|(t, _)| *t <= w.start);
+    if floats >= w.t.len() && histograms >= w.h.len() {
+        return None;
+    }
+    if floats == 0 && histograms == 0 {
+        return Some((0, 0));
+    }
+    if histograms == 0 || floats > 0 && w.t[floats - 1] >= w.h[histograms - 1].0 {
+        return Some((floats - 1, histograms));
+    }
+    Some((floats, histograms - 1))
+}

@@ -1,0 +1,166 @@
+//! The series that a script has loaded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::parse::Load;
+use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram};
+use crate::labels::{BUCKET_LABEL, Labels, METRIC_NAME};
+use crate::parser::SequenceValue;
+use crate::source::{CompiledMatcher, Selection, Series, SeriesSource, SourceError};
+
+#[derive(Debug, Clone)]
+enum Value {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+/// Samples by series and time, with the start times of their counters.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    series: BTreeMap<Labels, BTreeMap<i64, (Value, i64)>>,
+}
+
+impl Storage {
+    pub(super) fn clear(&mut self) {
+        self.series.clear();
+    }
+
+    pub(super) fn load(&mut self, load: &Load) {
+        for (labels, values, starts) in &load.series {
+            for (i, value) in values.iter().enumerate() {
+                let time = i as i64 * load.interval_ms;
+                let value = match value {
+                    SequenceValue::Omitted => continue,
+                    SequenceValue::Float(v) => Value::Float(*v),
+                    SequenceValue::Histogram(h, _) => Value::Histogram(Arc::clone(h)),
+                };
+                let start = starts.get(i).copied().flatten().map_or(0, |offset| time + offset);
+                self.series.entry(labels.clone()).or_default().insert(time, (value, start));
+            }
+        }
+        if load.with_nhcb {
+            self.convert_classic(load);
+        }
+    }
+
+    /// Makes native histograms with custom buckets of the classic ones that were loaded.
+    fn convert_classic(&mut self, load: &Load) {
+        let mut histograms: BTreeMap<Labels, BTreeMap<i64, Classic>> = BTreeMap::new();
+        for (labels, values, _) in &load.series {
+            let name = labels.name();
+            let Some((base, part)) = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix).map(|base| (base, *suffix)))
+            else {
+                continue;
+            };
+            let bound: f64 = match part {
+                "_bucket" => match labels.value(BUCKET_LABEL).replace("Inf", "inf").parse::<f64>() {
+                    Ok(bound) if !bound.is_nan() => bound,
+                    _ => continue,
+                },
+                _ => 0.0,
+            };
+            let metric = labels.filter(|n| n != BUCKET_LABEL).with(METRIC_NAME, base);
+            for (i, value) in values.iter().enumerate() {
+                let SequenceValue::Float(v) = value else { continue };
+                let at = histograms.entry(metric.clone()).or_default().entry(i as i64 * load.interval_ms).or_default();
+                match part {
+                    "_bucket" => at.buckets.push((bound, *v)),
+                    "_count" => at.count = Some(*v),
+                    _ => at.sum = *v,
+                }
+            }
+        }
+        for (labels, by_time) in histograms {
+            for (time, classic) in by_time {
+                if let Some(h) = classic.convert() {
+                    self.series.entry(labels.clone()).or_default().insert(time, (Value::Histogram(Arc::new(h)), 0));
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Classic {
+    buckets: Vec<(f64, f64)>,
+    count: Option<f64>,
+    sum: f64,
+}
+
+impl Classic {
+    fn convert(mut self) -> Option<Histogram> {
+        self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let infinite = self.buckets.last().filter(|(bound, _)| *bound == f64::INFINITY).map(|(_, count)| *count);
+        let count = self.count.or(infinite).or(self.buckets.last().map(|(_, c)| *c))?;
+        if infinite.is_none() {
+            self.buckets.push((f64::INFINITY, count));
+        }
+        let mut counts = Vec::with_capacity(self.buckets.len());
+        let mut before = 0.0;
+        for (_, cumulative) in &self.buckets {
+            if *cumulative < before {
+                return None;
+            }
+            counts.push(cumulative - before);
+            before = *cumulative;
+        }
+        let h = Histogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count,
+            sum: self.sum,
+            positive_spans: vec![BucketSpan { offset: 0, length: counts.len() as u32 }],
+            positive_buckets: counts,
+            custom_values: self.buckets[..self.buckets.len() - 1].iter().map(|(bound, _)| *bound).collect(),
+            ..Histogram::default()
+        };
+        h.validate().ok().map(|()| h.compacted())
+    }
+}
+
+impl SeriesSource for Storage {
+    fn select(&self, selection: &Selection) -> Result<Vec<Series>, SourceError> {
+        let matchers: Vec<CompiledMatcher> = selection
+            .matchers
+            .iter()
+            .map(|m| m.compile())
+            .collect::<Result<_, _>>()
+            .map_err(|e| SourceError::Storage(e.to_string()))?;
+        let mut out = Vec::new();
+        for (labels, samples) in &self.series {
+            if !matchers.iter().all(|m| m.matches_labels(labels)) {
+                continue;
+            }
+            let mut series = Series { labels: labels.clone(), ..Series::default() };
+            let mut histogram_starts = Vec::new();
+            for (time, (value, start)) in samples.range(
+                selection.start_ms.saturating_add(1)..=selection.end_ms.max(selection.start_ms.saturating_add(1)),
+            ) {
+                if *time > selection.end_ms {
+                    continue;
+                }
+                match value {
+                    Value::Float(v) => {
+                        series.timestamps_ms.push(*time);
+                        series.values.push(*v);
+                        series.start_timestamps_ms.push(*start);
+                    }
+                    Value::Histogram(h) => {
+                        series.histograms.push((*time, Arc::clone(h)));
+                        histogram_starts.push(*start);
+                    }
+                }
+            }
+            series.start_timestamps_ms.append(&mut histogram_starts);
+            if series.start_timestamps_ms.iter().all(|s| *s == 0) {
+                series.start_timestamps_ms.clear();
+            }
+            if !series.is_empty() {
+                out.push(series);
+            }
+        }
+        Ok(out)
+    }
+}
