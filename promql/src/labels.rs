@@ -88,6 +88,15 @@ impl Labels {
         &self.0
     }
 
+    /// All labels in braces, the metric's name as one of them: as Prometheus's errors name a series.
+    #[must_use]
+    pub fn braced(&self) -> String {
+        let label = |(n, v)| {
+            if is_classic_label_name(n) { format!("{n}={}", Quoted(v)) } else { format!("{}={}", Quoted(n), Quoted(v)) }
+        };
+        format!("{{{}}}", self.iter().map(label).collect::<Vec<_>>().join(", "))
+    }
+
     /// How many labels there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -204,6 +213,15 @@ pub fn is_classic_label_name(name: &str) -> bool {
         && name.bytes().enumerate().all(|(i, b)| b.is_ascii_alphabetic() || b == b'_' || (i > 0 && b.is_ascii_digit()))
 }
 
+/// Where the bytes of a string that are no UTF-8 are kept: a query can write any byte, `"\xff"`, and messages show it again.
+/// These characters are private use and no name of a label may have them.
+pub(crate) const RAW_BYTES: u32 = 0x10_FF00;
+
+/// Whether a string can be the name of a label: any valid UTF-8 but nothing.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(|c| c as u32 >= RAW_BYTES)
+}
+
 /// A string in double quotes, escaped as Go's `%q` does.
 pub struct Quoted<'a>(pub &'a str);
 
@@ -222,6 +240,7 @@ impl fmt::Display for Quoted<'_> {
                 '\u{8}' => f.write_str("\\b")?,
                 '\u{c}' => f.write_str("\\f")?,
                 '\u{b}' => f.write_str("\\v")?,
+                c if c as u32 >= RAW_BYTES => write!(f, "\\x{:02x}", c as u32 - RAW_BYTES)?,
                 c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
                 c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
                 c => f.write_char(c)?,

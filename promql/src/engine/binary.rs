@@ -193,12 +193,12 @@ fn with_scalar(
         if let Some(histograms) = row.histograms.take() {
             let source = Row { histograms: Some(histograms), ..row };
             let mut result = Row { drop_name: source.drop_name, ..Row::empty(source.labels.clone(), n) };
-            for step in 0..n {
+            for (step, s) in scalar.iter().enumerate() {
                 let cell = source.cell(step);
                 if matches!(cell, Cell::Absent) {
                     continue;
                 }
-                let s = Cell::Float(scalar[step]);
+                let s = Cell::Float(*s);
                 let (l, r) = if swapped { (s, cell) } else { (cell, s) };
                 match element(op, l, r, &mut ev.annotations, span) {
                     Element::Impossible => {}
@@ -407,12 +407,8 @@ impl Operation<'_, '_> {
     /// A group step by step.
     fn group(&mut self, many: &[usize], one: &[usize], out: &mut Vec<Row>) -> Result<(), Error> {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
-        // Fills are named by the side on which they are written.
-        let (fill_many, fill_one) = if self.swapped {
-            (self.matching.fill_right, self.matching.fill_left)
-        } else {
-            (self.matching.fill_left, self.matching.fill_right)
-        };
+        // Whichever side has many, the left fill stands for what is missing there.
+        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
         let mut made: AHashMap<(Option<usize>, Option<usize>), usize> = AHashMap::new();
         for step in 0..self.n {
             let mut partner: Option<usize> = None;
@@ -512,12 +508,8 @@ impl Operation<'_, '_> {
 
     fn duplicate(&self, a: usize, b: usize) -> Result<(), Error> {
         let side = if self.swapped { "left" } else { "right" };
-        let group = {
-            let labels = &self.one[b].labels;
-            let named = |n: &str| self.matching.labels.iter().any(|l| l == n);
-            if self.matching.on { labels.filter(named) } else { labels.filter(|n| n != METRIC_NAME && !named(n)) }
-        };
-        let (mut first, mut second) = (self.one[a].labels.to_string(), self.one[b].labels.to_string());
+        let group = signature(self.matching, &self.one[b].labels).braced();
+        let (mut first, mut second) = (self.one[a].labels.braced(), self.one[b].labels.braced());
         if first > second {
             std::mem::swap(&mut first, &mut second);
         }

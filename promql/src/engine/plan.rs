@@ -15,6 +15,7 @@ pub(crate) fn plan(expr: &Expr, steps: &Steps) -> Result<Expr, Error> {
     let mut plan = expr.clone();
     let planner = Planner { steps };
     planner.prepare(&mut plan)?;
+    counts_only(&mut plan, false);
     if planner.mark(&mut plan).wrap {
         wrap(&mut plan);
     }
@@ -246,6 +247,36 @@ impl Planner<'_> {
             Expr::Paren { inner, .. } | Expr::Unary { inner, .. } => self.mark(inner),
             Expr::StepInvariant(_) => Invariance { invariant: true, wrap: false },
         }
+    }
+}
+
+/// Marks selectors of whose histograms only counts and sums are looked at. A subquery needs buckets to find counter resets
+/// between the samples it picks; trimming and quantiles need them anyway.
+fn counts_only(expr: &mut Expr, only: bool) {
+    match expr {
+        Expr::Number { .. } | Expr::String { .. } => {}
+        Expr::Vector(v) => v.counts_only = only,
+        Expr::Matrix(m) => m.vector.counts_only = only,
+        Expr::Subquery(s) => counts_only(&mut s.expr, false),
+        Expr::Aggregation(a) => {
+            counts_only(&mut a.expr, only);
+            if let Some(parameter) = &mut a.parameter {
+                counts_only(parameter, false);
+            }
+        }
+        Expr::Binary(b) => {
+            let only = only && !matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+            counts_only(&mut b.left, only);
+            counts_only(&mut b.right, only);
+        }
+        Expr::Call(call) => {
+            let only = match call.function.name {
+                "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+                name => only && !name.starts_with("histogram_"),
+            };
+            call.args.iter_mut().for_each(|a| counts_only(a, only));
+        }
+        Expr::Paren { inner, .. } | Expr::Unary { inner, .. } | Expr::StepInvariant(inner) => counts_only(inner, only),
     }
 }
 

@@ -34,6 +34,43 @@ pub(super) fn load(
     Ok(series)
 }
 
+/// Reads the series of a selector.
+pub(super) fn load_selector(
+    ev: &mut Evaluator<'_>,
+    v: &VectorSelector,
+    range_ms: Option<i64>,
+    steps: &Steps,
+) -> Result<Vec<Series>, Error> {
+    let mut series = load(ev, &v.matchers, window(v, range_ms, steps, ev.options), &|| v.to_string())?;
+    if v.counts_only {
+        series.iter_mut().for_each(|s| drop_buckets(&mut s.histograms));
+    }
+    Ok(series)
+}
+
+/// Leaves counts and sums, and what the buckets say about counter resets.
+fn drop_buckets(histograms: &mut [(i64, Arc<Histogram>)]) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for (_, h) in histograms {
+        if h.is_stale() {
+            continue;
+        }
+        let hint = match (&previous, h.counter_reset_hint) {
+            (Some(p), CounterResetHint::Unknown) if h.detect_reset(p) => CounterResetHint::CounterReset,
+            (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotCounterReset,
+            (_, known) => known,
+        };
+        let counts = Histogram {
+            counter_reset_hint: hint,
+            schema: h.schema,
+            count: h.count,
+            sum: h.sum,
+            ..Histogram::default()
+        };
+        previous = Some(std::mem::replace(h, Arc::new(counts)));
+    }
+}
+
 /// The time that a selector looks at, at a step.
 pub(super) fn reference(at: Option<At>, offset_ms: i64, step_time: i64) -> i64 {
     match at {
@@ -44,7 +81,7 @@ pub(super) fn reference(at: Option<At>, offset_ms: i64, step_time: i64) -> i64 {
 
 /// The newest sample at each step, if it is no older than the lookback and no staleness marker.
 pub(super) fn instant(ev: &mut Evaluator<'_>, v: &VectorSelector, steps: &Steps) -> Result<Vec<Row>, Error> {
-    let series = load(ev, &v.matchers, window(v, None, steps, ev.options), &|| v.to_string())?;
+    let series = load_selector(ev, v, None, steps)?;
     let mut rows = Vec::with_capacity(series.len());
     for s in series {
         ev.cancel.check()?;

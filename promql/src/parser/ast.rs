@@ -202,6 +202,8 @@ pub struct VectorSelector {
     pub at: Option<At>,
     /// What it does at the ends of a range.
     pub extended: Option<Extended>,
+    /// Set by the planner: of histograms only counts and sums are looked at.
+    pub counts_only: bool,
     /// Where.
     pub span: Span,
 }

@@ -8,7 +8,7 @@ use super::functions;
 use super::lexer::{Keyword, Kind, Token, tokens, unquote};
 use super::numbers::{parse_duration_ms, parse_number};
 use crate::error::{ParseError, Span};
-use crate::labels::{Labels, METRIC_NAME, Quoted};
+use crate::labels::{Labels, METRIC_NAME, Quoted, is_label_name};
 use crate::options::ParserOptions;
 use crate::source::{MatchOp, Matcher};
 
@@ -308,7 +308,15 @@ impl<'a> Parser<'a> {
             matchers.push(Matcher::equal(METRIC_NAME, name.clone()));
         }
         let span = Span { start, end: self.last_end() };
-        Ok(VectorSelector { name, matchers, offset: TimeSpan::default(), at: None, extended: None, span })
+        Ok(VectorSelector {
+            name,
+            matchers,
+            offset: TimeSpan::default(),
+            at: None,
+            extended: None,
+            counts_only: false,
+            span,
+        })
     }
 
     fn label_matchers(&mut self, matchers: &mut Vec<Matcher>) -> Result<()> {
@@ -376,8 +384,8 @@ impl<'a> Parser<'a> {
                 }
                 _ => return self.unexpected("grouping opts", "label"),
             }
-            if labels.last().is_some_and(String::is_empty) {
-                return self.error(token.span, "invalid label name for grouping: \"\"");
+            if let Some(wrong) = labels.last().filter(|l| !is_label_name(l)) {
+                return self.error(token.span, format!("invalid label name for grouping: {}", Quoted(wrong)));
             }
             self.take();
             match self.peek().kind {

@@ -3,7 +3,7 @@
 
 use super::ast::{AggregateOp, BinaryOp};
 use crate::error::Span;
-use crate::labels::Quoted;
+use crate::labels::{Quoted, RAW_BYTES};
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -571,5 +571,14 @@ pub(super) fn unquote(quoted: &str) -> String {
             other => push(&mut bytes, other),
         }
     }
-    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        let raw = chunk
+            .invalid()
+            .iter()
+            .map(|b| char::from_u32(RAW_BYTES + u32::from(*b)).unwrap_or(char::REPLACEMENT_CHARACTER));
+        out.extend(raw);
+    }
+    out
 }

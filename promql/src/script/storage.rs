@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::parse::Load;
-use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, Histogram};
+use crate::histogram::{BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram};
 use crate::labels::{BUCKET_LABEL, Labels, METRIC_NAME};
 use crate::parser::SequenceValue;
 use crate::source::{CompiledMatcher, Selection, Series, SeriesSource, SourceError};
@@ -41,6 +41,9 @@ impl Storage {
         }
         if load.with_nhcb {
             self.convert_classic(load);
+        }
+        for samples in self.series.values_mut() {
+            note_resets(samples);
         }
     }
 
@@ -83,6 +86,34 @@ impl Storage {
     }
 }
 
+/// Says of each counter histogram whether it is known to continue the one before it, as Prometheus's storage does while it
+/// appends. What begins a new chunk there - a reset, a change of layout, a staleness marker or a float before it - is read
+/// back with nothing known.
+fn note_resets(samples: &mut BTreeMap<i64, (Value, i64)>) {
+    use CounterResetHint::{CounterReset, Gauge, NotCounterReset, Unknown};
+    let mut previous: Option<Arc<Histogram>> = None;
+    for (value, _) in samples.values_mut() {
+        let Value::Histogram(h) = value else {
+            previous = None;
+            continue;
+        };
+        if h.counter_reset_hint != Gauge && !h.is_stale() {
+            let plain = Histogram { counter_reset_hint: Unknown, ..(**h).clone() };
+            let continues = h.counter_reset_hint != CounterReset
+                && previous.as_ref().is_some_and(|p| {
+                    p.counter_reset_hint != Gauge
+                        && !p.is_stale()
+                        && plain.schema == p.schema
+                        && plain.zero_threshold == p.zero_threshold
+                        && plain.custom_values == p.custom_values
+                        && !plain.detect_reset(p)
+                });
+            *h = Arc::new(Histogram { counter_reset_hint: if continues { NotCounterReset } else { Unknown }, ..plain });
+        }
+        previous = Some(Arc::clone(h));
+    }
+}
+
 #[derive(Default)]
 struct Classic {
     buckets: Vec<(f64, f64)>,
@@ -93,6 +124,8 @@ struct Classic {
 impl Classic {
     fn convert(mut self) -> Option<Histogram> {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // One bound may be written in several ways.
+        self.buckets.dedup_by_key(|(bound, _)| *bound);
         let infinite = self.buckets.last().filter(|(bound, _)| *bound == f64::INFINITY).map(|(_, count)| *count);
         let count = self.count.or(infinite).or(self.buckets.last().map(|(_, c)| *c))?;
         if infinite.is_none() {
@@ -106,6 +139,9 @@ impl Classic {
             }
             counts.push(cumulative - before);
             before = *cumulative;
+        }
+        if before != count {
+            return None;
         }
         let h = Histogram {
             schema: CUSTOM_BUCKETS_SCHEMA,

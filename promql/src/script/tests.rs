@@ -50,12 +50,12 @@ load 1m
 
 eval instant at 2m rate(up[3m])
   expect no_info
-  {} 0.0166666
+  {} 0.016666666
 
 eval instant at 2m rate(up[3m])
   expect info msg: PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"up\" (1:6)
   expect no_warn
-  {} 0.0166666
+  {} 0.016666666
 
 eval instant at 2m label_replace(up, \"\", \"x\", \"y\", \"z\")
   expect fail regex: invalid destination label name.*
@@ -64,7 +64,7 @@ eval instant at 2m \"a\"
   expect string \"b\"
 ";
     let failures = failures(script);
-    assert_eq!(failures.len(), 2, "{failures:?}");
+    assert_eq!(failures.len(), 2, "{failures:#?}");
     assert!(failures[0].starts_with("5: expected no info"), "{failures:?}");
     assert_eq!(failures[1], "17: expected string \"b\", got \"a\"");
 }

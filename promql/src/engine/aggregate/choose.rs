@@ -62,11 +62,10 @@ pub(super) fn eval(
     let mut order: Vec<usize> = Vec::new();
     let mut ignored = false;
     let mut candidates: Vec<(f64, usize)> = Vec::new();
-    for step in 0..n {
+    for (step, p) in parameter.iter().copied().enumerate() {
         if step % 64 == 0 {
             ev.cancel.check()?;
         }
-        let p = parameter[step];
         for group in &members {
             let mut take = |i: usize, out: &mut Vec<Row>| {
                 out[i].set(step, rows[i].cell(step));

@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use super::eval::Evaluator;
 use super::rows::{Cell, Row};
 use crate::error::{Error, execution};
-use crate::labels::{Labels, METRIC_NAME, Quoted};
+use crate::labels::{Labels, METRIC_NAME, Quoted, is_label_name};
 use crate::options::Steps;
 use crate::parser::{AggregateOp, Aggregation, Expr};
 use crate::value::format_float;
@@ -81,7 +81,7 @@ fn count_values(ev: &mut Evaluator<'_>, a: &Aggregation, steps: &Steps) -> Resul
         },
         _ => return execution("count_values needs a string"),
     };
-    if label.is_empty() {
+    if !is_label_name(&label) {
         return execution(format!("invalid label name {}", Quoted(&label)));
     }
     let rows = ev.vector(&a.expr, steps)?;

@@ -60,7 +60,7 @@ fn read(
         ev.cancel.check()?;
         let times = newest(s, steps, lookback, |t| at.unwrap_or(t) - offset, |time, _| time as f64);
         if times.histograms.is_some() {
-            return execution(format!("this should be an info metric, with float samples: {}", s.labels));
+            return execution(format!("this should be an info metric, with float samples: {}", s.labels.braced()));
         }
         if times.has_any() {
             out.push(Info { labels: s.labels.clone(), times });
@@ -146,7 +146,7 @@ fn newest_info(infos: &[Info], all: &[usize], step: usize) -> Result<Option<usiz
         match best {
             Some((other, _)) if other > time => {}
             Some((other, existing)) if other == time => {
-                let (a, b) = (&infos[existing].labels, &infos[i].labels);
+                let (a, b) = (infos[existing].labels.braced(), infos[i].labels.braced());
                 return execution(format!(
                     "found duplicate series for info metric: existing {a} @ {other}, new {b} @ {time}"
                 ));

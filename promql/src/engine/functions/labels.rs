@@ -4,7 +4,7 @@ use super::string;
 use crate::engine::eval::Evaluator;
 use crate::engine::rows::{Row, merge_duplicates};
 use crate::error::{Error, execution};
-use crate::labels::METRIC_NAME;
+use crate::labels::{METRIC_NAME, is_label_name};
 use crate::options::Steps;
 use crate::parser::Expr;
 use crate::regexp::compile;
@@ -15,7 +15,7 @@ pub(super) fn replace(ev: &mut Evaluator<'_>, args: &[Expr], steps: &Steps) -> R
     let Ok(regex) = compile(expression) else {
         return execution(format!("invalid regular expression in label_replace(): {expression}"));
     };
-    if to.is_empty() {
+    if !is_label_name(to) {
         return execution(format!("invalid destination label name in label_replace(): {to}"));
     }
     let mut rows = ev.vector(&args[0], steps)?;
@@ -71,12 +71,12 @@ pub(super) fn join(ev: &mut Evaluator<'_>, args: &[Expr], steps: &Steps) -> Resu
     let mut from = Vec::new();
     for arg in &args[3..] {
         let name = string(arg)?;
-        if name.is_empty() {
+        if !is_label_name(name) {
             return execution(format!("invalid source label name in label_join(): {name}"));
         }
         from.push(name);
     }
-    if to.is_empty() {
+    if !is_label_name(to) {
         return execution(format!("invalid destination label name in label_join(): {to}"));
     }
     let mut rows = ev.vector(&args[0], steps)?;

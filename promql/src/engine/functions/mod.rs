@@ -8,9 +8,8 @@ mod math;
 mod order;
 
 use super::eval::{Evaluated, Evaluator};
-use super::plan::window;
 use super::rows::{ABSENT, Cell, Row, is_absent};
-use super::select::{load, newest_times, reference};
+use super::select::{load_selector, newest_times, reference};
 use crate::error::{Error, execution};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::options::Steps;
@@ -145,7 +144,7 @@ fn timestamps(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Vec<
 }
 
 fn selected_times(ev: &mut Evaluator<'_>, v: &VectorSelector, steps: &Steps, start: bool) -> Result<Vec<Row>, Error> {
-    let series = load(ev, &v.matchers, window(v, None, steps, ev.options), &|| v.to_string())?;
+    let series = load_selector(ev, v, None, steps)?;
     let lookback = ev.options.lookback_ms;
     let rows = series.iter().map(|s| newest_times(s, steps, lookback, |t| reference(v.at, v.offset.ms, t), start));
     let rows: Vec<Row> = rows.filter(Row::has_any).collect();

@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use super::eval::Evaluator;
 use super::functions::absent_labels;
-use super::plan::window;
 use super::quantile::quantile;
 use super::rows::{ABSENT, Row, is_absent, refuse_duplicates};
-use super::select::{load, reference, without_stale};
+use super::select::{load_selector, reference, without_stale};
 use crate::annotations::Annotations;
 use crate::error::{Error, Span, execution};
 use crate::histogram::Histogram;
@@ -99,7 +98,7 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
                     }
                     _ => {}
                 }
-                let loaded = load(ev, &v.matchers, window(v, Some(m.range.ms), steps, ev.options), &|| m.to_string())?;
+                let loaded = load_selector(ev, v, Some(m.range.ms), steps)?;
                 ranges = Some(Ranges {
                     series: loaded.into_iter().map(|s| (s, false)).collect(),
                     at: v.at,
