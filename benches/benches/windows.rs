@@ -77,7 +77,7 @@ fn rows(decoder: &Decoder, record: &StoredRecord) -> RecordBatch {
 
 fn processor(sql: &str) -> PartialsProcessor {
     let plan = RollupPlan::new(&RollupConfig::new("bench", sql)).unwrap();
-    PartialsProcessor::new("metrics/0", "__highwater.partials", 4, [Arc::new(plan)])
+    PartialsProcessor::new("metrics/0", "__highwater.partials", "__highwater.backfill", 4, [Arc::new(plan)])
 }
 
 fn operator(criterion: &mut Criterion) {

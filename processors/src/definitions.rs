@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
-use crate::rollups::{LatePolicy, RollupConfig, default_horizon};
+use crate::rollups::{LatePolicy, RollupConfig, default_backfill, default_horizon};
 use crate::rules::{AlertRule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
@@ -41,6 +41,10 @@ struct StoredRollup {
     correction_horizon_ms: i64,
     #[serde(default, skip_serializing_if = "is_default_late")]
     late: LatePolicy,
+    #[serde(default = "default_backfill", skip_serializing_if = "is_default_backfill")]
+    backfill: bool,
+    #[serde(default, skip_serializing_if = "is_first")]
+    generation: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +88,16 @@ fn is_default_horizon(ms: &i64) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default_backfill(backfill: &bool) -> bool {
+    *backfill == default_backfill()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_default_late(late: &LatePolicy) -> bool {
     *late == LatePolicy::default()
 }
@@ -98,6 +112,15 @@ pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsErro
         rule_files: rule_files.iter().map(StoredRuleFile::from).collect(),
     };
     serde_json::to_value(stored).map_err(|e| ProcessorsError::Definitions { reason: e.to_string() })
+}
+
+/// Gives rollups that were asked to begin anew the generation they have in the newest definitions: a configuration file knows nothing of it.
+pub fn keep_generations(config: &mut ProcessorsConfig, newest: &ProcessorsConfig) {
+    for rollup in &mut config.rollups {
+        if let Some(known) = newest.rollups.iter().find(|known| known.name == rollup.name) {
+            rollup.generation = rollup.generation.max(known.generation);
+        }
+    }
 }
 
 /// The configuration behind definitions.
@@ -144,15 +167,15 @@ fn plan(version: &Version) -> Result<Topology, ProcessorError> {
 
 impl From<&RollupConfig> for StoredRollup {
     fn from(rollup: &RollupConfig) -> Self {
-        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms, late } = rollup;
-        let (lateness_ms, correction_horizon_ms, late) = (*lateness_ms, *correction_horizon_ms, *late);
-        Self { name: name.clone(), sql: sql.clone(), lateness_ms, correction_horizon_ms, late }
+        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation } = rollup.clone();
+        Self { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation }
     }
 }
 
 impl From<StoredRollup> for RollupConfig {
-    fn from(StoredRollup { name, sql, lateness_ms, correction_horizon_ms, late }: StoredRollup) -> Self {
-        Self { name, sql, lateness_ms, correction_horizon_ms, late }
+    fn from(stored: StoredRollup) -> Self {
+        let StoredRollup { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation } = stored;
+        Self { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation }
     }
 }
 

@@ -9,6 +9,8 @@
 //!         ▼ dead-letter              ▼ rollup.<name>/q
 //! ```
 //!
+//! A rollup that is new asks for the stored rows below its first record (`__highwater.backfill`), and the task behind that topic sends their partials.
+//!
 //! [`topology`] makes the tasks out of a configuration, [`tasks`] out of the versions of it in the log ([`definitions`]);
 //! `highwater_pipeline::runtime::Tasks` runs them. Everything in here is pure:
 //! a processor sees records and nothing else.
@@ -24,4 +26,4 @@ mod topology;
 
 pub use config::ProcessorsConfig;
 pub use error::ProcessorsError;
-pub use topology::{PARTIALS_TOPIC, RULES_TOPIC, Topology, input_topics, tasks, topology};
+pub use topology::{BACKFILL_TOPIC, PARTIALS_TOPIC, RULES_TOPIC, Topology, input_topics, tasks, topology};

@@ -44,6 +44,15 @@ pub(crate) fn schema_only(schema: SchemaRef) -> Arc<dyn TableProvider> {
 
 /// Parses, plans and type-checks one query.
 pub(crate) fn plan(session: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    plan_with(session, sql, Ok)
+}
+
+/// The same, with a change made before types are settled.
+pub(crate) fn plan_with(
+    session: &SessionState,
+    sql: &str,
+    change: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
     // The dialect of ad-hoc queries, so that a rollup and the same query over its table mean the same.
     let mut statements = DFParserBuilder::new(sql).with_dialect(&HighwaterDialect).build()?.parse_statements()?;
     let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
@@ -51,7 +60,7 @@ pub(crate) fn plan(session: &SessionState, sql: &str) -> Result<LogicalPlan> {
     };
     let planned =
         session.statement_to_plan(statement).now_or_never().unwrap_or_else(|| plan_err!("planning did not finish"));
-    session.analyzer().execute_and_check(planned?, session.config_options(), |_, _| {})
+    session.analyzer().execute_and_check(change(planned?)?, session.config_options(), |_, _| {})
 }
 
 /// What DataFusion found wrong, with its place in the SQL where it knows it.

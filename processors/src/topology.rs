@@ -1,6 +1,6 @@
 //! From configuration to tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_pipeline::data::{RowKind, metric_metadata};
@@ -9,14 +9,18 @@ use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, Processo
 
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
-use crate::rollups::{FoldProcessor, PartialsProcessor, RollupPlan, Source};
+use crate::rollups::{
+    self, BackfillProcessor, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan, Source,
+};
 use crate::rules::{RulePlan, RulesProcessor};
 
 /// Topic of partials and progress, from stage 1 to stage 2.
 pub const PARTIALS_TOPIC: &str = "__highwater.partials";
 /// Topic of closed windows that a rule reads, from stage 2 to the rules.
 pub const RULES_TOPIC: &str = "__highwater.rules";
-/// How long records of these two are kept; retention waits for the task that reads them.
+/// Topic of requests for stored rows, from stage 1 to the task that reads them.
+pub const BACKFILL_TOPIC: &str = "__highwater.backfill";
+/// How long records of these are kept; retention waits for the task that reads them.
 const STAGE_RETENTION_MS: i64 = 60 * 60 * 1_000;
 const MAX_PARTITIONS: i32 = 1_024;
 
@@ -90,6 +94,7 @@ pub fn input_topics(partitions: i32) -> Vec<(String, TopicConfig)> {
         Source::ALL.into_iter().map(|source| (source.topic().to_owned(), topic(partitions))).collect();
     topics.push((PARTIALS_TOPIC.to_owned(), stage(partitions)));
     topics.push((RULES_TOPIC.to_owned(), stage(1)));
+    topics.push((BACKFILL_TOPIC.to_owned(), stage(partitions)));
     topics
 }
 
@@ -99,6 +104,7 @@ fn inputs(partitions: i32) -> impl Iterator<Item = (TopicPartition, InputKind)> 
         let kind = match Source::ALL.into_iter().find(|source| source.topic() == name) {
             Some(Source::Logs) => InputKind::Table(RowKind::Logs),
             Some(Source::Metrics) => InputKind::Table(RowKind::Metrics),
+            None if name == BACKFILL_TOPIC => InputKind::Slices,
             None => InputKind::Stage,
         };
         let topic: Arc<str> = name.into();
@@ -118,12 +124,18 @@ impl Plans {
         }
         Ok(match (topic, Source::ALL.into_iter().find(|source| source.topic() == topic)) {
             (_, Some(source)) => {
-                let plans = self.rollups.iter().filter(|rollup| rollup.source() == source).map(Arc::clone);
-                Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, partitions, plans))
+                let reads = |rollup: &&Arc<RollupPlan>| rollup.upstream().is_none() && rollup.source() == source;
+                let plans = self.rollups.iter().filter(reads).map(Arc::clone);
+                Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, BACKFILL_TOPIC, partitions, plans))
             }
             (PARTIALS_TOPIC, None) => {
                 let to_rules = |rollup: &str| self.read_by_rules.contains(rollup);
-                Box::new(FoldProcessor::new(&name, partition, partitions, RULES_TOPIC, &self.rollups, to_rules))
+                let topics = FoldTopics { rules: RULES_TOPIC, partials: PARTIALS_TOPIC };
+                Box::new(FoldProcessor::new(&name, partition, partitions, topics, &self.rollups, to_rules))
+            }
+            (BACKFILL_TOPIC, None) => {
+                let plans = self.rollups.iter().map(Arc::clone);
+                Box::new(BackfillProcessor::new(BACKFILL_TOPIC, partition, PARTIALS_TOPIC, partitions, plans))
             }
             (RULES_TOPIC, None) => Box::new(RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules)),
             _ => return Err(ProcessorError::new(format!("no task reads topic {topic}"))),
@@ -133,14 +145,33 @@ impl Plans {
 
 fn plan_rollups(config: &ProcessorsConfig) -> Result<Vec<Arc<RollupPlan>>, ProcessorsError> {
     let mut names = BTreeSet::new();
-    let mut rollups = Vec::with_capacity(config.rollups.len());
     for rollup in &config.rollups {
-        if !names.insert(&rollup.name) {
+        if !names.insert(rollup.name.as_str()) {
             return Err(ProcessorsError::rollup(&rollup.name, "there are two rollups of this name"));
         }
-        rollups.push(Arc::new(RollupPlan::new(rollup)?));
     }
-    Ok(rollups)
+    // Each behind the one it reads, in whatever order they are written.
+    let mut planned: BTreeMap<&str, Arc<RollupPlan>> = BTreeMap::new();
+    let mut left: Vec<&RollupConfig> = config.rollups.iter().collect();
+    while !left.is_empty() {
+        let waits = |rollup: &RollupConfig| left.iter().any(|other| rollups::reads(&rollup.sql, &other.name));
+        let (waiting, ready): (Vec<&RollupConfig>, Vec<&RollupConfig>) =
+            left.iter().copied().partition(|rollup| waits(rollup));
+        if let (Some(first), []) = (waiting.first(), ready.as_slice()) {
+            let names: Vec<&str> = waiting.iter().map(|rollup| rollup.name.as_str()).collect();
+            let reason = match names.as_slice() {
+                [_] => "it reads itself; read logs, metrics or another rollup".to_owned(),
+                _ => format!("{} read each other in a circle; one of them has to read a topic", names.join(" and ")),
+            };
+            return Err(ProcessorsError::rollup(&first.name, reason));
+        }
+        let known: Vec<Arc<RollupPlan>> = planned.values().map(Arc::clone).collect();
+        for rollup in ready {
+            planned.insert(&rollup.name, Arc::new(RollupPlan::over(rollup, &known)?));
+        }
+        left = waiting;
+    }
+    Ok(config.rollups.iter().filter_map(|rollup| planned.get(rollup.name.as_str())).map(Arc::clone).collect())
 }
 
 fn plan_rules(config: &ProcessorsConfig, rollups: &[Arc<RollupPlan>]) -> Result<Vec<Arc<RulePlan>>, ProcessorsError> {

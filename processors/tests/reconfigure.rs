@@ -10,7 +10,7 @@ use highwater_pipeline::data::{content_type, ipc};
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, Topology, topology};
-use support::House;
+use support::{House, oracle};
 
 const START_MS: i64 = 1_714_996_800_000;
 
@@ -18,7 +18,7 @@ fn rollup(name: &str, condition: &str) -> RollupConfig {
     let sql = format!(
         "SELECT tumble(timestamp, INTERVAL '10 seconds') AS window_start, count(*) AS n FROM logs {condition} GROUP BY 1"
     );
-    RollupConfig { lateness_ms: 0, ..RollupConfig::new(name, sql) }
+    RollupConfig { lateness_ms: 0, backfill: false, ..RollupConfig::new(name, sql) }
 }
 
 fn configured(rollups: Vec<RollupConfig>, rules: &[(&str, &str)]) -> Topology {
@@ -107,4 +107,97 @@ fn alerts_of_a_rule_that_is_no_more_are_resolved_once() {
     house.reconfigure(&configured(rollups(), &[kept]));
     fill(&mut house, 31..51);
     assert_eq!(alerts(&house)[6..], ["resolved Edited"]);
+}
+
+fn filled(name: &str, condition: &str) -> RollupConfig {
+    RollupConfig { backfill: true, ..rollup(name, condition) }
+}
+
+/// What holds of a rollup: starts and counts of its windows, by start.
+fn holding(house: &House, topology: &Topology, name: &str) -> Vec<String> {
+    let plan = topology.rollups.iter().find(|plan| plan.name() == name).unwrap();
+    let columns = ["window_start", "n", "_revision"].map(str::to_owned);
+    oracle::text(&oracle::newest(house, plan, 1), &columns)
+}
+
+#[test]
+fn a_new_rollup_has_the_rows_before_it_and_those_after_it_once() {
+    let mut house = House::new(&configured(vec![rollup("kept", "")], &[]));
+    fill(&mut house, 0..35);
+    let after = configured(vec![rollup("kept", ""), filled("added", "")], &[]);
+    house.reconfigure(&after);
+    fill(&mut house, 35..61);
+    assert_eq!(counts(&house, "added"), [10; 6], "the window that was open at the cut is whole");
+    assert_eq!(counts(&house, "kept"), [10; 6]);
+}
+
+#[test]
+fn a_crash_anywhere_while_it_is_filled_leaves_no_trace() {
+    let run = |restless: bool| {
+        let mut house = House::new(&configured(vec![rollup("kept", "")], &[]));
+        house.restless = restless;
+        fill(&mut house, 0..35);
+        house.reconfigure(&configured(vec![rollup("kept", ""), filled("added", "")], &[]));
+        fill(&mut house, 35..61);
+        house.topics
+    };
+    assert_eq!(run(false), run(true));
+}
+
+#[test]
+fn an_edited_rollup_replaces_what_its_older_definition_wrote() {
+    let before = configured(vec![filled("edited", "")], &[]);
+    let mut house = House::new(&before);
+    // A window in which the new definition finds nothing, too.
+    let at = START_MS + 200_000;
+    fill(&mut house, 0..31);
+    house.append_json("logs", 0, at, &format!(r#"{{"message":"gone","timestamp":{at}}}"#));
+    let at = START_MS + 230_000;
+    house.append_json("logs", 0, at, &format!(r#"{{"message":"m","timestamp":{at}}}"#));
+    house.settle();
+    assert_eq!(holding(&house, &before, "edited").len(), 5);
+    let after = configured(vec![filled("edited", "WHERE message = 'm'")], &[]);
+    house.reconfigure(&after);
+    fill(&mut house, 235..261);
+    let lines = holding(&house, &after, "edited");
+    assert_eq!(
+        lines,
+        [
+            "2024-05-06T12:00:00Z 10 1",
+            "2024-05-06T12:00:10Z 10 1",
+            "2024-05-06T12:00:20Z 10 1",
+            "2024-05-06T12:00:30Z 1 1",
+            "2024-05-06T12:03:50Z 6 0",
+            "2024-05-06T12:04:00Z 10 0",
+            "2024-05-06T12:04:10Z 10 0"
+        ]
+    );
+}
+
+#[test]
+fn rules_are_not_told_of_what_is_filled_in() {
+    let mut house = House::new(&configured(vec![rollup("kept", "")], &[]));
+    fill(&mut house, 0..35);
+    let after = configured(vec![rollup("kept", ""), filled("added", "")], &[("Many", "SELECT n FROM added")]);
+    house.reconfigure(&after);
+    fill(&mut house, 35..61);
+    assert_eq!(alerts(&house), ["firing Many"]);
+    let first: serde_json::Value =
+        serde_json::from_slice(house.records("alerts", 0)[0].value.as_ref().unwrap()).unwrap();
+    assert!(first["timestamp"].as_str().unwrap() >= "2024-05-06T12:00:40", "{first}");
+}
+
+#[test]
+fn rollups_over_a_filled_one_are_filled_by_it() {
+    let over = |n: &str| {
+        let sql = format!(
+            "SELECT tumble(window_start, INTERVAL '20 seconds') AS window_start, sum(n) AS n FROM {n} GROUP BY 1"
+        );
+        RollupConfig { lateness_ms: 0, ..RollupConfig::new("over", sql) }
+    };
+    let mut house = House::new(&configured(vec![rollup("kept", "")], &[]));
+    fill(&mut house, 0..35);
+    house.reconfigure(&configured(vec![rollup("kept", ""), filled("added", ""), over("added")], &[]));
+    fill(&mut house, 35..81);
+    assert_eq!(counts(&house, "over"), [20; 4]);
 }

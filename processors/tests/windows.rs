@@ -73,6 +73,12 @@ fn queries() -> impl Strategy<Value = String> {
         ),
         Just("top_k(CAST(request_id AS BIGINT), 3) AS top, bottom_k(message, 2) AS low"),
         Just(
+            "count(DISTINCT message) AS d, count(DISTINCT CAST(request_id AS DOUBLE)) FILTER (WHERE level = 'ERROR') AS e, bit_or(severity_number) AS o"
+        ),
+        Just(
+            "stddev_pop(CAST(request_id AS DOUBLE)) AS sp, var_samp(CAST(request_id AS DOUBLE)) AS vs, upper(max(message)) AS u, round(avg(CAST(request_id AS DOUBLE)), 2) AS r"
+        ),
+        Just(
             "increase(CAST(request_id AS DOUBLE), timestamp, severity_number) AS grown, rate(CAST(request_id AS DOUBLE), timestamp, 1) AS per_second"
         ),
         Just(
@@ -176,7 +182,7 @@ fn play(topology: &Topology, case: &Case, restarts: &[u8]) -> House {
         (0..event.steps).for_each(|_| step(&mut house));
     }
     // Time goes on in silence until every window is closed, late ones included.
-    for seconds in [0, 1, 11, 22, 33, 70, 81, 92] {
+    for seconds in [0, 1, 11, 22, 33, 70, 81, 92, 140, 151, 162, 173] {
         house.settle();
         let now_ms = now_ms + 60 * SECOND_MS + seconds * SECOND_MS;
         (0..case.partitions).for_each(|p| house.append_clock("logs", p, now_ms, Some(now_ms * 1_000), true));
@@ -184,6 +190,98 @@ fn play(topology: &Topology, case: &Case, restarts: &[u8]) -> House {
     }
     house.settle();
     house
+}
+
+/// A rollup, and two steps above it: what each reads is the rows of the one below that hold.
+#[derive(Debug, Clone)]
+struct Steps {
+    case: Case,
+    second: String,
+    third: String,
+}
+
+fn steps() -> impl Strategy<Value = Steps> {
+    let first = prop_oneof![
+        Just("tumble(timestamp, INTERVAL '10 seconds')"),
+        Just("hop(timestamp, INTERVAL '5 seconds', INTERVAL '15 seconds')"),
+    ];
+    let having = prop_oneof![2 => Just(""), 1 => Just("HAVING count(*) < 4")];
+    let first = (first, having).prop_map(|(window, having)| {
+        format!(
+            "SELECT {window} AS window_start, service, count(*) AS n, sum(CAST(request_id AS BIGINT)) AS s, max(message) AS hi
+             FROM logs GROUP BY {window}, service {having}"
+        )
+    });
+    let second = prop_oneof![
+        Just("tumble(window_start, INTERVAL '30 seconds')"),
+        Just("tumble(window_start, INTERVAL '10 seconds')"),
+        Just("tumble(window_start, INTERVAL '12 seconds')"),
+        Just("hop(window_start, INTERVAL '20 seconds', INTERVAL '1 minute')"),
+    ];
+    let key = prop_oneof![Just(""), Just(", service"), Just(", n % 2")];
+    let second = (second, key).prop_map(|(window, key)| {
+        let named = if key == ", n % 2" { ", n % 2 AS odd" } else { key };
+        format!(
+            "SELECT {window} AS window_start{named}, count(*) AS windows, sum(n) AS total, min(s) AS low, max(hi) AS hi, avg(n) AS mean,
+                    last(s, window_start) AS latest, count(DISTINCT service) AS services
+             FROM r WHERE n > 0 GROUP BY {window}{key}"
+        )
+    });
+    let third = Just(
+        "SELECT tumble(window_start, INTERVAL '1 minute') AS window_start, sum(total) AS total, max(windows) AS most, count(*) AS n FROM second GROUP BY 1"
+            .to_owned(),
+    );
+    (cases(), first, second, third).prop_map(|(case, sql, second, third)| Steps {
+        case: Case { sql, ..case },
+        second,
+        third,
+    })
+}
+
+impl Steps {
+    fn topology(&self) -> Topology {
+        let rollup = |name: &str, sql: &str| RollupConfig {
+            lateness_ms: self.case.lateness_ms,
+            ..RollupConfig::new(name, sql.to_owned())
+        };
+        // The one that reads before the one that is read: the order in a file is nothing.
+        let rollups = vec![rollup("third", &self.third), rollup("r", &self.case.sql), rollup("second", &self.second)];
+        topology(&ProcessorsConfig { rollups, rule_files: Vec::new(), partitions: self.case.partitions })
+            .unwrap_or_else(|e| panic!("{self:?}: {e}"))
+    }
+}
+
+/// What a rollup has kept, and what its SQL answers over the rows of the one it reads that hold.
+fn beside(house: &House, topology: &Topology, partitions: i32, name: &str, sql: &str) -> (Vec<String>, Vec<String>) {
+    let plan = topology.rollups.iter().find(|r| r.name() == name).unwrap();
+    let below = plan.upstream().unwrap();
+    let rows = oracle::newest(house, below, partitions);
+    let expected = oracle::answer_over(below.name(), below.table_schema(), rows, sql);
+    let columns: Vec<String> =
+        expected.first().map(|b| b.schema().fields().iter().map(|f| f.name().clone()).collect()).unwrap_or_default();
+    (oracle::text(&oracle::newest(house, plan, partitions), &columns), oracle::text(&expected, &columns))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_rollup_of_a_rollup_equals_the_query_over_its_newest_rows(steps in steps()) {
+        let (topology, case) = (steps.topology(), &steps.case);
+        let house = play(&topology, case, &[]);
+        for (name, sql) in [("second", &steps.second), ("third", &steps.third)] {
+            let (kept, answered) = beside(&house, &topology, case.partitions, name, sql);
+            prop_assert!(oracle::same(&kept, &answered), "{}: {}\n  kept: {:#?}\n  batch: {:#?}", name, sql, kept, answered);
+        }
+    }
+
+    #[test]
+    fn restarts_leave_no_trace_in_rollups_of_rollups(steps in steps(), restarts in proptest::collection::vec(0..8u8, 1..80)) {
+        let topology = steps.topology();
+        let calm = play(&topology, &steps.case, &[]);
+        let stormy = play(&topology, &steps.case, &restarts);
+        prop_assert_eq!(&calm.topics, &stormy.topics, "to the byte: {:?}", steps);
+    }
 }
 
 proptest! {

@@ -33,18 +33,24 @@ pub(crate) struct QueryCatalog {
 }
 
 impl QueryCatalog {
-    pub(crate) fn new(tables: &Tables, views: &Views, tenant: &Arc<str>, store_url: &ObjectStoreUrl) -> Arc<Self> {
+    /// As this tenant sees it; without one, with the rows of all, and no views.
+    pub(crate) fn new(
+        tables: &Tables,
+        views: &Views,
+        tenant: Option<&Arc<str>>,
+        store_url: &ObjectStoreUrl,
+    ) -> Arc<Self> {
         let tables = tables
             .iter()
             .map(|(name, table)| {
-                let table = TenantTable::new(Arc::clone(table), Arc::clone(tenant), store_url.clone());
+                let table = TenantTable::new(Arc::clone(table), tenant.map(Arc::clone), store_url.clone());
                 (name.clone(), Arc::new(table))
             })
             .collect();
         let view = |(name, view): (&String, &Arc<dyn View>)| {
-            (name.clone(), Arc::new(TenantView::new(Arc::clone(view), Arc::clone(tenant))))
+            Some((name.clone(), Arc::new(TenantView::new(Arc::clone(view), Arc::clone(tenant?)))))
         };
-        Arc::new(Self { tables, views: views.iter().map(view).collect() })
+        Arc::new(Self { tables, views: views.iter().filter_map(view).collect() })
     }
 
     /// The names of all tables and views, each once, sorted.

@@ -126,21 +126,29 @@ impl Engine {
     /// # Errors
     /// Whatever stands in the way of the first row's plan: see [`SqlError`]. Later errors come in the stream.
     pub async fn query(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
-        let result = self.start(tenant, sql).await;
+        let result = self.start(Some(tenant), sql).await;
         if let Err(error) = &result {
             metrics::counter!("highwater_sql_queries_total", "outcome" => error.code()).increment(1);
         }
         result
     }
 
-    async fn start(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
+    /// [`Self::query`] over the rows of all tenants, and no views: for what the process itself does with stored rows, never for a request.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub async fn query_all_tenants(&self, sql: &str) -> Result<QueryResult, SqlError> {
+        self.start(None, sql).await
+    }
+
+    async fn start(&self, tenant: Option<&str>, sql: &str) -> Result<QueryResult, SqlError> {
         let config = &self.shared.config;
         let busy = SqlError::Busy { limit: config.max_concurrent_queries };
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Err(busy) };
         let shared = Arc::clone(&self.shared);
-        let (tenant, sql) = (Arc::<str>::from(tenant), sql.to_string());
+        let (tenant, sql) = (tenant.map(Arc::<str>::from), sql.to_string());
         let plan = async move {
-            let planned = shared.plan(&tenant, &sql).await;
+            let planned = shared.plan(tenant.as_ref(), &sql).await;
             planned.map_err(|e| shared.explain(e))
         };
         QueryResult::start(config, plan, permit).await
@@ -148,7 +156,11 @@ impl Engine {
 }
 
 impl Shared {
-    async fn plan(&self, tenant: &Arc<str>, sql: &str) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
+    async fn plan(
+        &self,
+        tenant: Option<&Arc<str>>,
+        sql: &str,
+    ) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
         let statement = guard::parse(sql, &HighwaterDialect)?;
         let tables = Arc::clone(&self.tables.read());
         let views = Arc::clone(&self.views.read());

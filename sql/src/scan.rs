@@ -37,7 +37,8 @@ use crate::tail::{TailPartition, TailReader};
 /// One table, for one query of one tenant. No row of another tenant leaves it.
 pub(crate) struct TenantTable {
     table: Arc<Table>,
-    tenant: Arc<str>,
+    /// `None` for the rows of all of them, which only the process itself may see.
+    tenant: Option<Arc<str>>,
     store_url: ObjectStoreUrl,
     cut: OnceCell<Cut>,
     /// What the tail supersedes, in files and tail.
@@ -46,12 +47,12 @@ pub(crate) struct TenantTable {
 
 impl std::fmt::Debug for TenantTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TenantTable({} of {})", self.table.spec.name, self.tenant)
+        write!(f, "TenantTable({} of {})", self.table.spec.name, self.tenant.as_deref().unwrap_or("everybody"))
     }
 }
 
 impl TenantTable {
-    pub(crate) fn new(table: Arc<Table>, tenant: Arc<str>, store_url: ObjectStoreUrl) -> Self {
+    pub(crate) fn new(table: Arc<Table>, tenant: Option<Arc<str>>, store_url: ObjectStoreUrl) -> Self {
         Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new() }
     }
 
@@ -63,7 +64,7 @@ impl TenantTable {
     /// The tenant's files that may hold rows for which the filters are true.
     fn files(&self, cut: &Cut, state: &dyn Session, filters: &[Expr]) -> Result<Vec<Arc<DataFile>>> {
         let Some(snapshot) = &cut.snapshot else { return Ok(Vec::new()) };
-        let own = |file: &&Arc<DataFile>| file.tenant.as_deref() == Some(&*self.tenant);
+        let own = |file: &&Arc<DataFile>| self.tenant.as_deref().is_none_or(|own| file.tenant.as_deref() == Some(own));
         let files: Vec<Arc<DataFile>> = snapshot.files.iter().filter(own).map(Arc::clone).collect();
         let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(files) };
         let schema = SchemaRef::clone(self.scan_schema().table_schema());
@@ -159,7 +160,7 @@ impl TenantTable {
                     place: place.clone(),
                     from: offsets.start,
                     to: offsets.end,
-                    tenant: Arc::clone(&self.tenant),
+                    tenant: self.tenant.clone(),
                     projection: Arc::clone(&projection),
                     superseded: Arc::clone(superseded),
                     schema: SchemaRef::clone(&schema),
@@ -258,7 +259,7 @@ struct TailStream {
     place: TailPartition,
     from: i64,
     to: i64,
-    tenant: Arc<str>,
+    tenant: Option<Arc<str>>,
     projection: Arc<[usize]>,
     superseded: Arc<Superseded>,
     schema: SchemaRef,
@@ -276,7 +277,7 @@ impl PartitionStream for TailStream {
     }
 
     fn execute(&self, _ctx: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (tenant, projection) = (Arc::clone(&self.tenant), Arc::clone(&self.projection));
+        let (tenant, projection) = (self.tenant.clone(), Arc::clone(&self.projection));
         let rows = Arc::clone(&self.reader)
             .read(self.place.clone(), self.from..self.to, tenant, projection, Arc::clone(&self.superseded))
             .map_err(SqlError::into);

@@ -8,6 +8,7 @@ mod api_key;
 mod groups;
 mod kafka;
 mod out;
+mod rollup;
 mod rules;
 mod serve;
 mod sql;
@@ -19,6 +20,7 @@ mod topic;
 mod validate;
 mod verify;
 
+pub(crate) use rollup::RollupDescription;
 pub(crate) use serve::ServeArgs;
 pub(crate) use status::{MemberLine, Status, TableLine, TaskLine};
 pub(crate) use topic::{PartitionDescription, TopicDescription};
@@ -110,6 +112,9 @@ enum Command {
     Alerts(alerts::AlertsCommand),
     /// Print what arrives on a topic: logs, metrics, alerts, rollup.<name>, ...
     Tail(tail::TailArgs),
+    /// List, describe or explain rollups, or compute one anew.
+    #[command(subcommand)]
+    Rollup(rollup::RollupCommand),
     /// Check rule files.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -148,6 +153,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
                     Command::Sql(args) => sql::run(args).await,
                     Command::Alerts(command) => alerts::run(command).await,
                     Command::Tail(args) => tail::run(args).await,
+                    Command::Rollup(command) => rollup::run(command).await,
                     Command::Rules(command) => rules::run(command).await,
                     Command::Topic(command) => topic::run(command).await,
                     Command::Groups(command) => groups::run(command).await,

@@ -2,6 +2,7 @@
 //!
 //! Precedence: command-line flag, then environment (`HIGHWATER_...`, through the flags), then the file, then the default.
 
+mod built_in;
 mod duration;
 mod env;
 mod error;
@@ -24,6 +25,7 @@ use highwater_processors::rollups::RollupConfig;
 use highwater_sql::SqlConfig;
 use serde::Deserialize;
 
+pub(crate) use built_in::BuiltInRollups;
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use error::ConfigError;
 pub(crate) use http::HttpConfig;
@@ -62,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) sources: SourcesConfig,
     /// Rollups: windows in SQL.
     pub(crate) rollups: Vec<RollupConfig>,
+    /// Which of the rollups that come with Highwater run.
+    pub(crate) built_in_rollups: BuiltInRollups,
     /// Rule files, as glob patterns relative to the config file.
     pub(crate) rule_files: Vec<String>,
     /// How tables are written.
@@ -87,6 +91,7 @@ impl Default for Config {
             ingest: IngestConfig::default(),
             sources: SourcesConfig::default(),
             rollups: Vec::new(),
+            built_in_rollups: BuiltInRollups::default(),
             rule_files: Vec::new(),
             tables: TablesSection::default(),
             sql: SqlConfig::default(),
@@ -261,6 +266,7 @@ impl Config {
         if self.log.kind == LogKind::Embedded {
             self.kafka.check(has_keys)?;
         }
+        self.built_in_rollups.check()?;
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
                 "log.partitions",

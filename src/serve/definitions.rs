@@ -54,7 +54,7 @@ impl LogDefinitions {
             .await
             .map_err(|error| Error::failed("reading the definitions in the log", error))?;
         let this = Self { definitions, partitions: file.partitions, writes };
-        let wanted = to_definitions(file)?;
+        let wanted = this.wanted(file)?;
         match writes {
             Writes::Always => this.write(&wanted).await?,
             Writes::UnlessOld if !this.definitions.knows(&wanted) => this.write(&wanted).await?,
@@ -70,7 +70,7 @@ impl LogDefinitions {
 
     /// Makes the file's definitions the newest, where they are not and this process may.
     pub(crate) async fn propose(&self, file: &ProcessorsConfig) -> Result<(), Error> {
-        let wanted = to_definitions(file)?;
+        let wanted = self.wanted(file)?;
         if self.may_write() {
             return self.write(&wanted).await;
         }
@@ -80,6 +80,37 @@ impl LogDefinitions {
             );
         }
         Ok(())
+    }
+
+    /// Has a rollup begin anew, filled with what is stored. False where there is none of this name.
+    pub(crate) async fn begin_anew(&self, rollup: &str) -> Result<bool, Error> {
+        if !self.may_write() {
+            return Err(Error::Failed(
+                "this process runs no tasks and changes no definitions; ask a worker".to_owned(),
+            ));
+        }
+        let Some(mut config) = self.newest()? else { return Ok(false) };
+        let Some(found) = config.rollups.iter_mut().find(|found| found.name == rollup) else { return Ok(false) };
+        found.generation = found.generation.saturating_add(1);
+        found.backfill = true;
+        self.write(&to_definitions(&config)?).await.map(|()| true)
+    }
+
+    /// The rollups and rules of the newest version, as they are written. `None` where there is none yet.
+    pub(crate) fn newest(&self) -> Result<Option<ProcessorsConfig>, Error> {
+        let Some(version) = self.definitions.newest() else { return Ok(None) };
+        let read = stored::from_definitions(&version.definitions);
+        read.map(Some).map_err(|error| Error::failed("reading the definitions in the log", error))
+    }
+
+    /// The file's definitions, with what only the log knows.
+    fn wanted(&self, file: &ProcessorsConfig) -> Result<serde_json::Value, Error> {
+        let mut file = file.clone();
+        // Definitions of a newer format are not ours to carry on: whoever applies them says so.
+        if let Ok(Some(newest)) = self.newest() {
+            stored::keep_generations(&mut file, &newest);
+        }
+        to_definitions(&file)
     }
 
     /// True where [`Self::propose`] writes.

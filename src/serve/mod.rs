@@ -7,6 +7,7 @@
 mod bridges;
 pub(crate) mod claim;
 mod definitions;
+mod history;
 mod http;
 mod kafka;
 pub(crate) mod ledger;
@@ -15,6 +16,7 @@ mod members;
 pub(crate) mod offline;
 mod process;
 mod readiness;
+mod rollups;
 mod self_monitoring;
 pub(crate) mod signals;
 mod status;
@@ -134,7 +136,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
-    let routes = topics::router(Arc::clone(log.log())).merge(status::router(
+    let routes = topics::router(Arc::clone(log.log())).merge(rollups::router(definitions.clone())).merge(status::router(
         health.clone(),
         view.clone(),
         members.clone(),
@@ -142,7 +144,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         Arc::clone(log.log()),
         kafka.told().map(str::to_owned),
     ));
-    let mut routes = guard(routes, &access, Need::Query).merge(guard(reload_router(reload), &access, Need::Admin));
+    let orders = reload_router(reload).merge(rollups::orders(definitions.clone()));
+    let mut routes = guard(routes, &access, Need::Query).merge(guard(orders, &access, Need::Admin));
     if config.roles.has(Role::Gateway)
         && let Some(ingest) = &gateway
     {
@@ -333,13 +336,17 @@ pub(crate) async fn open_storage(config: &Config, access: Access) -> Result<Stor
 
 /// An empty directory for what queries spill; whatever a killed process left there goes.
 pub(crate) fn clear_spill_dir(data_dir: &Path) -> Result<std::path::PathBuf, Error> {
-    let dir = data_dir.join("spill");
+    clear_dir(&data_dir.join("spill"))
+}
+
+/// This directory, with nothing in it.
+fn clear_dir(dir: &Path) -> Result<std::path::PathBuf, Error> {
     let failed = |error| Error::failed(&format!("preparing {}", dir.display()), error);
     if dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(failed)?;
+        std::fs::remove_dir_all(dir).map_err(failed)?;
     }
-    std::fs::create_dir_all(&dir).map_err(failed)?;
-    Ok(dir)
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    Ok(dir.to_owned())
 }
 
 /// The process-wide metrics recorder, read at `/metrics`.

@@ -2,6 +2,7 @@
 
 use highwater_pipeline::log::TopicConfig;
 use highwater_pipeline::tables::{TableSpec, built_in_tables, rollup_table};
+use highwater_processors::rollups;
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, topology};
 
@@ -42,8 +43,11 @@ pub(crate) fn build(config: &Config) -> Result<Topology, ConfigError> {
 
 /// The rollups and rules of a config file, as they are written.
 pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigError> {
+    let taken = |name: &str| config.rollups.iter().any(|rollup| rollup.name == name);
+    let mut rollups = rollups::built_in(|name| config.built_in_rollups.has(name), taken);
+    rollups.extend(config.rollups.iter().cloned());
     Ok(ProcessorsConfig {
-        rollups: config.rollups.clone(),
+        rollups,
         rule_files: read_rule_files(&config.rule_files)?,
         partitions: config.log.partitions,
     })

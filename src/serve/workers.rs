@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::bridges::Bridges;
+use super::history::StoredRows;
 use super::topology::Topology;
 use crate::config::Config;
 use crate::error::Error;
@@ -85,7 +86,8 @@ impl Workers {
             Tables::new(Arc::clone(log), storage.clone(), tables_config, Arc::clone(&clock), stop_tables.clone());
         let bridges = Bridges::open(&config.sources.kafka, log.as_ref(), &clock).await?;
         let tasks =
-            Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), Arc::clone(&clock), DriverConfig::default());
+            Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), Arc::clone(&clock), DriverConfig::default())
+                .reading(StoredRows::open(&config.data_dir, storage, log)?);
         let (tables, tasks) = (Arc::new(tables), Arc::new(tasks));
         *view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)) };
         let (orders, inbox) = mpsc::channel(4);

@@ -10,11 +10,11 @@ const START_S: i64 = 1_772_362_800;
 /// Rows of a [`Server::pass_time`]: what each call below adds.
 const ROWS: i64 = 40;
 
-/// A rollup that stays, and one that is edited: it counts rows `factor` times.
+/// A rollup that stays, and one that is edited: it counts rows `factor` times. Both begin with the rows that come from then on.
 fn rollups(factor: i64) -> String {
     let rollup = |name: &str, count: &str| {
         format!(
-            "  - name: {name}\n    sql: |\n      SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, {count} AS n\n      FROM logs GROUP BY 1, 2\n"
+            "  - name: {name}\n    backfill: false\n    sql: |\n      SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, {count} AS n\n      FROM logs GROUP BY 1, 2\n"
         )
     };
     format!("rollups:\n{}{}", rollup("kept", "count(*)"), rollup("edited", &format!("{factor} * count(*)")))

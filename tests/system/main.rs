@@ -18,5 +18,6 @@ mod hostile;
 mod kill;
 mod late;
 mod loghub;
+mod rollups;
 mod second;
 mod topics;

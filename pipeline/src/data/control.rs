@@ -4,6 +4,7 @@
 //! {"type":"clock","base_offset":41,"event_time_us":1700000000000000,"idle":false}
 //! {"type":"progress","source":"logs/2","position":42,"watermark_us":1700000000000000,"idle":false}
 //! {"type":"superseded","source":"requests_1m/2","window_start_us":1700000000000000,"revision":1}
+//! {"type":"filled","rollup":"requests_1m","definition":"00f1e2d3c4b5a697","source":"logs/2","from_us":1600000000000000,"until_us":1600003600000000,"done":false}
 //! ```
 
 use bytes::Bytes;
@@ -38,6 +39,21 @@ pub enum Control {
         watermark_us: Option<i64>,
         /// True while the source's input is idle.
         idle: bool,
+    },
+    /// How far a rollup has been filled with the stored rows of one partition of its topic, those below the offset where its task begins.
+    Filled {
+        /// The rollup.
+        rollup: String,
+        /// 16 hex digits: the hash of its definition.
+        definition: String,
+        /// The partition, e.g. `logs/2`.
+        source: String,
+        /// Event time of the first of those rows, Unix microseconds; `None` before any was read, and where there is none.
+        from_us: Option<i64>,
+        /// All rows of earlier event times have been passed on; `None` before any was.
+        until_us: Option<i64>,
+        /// True once that is all.
+        done: bool,
     },
     /// A window of a rollup is closed again: what its task wrote of it before this record no longer holds. The rows of the new revision follow;
     /// there may be none. Written by the task into the rollup's topic, and into the rules' topic.

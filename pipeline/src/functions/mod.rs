@@ -37,7 +37,7 @@ pub fn analyzer_rules(windows: Windows) -> Vec<Arc<dyn AnalyzerRule + Send + Syn
     rules
 }
 
-/// Registers the pure functions: `tumble`, `hop` and `session`; the aggregates `first`, `last`, `quantile`, `top_k`, `bottom_k`, `increase`, `rate` and
+/// Registers the pure functions: `tumble`, `hop` and `session`; the aggregates `first`, `last`, `quantile`, `count_distinct`, `top_k`, `bottom_k`, `increase`, `rate` and
 /// `histogram_quantile`; `->`, `->>` and the `json_*` family over JSON text; and puts a limit around those whose arguments say how large their result
 /// is. The session needs the [`analyzer_rules`] as well.
 ///

@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::effects::Effects;
+use super::history::{Slice, SliceRequest};
 use super::input::Reader;
 use super::processor::{At, Input, Processor, ProcessorError, Rows};
 use super::snapshot::{StateReader, StateWriter};
@@ -84,9 +85,27 @@ impl TaskCore {
         self.next_offset = self.next_offset.max(offset);
     }
 
+    /// What the record asks of a table, to be given to [`Self::step_with`].
+    pub fn asks(&self, record: &StoredRecord) -> Result<Option<SliceRequest>, ProcessorError> {
+        match self.reader {
+            Reader::Slices if record.offset >= self.next_offset => SliceRequest::parse(record).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// [`Self::step_with`] for a record that asks for nothing.
+    pub fn step(&mut self, record: &StoredRecord, effects: &mut Effects) -> Result<(), ProcessorError> {
+        self.step_with(record, None, effects)
+    }
+
     /// Takes one record, with the version of the processor that applies to it: the caller has seen to it that the versions know
     /// ([`Versions::catch_up`]). A record below [`Self::next_offset`] has been taken before and is passed over.
-    pub fn step(&mut self, record: &StoredRecord, effects: &mut Effects) -> Result<(), ProcessorError> {
+    pub fn step_with(
+        &mut self,
+        record: &StoredRecord,
+        slice: Option<(SliceRequest, Slice)>,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
         if record.offset < self.next_offset {
             return Ok(());
         }
@@ -102,6 +121,12 @@ impl TaskCore {
                 Decoded::Undecodable(refused) => self.dead_letters(record, &[refused], effects),
             },
             Reader::Stage => self.stage(record, effects)?,
+            Reader::Slices => {
+                let (request, slice) = slice.ok_or_else(|| {
+                    ProcessorError::new("a record asks for stored rows, and there is nowhere to read")
+                })?;
+                self.processor.process(self.at(record), Input::Slice(&request, &slice), effects)?;
+            }
         }
         self.next_offset = record.offset + 1;
         Ok(())

@@ -10,12 +10,15 @@ pub enum InputKind {
     Table(RowKind),
     /// A stage topic that only tasks write: [`super::StageRows`] and progress.
     Stage,
+    /// A topic that only tasks write, whose records ask for stored rows: [`super::SliceRequest`].
+    Slices,
 }
 
 /// The reader behind an [`InputKind`].
 pub(super) enum Reader {
     Table(Box<Decoder>),
     Stage,
+    Slices,
 }
 
 impl Reader {
@@ -23,6 +26,7 @@ impl Reader {
         match kind {
             InputKind::Table(kind) => Self::Table(Box::new(Decoder::new(kind.clone()))),
             InputKind::Stage => Self::Stage,
+            InputKind::Slices => Self::Slices,
         }
     }
 }

@@ -20,6 +20,7 @@
 //! - Which processor steps a record follows from the log as well ([`Versions`], [`crate::definitions`]): a task switches at exactly the offset that the
 //!   log names, handing its state over in the form of a snapshot. A snapshot says which version wrote it.
 //! - An error or panic in a processor stops that task before anything of the failing fetch is written, and shows in its status.
+//! - A task may read a table, at a cut that its input names ([`History`]).
 //!
 //! Formats are drawn in `docs/formats/tasks.md`.
 
@@ -30,6 +31,7 @@ mod core;
 mod driver;
 mod effects;
 mod error;
+mod history;
 mod input;
 mod processor;
 mod retry;
@@ -46,6 +48,7 @@ pub use clock_records::ClockSchedule;
 pub use driver::{DriverConfig, TaskDriver};
 pub use effects::{Effect, Effects};
 pub use error::RuntimeError;
+pub use history::{History, HistoryError, MAX_SLICE_ROWS, Slice, SliceReader, SliceRequest};
 pub use input::InputKind;
 pub use processor::{At, Input, Processor, ProcessorError, Rows};
 pub(crate) use retry::{Retried, retry};

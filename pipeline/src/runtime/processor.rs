@@ -5,6 +5,7 @@ use std::error::Error;
 use arrow::record_batch::RecordBatch;
 
 use super::effects::Effects;
+use super::history::{Slice, SliceRequest};
 use super::snapshot::{StateReader, StateWriter};
 use super::stage::StageRows;
 use crate::data::Control;
@@ -39,6 +40,8 @@ pub enum Input<'a> {
     Rows(Rows<'a>),
     /// Rows of a stage topic, written by another task.
     Stage(StageRows),
+    /// Stored rows that a record asked for.
+    Slice(&'a SliceRequest, &'a Slice),
     /// Time. A clock record arrives here only if it counts; its effect is already in [`At::watermark_us`].
     Control(&'a Control),
     /// A snapshot is due: write all state. State must be the same afterwards, and writing has no effects.

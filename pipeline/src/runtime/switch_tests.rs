@@ -61,7 +61,7 @@ impl Processor for Counts {
                     writer.put(name.clone(), *step, count.to_le_bytes().to_vec());
                 }
             }
-            Input::Control(_) | Input::Stage(_) => {}
+            Input::Control(_) | Input::Stage(_) | Input::Slice(..) => {}
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Processor for Counter {
                 }
             }
             Input::Barrier(writer) => writer.put("counter", 1, self.seen.to_le_bytes().to_vec()),
-            Input::Control(_) | Input::Stage(_) => {}
+            Input::Control(_) | Input::Stage(_) | Input::Slice(..) => {}
         }
         Ok(())
     }

@@ -19,6 +19,12 @@ pub struct RollupConfig {
     /// What becomes of rows that come when their window is closed: `correct` or `drop`.
     #[serde(default)]
     pub late: LatePolicy,
+    /// Whether it takes in the stored rows when it is new or edited. Where not, it begins with the rows that come from then on.
+    #[serde(default = "default_backfill")]
+    pub backfill: bool,
+    /// How often it was asked to begin anew, with the same query.
+    #[serde(skip)]
+    pub generation: u32,
 }
 
 /// What becomes of rows that come when their window is closed. Either way they are counted, and in the table of what the rollup reads.
@@ -42,8 +48,14 @@ impl RollupConfig {
             lateness_ms: default_lateness(),
             correction_horizon_ms: default_horizon(),
             late: LatePolicy::default(),
+            backfill: default_backfill(),
+            generation: 0,
         }
     }
+}
+
+pub(crate) fn default_backfill() -> bool {
+    true
 }
 
 fn default_lateness() -> i64 {

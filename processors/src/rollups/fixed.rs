@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::closing;
 use super::config::LatePolicy;
-use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, gone_after};
+use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, Written, gone_after};
 use super::plan::RollupPlan;
 use super::spans::Spans;
 use crate::frames;
@@ -39,6 +39,9 @@ const BATCH_WEIGHT: usize = 16;
 const PACKED_BYTES: usize = 256;
 /// Most rows of the suffixes that are remembered. Beyond, they are made anew for each window, which is as correct.
 const MAX_SUFFIX_ROWS: usize = 1_000_000;
+
+/// Most windows of another definition that are superseded at once.
+const MAX_SUPERSEDED: usize = 1_000;
 
 /// The windows of one rollup.
 pub(super) struct FixedWindows {
@@ -58,10 +61,51 @@ pub(super) struct FixedWindows {
     closed: BTreeSet<(i64, i64)>,
     /// Windows that are gone, by the stretch from their start to the next window's.
     gone: Spans,
+    /// Windows that another definition has written rows of, which are still to be superseded.
+    replaced: Replaced,
     counts: Counts,
     weight: usize,
     packed_bytes: usize,
     folded: Folded,
+}
+
+/// What another definition of the rollup has left in its table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Replaced {
+    spans: Spans,
+    /// From one window's start to the next.
+    slide_us: i64,
+    /// True once it is known from when on rows are filled in: what was written before stays.
+    begun: bool,
+}
+
+impl Replaced {
+    fn is_nothing(&self) -> bool {
+        self.spans.first_us().is_none()
+    }
+
+    /// Takes out the next window that begins before this instant.
+    fn take_before(&mut self, until_us: i64) -> Option<i64> {
+        let first_us = self.spans.first_us().filter(|&first_us| first_us < until_us && self.slide_us > 0)?;
+        self.spans.take_before(first_us.saturating_add(self.slide_us));
+        Some(first_us)
+    }
+
+    /// Takes out the window that begins at this instant.
+    fn take(&mut self, start_us: i64) -> bool {
+        if self.is_nothing()
+            || start_us.rem_euclid(self.slide_us.max(1)) != 0
+            || !self.spans.overlaps(start_us, start_us + 1)
+        {
+            return false;
+        }
+        let before = self.spans.take_before(start_us);
+        self.spans.take_before(start_us.saturating_add(self.slide_us));
+        for (start_us, end_us) in Vec::from(before) {
+            self.spans.insert(start_us, end_us);
+        }
+        true
+    }
 }
 
 struct Window {
@@ -111,6 +155,8 @@ struct Manifest {
     /// From one window's start to the next.
     width_us: i64,
     gone: Spans,
+    #[serde(default, skip_serializing_if = "Replaced::is_nothing")]
+    replaced: Replaced,
     windows: Vec<Saved>,
     /// Of a hop: its panes. Those of a tumble are its windows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +202,7 @@ impl FixedWindows {
             late: BTreeSet::new(),
             closed: BTreeSet::new(),
             gone: Spans::default(),
+            replaced: Replaced::default(),
             counts: Counts::default(),
             weight: 0,
             packed_bytes: 0,
@@ -163,8 +210,9 @@ impl FixedWindows {
         }
     }
 
-    fn is_tumble(&self) -> bool {
-        self.slide_us == self.size_us
+    /// Whether a window is a pane.
+    fn is_pane(&self) -> bool {
+        self.plan.windows.pane_us() == self.size_us
     }
 
     fn end_us(&self, window_us: i64) -> i64 {
@@ -188,6 +236,22 @@ impl FixedWindows {
         };
         window.phase = Phase::Late(now_us);
         self.late.insert((now_us, window_us));
+    }
+
+    /// Of what another definition has written: windows that this one has closed without rows, or does not have. A part at a time.
+    fn supersede_others(&mut self, merged_us: i64) -> Option<Closing> {
+        if !self.replaced.begun {
+            return None;
+        }
+        let until_us = merged_us.saturating_sub(self.size_us).saturating_sub(self.plan.lateness_us);
+        let mut superseded = Vec::new();
+        while superseded.len() < MAX_SUPERSEDED
+            && let Some(start_us) = self.replaced.take_before(until_us)
+        {
+            superseded.push((start_us, 1));
+        }
+        let rows = RecordBatch::new_empty(self.plan.output_schema());
+        (!superseded.is_empty()).then_some(Closing { superseded, rows })
     }
 
     /// Puts a partial to those of its pane, which `windows` windows hold.
@@ -216,7 +280,14 @@ impl FixedWindows {
 
     /// Closes a window that is open or late.
     fn close(&mut self, window_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
-        let Some(revision) = self.windows.get(&window_us).map(|window| window.revision) else { return Ok(None) };
+        let Some(mut revision) = self.windows.get(&window_us).map(|window| window.revision) else { return Ok(None) };
+        if self.replaced.take(window_us) {
+            // Rows of another definition stand there.
+            revision = revision.max(1);
+            if let Some(window) = self.windows.get_mut(&window_us) {
+                window.revision = revision;
+            }
+        }
         let plan = Arc::clone(&self.plan);
         let rows = self
             .fold(window_us)
@@ -245,13 +316,21 @@ impl FixedWindows {
 
     /// The partials of a window, to be folded in this order.
     fn fold(&mut self, window_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
-        if self.is_tumble() {
+        if self.is_pane() {
             return Ok(self
                 .panes
                 .get(&window_us)
                 .map(|pane| pane.merged(&self.plan, window_us))
                 .transpose()?
                 .unwrap_or_default());
+        }
+        if self.slide_us == self.size_us {
+            // Each pane is in one window: there is nothing to remember.
+            let mut partials = Vec::new();
+            for (&pane_us, pane) in self.panes.range(window_us..self.end_us(window_us)) {
+                partials.extend(pane.merged(&self.plan, pane_us)?);
+            }
+            return Ok(partials);
         }
         let block_us = window_us.saturating_sub(window_us.rem_euclid(self.size_us));
         let next_us = block_us.saturating_add(self.size_us);
@@ -351,7 +430,9 @@ impl FixedWindows {
     fn put(&mut self, pane_us: i64, held: Held, streams: &mut std::vec::IntoIter<&[u8]>) -> Result<(), ProcessorError> {
         let incomplete = || ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name));
         let partials = match held {
-            Held::Packed(rows) if rows.len() == self.sources => {
+            Held::Packed(mut rows) if rows.len() <= self.sources => {
+                // There were fewer sources before stored rows were one.
+                rows.resize(self.sources, 0);
                 let stream = Bytes::copy_from_slice(streams.next().ok_or_else(incomplete)?);
                 Partials::Packed(Packed { rows, stream })
             }
@@ -416,10 +497,41 @@ impl Folding for FixedWindows {
         if taken > 0 { self.keep(partial, taken) } else { Ok(()) }
     }
 
+    fn retract(
+        &mut self,
+        source: usize,
+        pane_us: i64,
+        merged_us: Option<i64>,
+        now_us: i64,
+    ) -> Result<(), ProcessorError> {
+        let plan = Arc::clone(&self.plan);
+        let is_closed = |start_us: i64| merged_us.is_some_and(|merged_us| plan.closes_us(start_us) <= merged_us);
+        if plan.late == LatePolicy::Drop && plan.windows.of_pane(pane_us).any(is_closed) {
+            return Ok(());
+        }
+        let Some(mut pane) = self.panes.remove(&pane_us) else { return Ok(()) };
+        self.folded.forget(pane_us, self.size_us);
+        self.weight -= pane.weight();
+        self.packed_bytes -= pane.packed_bytes();
+        let mut sources = match pane.partials {
+            Partials::Packed(packed) => packed.unpack(&plan)?,
+            Partials::Loose(sources) => sources,
+        };
+        let had_rows = sources.get_mut(source).is_some_and(|kept| !std::mem::take(kept).is_empty());
+        pane.partials = Partials::Loose(sources);
+        self.weight += pane.weight();
+        self.panes.insert(pane_us, pane);
+        if had_rows {
+            let held: Vec<i64> = plan.windows.of_pane(pane_us).filter(|us| self.windows.contains_key(us)).collect();
+            held.into_iter().for_each(|window_us| self.touch(window_us, now_us));
+        }
+        Ok(())
+    }
+
     fn close_reached(&mut self, merged_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
         match self.open.first() {
             Some(&window_us) if self.plan.closes_us(window_us) <= merged_us => self.close(window_us, now_us),
-            _ => Ok(None),
+            _ => Ok(self.supersede_others(merged_us)),
         }
     }
 
@@ -469,20 +581,21 @@ impl Folding for FixedWindows {
             panes.insert(pane_us, pane.save(&mut streams)?);
         }
         let save = |(&window_us, window): (&i64, &Window)| {
-            let held = if self.is_tumble() { panes.remove(&window_us) } else { None };
+            let held = if self.is_pane() { panes.remove(&window_us) } else { None };
             Saved { window_us, phase: window.phase, revision: window.revision, held }
         };
         let windows = self.windows.iter().map(save).collect();
         let (counts, width_us, gone) = (self.counts, self.slide_us, self.gone.clone());
         let panes = panes.into_iter().map(|(pane_us, held)| SavedPane { pane_us, held }).collect();
-        let manifest = Manifest { counts, width_us, gone, windows, panes };
+        let replaced = self.replaced.clone();
+        let manifest = Manifest { counts, width_us, gone, replaced, windows, panes };
         frames::encode_streams(&manifest, &streams)
     }
 
     fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError> {
         let (manifest, streams): (Manifest, Vec<&[u8]>) = frames::decode_streams(body)?;
         let mut streams = streams.into_iter();
-        (self.counts, self.gone) = (manifest.counts, manifest.gone);
+        (self.counts, self.gone, self.replaced) = (manifest.counts, manifest.gone, manifest.replaced);
         let mut panes = manifest.panes;
         for Saved { window_us, phase, revision, held } in manifest.windows {
             match phase {
@@ -502,8 +615,22 @@ impl Folding for FixedWindows {
         Ok(())
     }
 
-    fn start_after(&mut self, body: &Bytes) {
-        self.gone = gone_after(&self.plan, body);
+    fn start_after(&mut self, body: &Bytes, is_filled: bool) {
+        let Written { spans, slide_us } = gone_after(&self.plan, body);
+        if is_filled && slide_us > 0 {
+            self.replaced = Replaced { spans, slide_us, begun: false };
+        } else {
+            self.gone = spans;
+        }
+    }
+
+    fn filled_from(&mut self, from_us: i64) {
+        // A window that the first row is in is replaced as a whole.
+        let from_us = self.plan.windows.of_pane(self.plan.windows.pane_of(from_us)).next().unwrap_or(from_us);
+        for (start_us, end_us) in Vec::from(self.replaced.spans.take_before(from_us)) {
+            self.gone.insert(start_us, end_us);
+        }
+        self.replaced.begun = true;
     }
 }
 

@@ -3,19 +3,25 @@
 //! Per pane it keeps each source's partials apart, in the order they came, and folds them source by source when a window of it closes: one
 //! ahead of the merged watermark once that reaches its end plus lateness, a late one once no row for it has come for 10 s of append time. See
 //! [`folding`] for what becomes of a window; the time it goes by is the append time of the records read here.
+//!
+//! A rollup that reads another one is fed here as well: see [`chain`](super::chain).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use highwater_pipeline::data::{Control, content_type, ipc};
+use highwater_pipeline::log::Record;
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::MergedWatermark;
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, StageRows};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
+use super::chain::Chain;
+use super::filling::{self, Filled, Filling};
 use super::folding::{self, Closing, Folding, Partial};
 use super::plan::{ROWS, RollupPlan, Source};
 use crate::frames;
@@ -31,25 +37,51 @@ const MAX_ROWS: usize = 8_192;
 const SECTION: &str = "fold";
 const SECTION_VERSION: u64 = 1;
 
+/// The topics that stage 2 writes beside those of the rollups.
+#[derive(Debug, Clone, Copy)]
+pub struct FoldTopics<'a> {
+    /// Where closed windows of rollups that a rule reads go.
+    pub rules: &'a str,
+    /// The topic it reads, where partials of rollups over rollups go.
+    pub partials: &'a str,
+}
+
 /// Stage 2 of all rollups, for one partition of the partials topic.
 pub struct FoldProcessor {
     task: Arc<str>,
     partition: i32,
-    /// The input topics that a rollup reads, and how far each has come.
-    topics: Vec<(Source, MergedWatermark)>,
-    /// Topic by topic.
+    /// What rollups read, and how far each has come.
+    inputs: Vec<FoldInput>,
+    /// Input by input, so that a rollup is behind the one it reads.
     rollups: Vec<Rollup>,
     /// Where closed windows of rollups that a rule reads are sent.
     rules_topic: Arc<str>,
+    /// Where the partials of rollups over rollups go: the topic that is read here.
+    partials_topic: Arc<str>,
+    /// Of that topic.
+    partitions: i32,
     clock: Clock,
+    /// While what stored rows have completed is closed.
+    is_catching_up: bool,
+}
+
+/// A topic that rollups read.
+struct FoldInput {
+    topic: Arc<str>,
+    merged: MergedWatermark,
 }
 
 /// The windows of one rollup.
 struct Rollup {
     plan: Arc<RollupPlan>,
+    /// What it reads.
+    input: usize,
     windows: Box<dyn Folding>,
     /// True where a rule reads it.
     to_rules: bool,
+    /// The rollups that read it, if any do.
+    chain: Option<Chain>,
+    filling: Filling,
 }
 
 /// The append time that has been reached, Unix microseconds. It does not go back where the log's does.
@@ -65,35 +97,50 @@ impl FoldProcessor {
         task: &str,
         partition: i32,
         partitions: i32,
-        rules_topic: &str,
+        topics: FoldTopics<'_>,
         plans: &[Arc<RollupPlan>],
         to_rules: impl Fn(&str) -> bool,
     ) -> Self {
-        let mut topics = Vec::new();
-        let mut rollups = Vec::with_capacity(plans.len());
-        for source in Source::ALL {
-            let own: Vec<&Arc<RollupPlan>> = plans.iter().filter(|plan| plan.source == source).collect();
+        let mut inputs: Vec<FoldInput> = Vec::new();
+        let mut rollups: Vec<Rollup> = Vec::with_capacity(plans.len());
+        let mut names: VecDeque<&str> = Source::ALL.iter().map(|source| source.topic()).collect();
+        while let Some(topic) = names.pop_front() {
+            let own: Vec<&Arc<RollupPlan>> = plans.iter().filter(|plan| plan.input() == topic).collect();
             if own.is_empty() {
                 continue;
             }
-            let merged = MergedWatermark::new((0..partitions).map(|p| format!("{}/{p}", source.topic())));
-            let sources = merged.sources().len();
-            rollups.extend(own.iter().map(|plan| Rollup {
-                plan: Arc::clone(plan),
-                windows: folding::new(Arc::clone(plan), sources),
-                to_rules: to_rules(&plan.name),
-            }));
-            topics.push((source, merged));
+            let merged = MergedWatermark::new((0..partitions).map(|p| format!("{topic}/{p}")));
+            // The live ones, and their stored rows.
+            let sources = 2 * merged.sources().len();
+            for plan in own {
+                names.push_back(&plan.topic);
+                let readers = plans.iter().filter(|reader| reader.input() == &*plan.topic).map(Arc::clone);
+                rollups.push(Rollup {
+                    plan: Arc::clone(plan),
+                    input: inputs.len(),
+                    windows: folding::new(Arc::clone(plan), sources),
+                    to_rules: to_rules(&plan.name),
+                    chain: Chain::new(plan, partition, readers.collect(), plans),
+                    filling: Filling::default(),
+                });
+            }
+            inputs.push(FoldInput { topic: topic.into(), merged });
         }
-        let (task, rules_topic) = (task.into(), rules_topic.into());
-        Self { task, partition, topics, rollups, rules_topic, clock: Clock::default() }
+        let (rules_topic, partials_topic) = (topics.rules.into(), topics.partials.into());
+        let clock = Clock::default();
+        let (task, is_catching_up) = (task.into(), false);
+        Self { task, partition, inputs, rollups, rules_topic, partials_topic, partitions, clock, is_catching_up }
     }
 
     fn partials(&mut self, rows: &StageRows, effects: &mut Effects) -> Result<(), ProcessorError> {
         let same = |r: &Rollup| *r.plan.name == *rows.name && r.plan.definition == rows.definition;
         let known = self.rollups.iter().position(same).and_then(|rollup| {
-            let (_, merged) = self.topics.iter().find(|(source, _)| *source == self.rollups[rollup].plan.source)?;
-            Some((rollup, merged.index(&rows.source)?, merged.watermark_us()))
+            let merged = &self.inputs[self.rollups[rollup].input].merged;
+            let source = match rows.source.strip_prefix(filling::SOURCE) {
+                Some(stored) => merged.sources().len() + merged.index(stored)?,
+                None => merged.index(&rows.source)?,
+            };
+            Some((rollup, source, self.watermark_us(rollup)))
         });
         let Some((rollup, source, merged_us)) = known else {
             // Of a rollup that has been edited or removed since.
@@ -141,33 +188,118 @@ impl FoldProcessor {
         idle: bool,
         effects: &mut Effects,
     ) -> Result<(), ProcessorError> {
-        for topic in 0..self.topics.len() {
-            let (kind, merged) = &mut self.topics[topic];
+        for input in 0..self.inputs.len() {
+            let merged = &mut self.inputs[input].merged;
             let Some(index) = merged.index(source) else { continue };
             let before = merged.watermark_us();
-            let Some(merged_us) = merged.report(index, watermark_us, idle) else { continue };
-            let kind = *kind;
+            if merged.report(index, watermark_us, idle).is_none() {
+                continue;
+            }
             for rollup in 0..self.rollups.len() {
-                if self.rollups[rollup].plan.source != kind {
-                    continue;
-                }
-                loop {
-                    let closing = self.rollups[rollup].windows.close_reached(merged_us, self.clock.now_us)?;
-                    if !self.closed(rollup, closing, effects)? {
-                        break;
-                    }
-                }
-                let Rollup { plan, to_rules, .. } = &self.rollups[rollup];
-                let closed_us = plan.closed_until_us(merged_us);
-                if *to_rules && before.map(|b| plan.closed_until_us(b)) < Some(closed_us) {
-                    let source = self.name_of(rollup);
-                    let control =
-                        Control::Progress { source, position: at.position, watermark_us: Some(closed_us), idle: false };
-                    effects.push(&self.rules_topic, 0, control.to_record());
+                if self.rollups[rollup].input == input {
+                    let Rollup { plan, filling, .. } = &self.rollups[rollup];
+                    let before = filling.watermark_us(before, plan);
+                    self.advance(at, rollup, before, effects)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The watermark that holds for a rollup.
+    fn watermark_us(&self, rollup: usize) -> Option<i64> {
+        let Rollup { plan, filling, input, .. } = &self.rollups[rollup];
+        filling.watermark_us(self.inputs[*input].merged.watermark_us(), plan)
+    }
+
+    /// The watermark of a rollup may have moved on from `before`: closes what it has reached, and says so to whoever waits for it.
+    fn advance(
+        &mut self,
+        at: At,
+        rollup: usize,
+        before: Option<i64>,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let Some(merged_us) = self.watermark_us(rollup) else { return Ok(()) };
+        loop {
+            let closing = self.rollups[rollup].windows.close_reached(merged_us, self.clock.now_us)?;
+            if !self.closed(rollup, closing, effects)? {
+                break;
+            }
+        }
+        let Rollup { plan, to_rules, .. } = &self.rollups[rollup];
+        let closed_us = plan.closed_until_us(merged_us);
+        if *to_rules && !self.is_filling(rollup) && before.map(|b| plan.closed_until_us(b)) < Some(closed_us) {
+            let source = self.name_of(rollup);
+            let control =
+                Control::Progress { source, position: at.position, watermark_us: Some(closed_us), idle: false };
+            effects.push(&self.rules_topic, 0, control.to_record());
+        }
+        if let Some(chain) = &mut self.rollups[rollup].chain
+            && let Some(progress) = chain.progress(at.position, merged_us)
+        {
+            self.tell_all(&progress.to_record(), effects);
+        }
+        Ok(())
+    }
+
+    /// Whether a rollup, or one that it reads, is still being filled with stored rows: what it closes is no news for rules.
+    fn is_filling(&self, rollup: usize) -> bool {
+        if self.is_catching_up {
+            return true;
+        }
+        let mut plan = Some(&self.rollups[rollup].plan);
+        while let Some(one) = plan {
+            if self.rollups.iter().any(|r| r.plan.name == one.name && r.filling.is_on()) {
+                return true;
+            }
+            plan = one.upstream();
+        }
+        false
+    }
+
+    /// A slice of stored rows has been passed on, or will be.
+    fn filled(
+        &mut self,
+        at: At,
+        rollup: &str,
+        definition: &str,
+        source: &str,
+        filled: Filled,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let same = |r: &Rollup| *r.plan.name == *rollup && filling::hex(r.plan.definition) == definition;
+        let Some(rollup) = self.rollups.iter().position(same) else { return Ok(()) };
+        let before = self.watermark_us(rollup);
+        let partitions = self.inputs[self.rollups[rollup].input].merged.sources().len();
+        let filling = &mut self.rollups[rollup].filling;
+        filling.report(source, filled);
+        if let Some(from_us) = filling.begin(partitions) {
+            let name = Arc::clone(&self.rollups[rollup].plan.name);
+            self.rollups.iter_mut().filter(|r| r.plan.stands_on(&name)).for_each(|r| r.windows.filled_from(from_us));
+        }
+        // What the last slice lets close is no news either: it was over before.
+        self.is_catching_up = true;
+        let advanced = self.advance(at, rollup, before, effects);
+        self.is_catching_up = false;
+        advanced
+    }
+
+    /// A rollup has closed a window again: its readers take what they have of it back.
+    fn superseded(&mut self, source: &str, window_start_us: i64) -> Result<(), ProcessorError> {
+        for rollup in 0..self.rollups.len() {
+            let index = self.inputs[self.rollups[rollup].input].merged.index(source);
+            let (Some(index), merged_us) = (index, self.watermark_us(rollup)) else { continue };
+            let Rollup { plan, windows, .. } = &mut self.rollups[rollup];
+            windows.retract(index, plan.windows.pane_of(window_start_us), merged_us, self.clock.now_us)?;
+        }
+        Ok(())
+    }
+
+    fn tell_all(&self, record: &Record, effects: &mut Effects) {
+        for partition in 0..self.partitions {
+            effects.push(&self.partials_topic, partition, record.clone());
+        }
     }
 
     /// Append time has come this far: late windows that are quiet close, and closed ones are forgotten.
@@ -212,12 +344,16 @@ impl FoldProcessor {
 
     /// A closing's records: what supersedes the one before, then its rows.
     fn emit(&self, rollup: usize, closing: &Closing, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let Rollup { plan, to_rules, .. } = &self.rollups[rollup];
+        let Rollup { plan, to_rules, chain, .. } = &self.rollups[rollup];
+        let to_rules = *to_rules && !self.is_filling(rollup);
         for &(window_start_us, revision) in &closing.superseded {
             let control = Control::Superseded { source: self.name_of(rollup), window_start_us, revision }.to_record();
             effects.push(&plan.topic, self.partition, control.clone());
-            if *to_rules {
+            if to_rules {
                 effects.push(&self.rules_topic, 0, control);
+            }
+            if let Some(chain) = chain {
+                self.tell_all(&chain.superseded(window_start_us, revision).to_record(), effects);
             }
         }
         let mut from = 0;
@@ -228,13 +364,24 @@ impl FoldProcessor {
             let value = ipc::encode(&rows)
                 .map_err(|e| ProcessorError::caused(format!("rows of rollup {} cannot be encoded", plan.name), e))?;
             effects.push_value(&plan.topic, self.partition, None, content_type::header(content_type::ARROW), value);
-            if *to_rules {
+            if to_rules {
                 let (name, source) = (Arc::clone(&plan.name), Arc::clone(&self.task));
                 let rows = StageRows { name, definition: plan.definition, source, batch: rows };
                 effects.push(&self.rules_topic, 0, rows.to_record()?);
             }
         }
+        if let Some(chain) = chain {
+            chain.emit(&closing.rows, &self.partials_topic, self.partitions, effects)?;
+        }
         Ok(())
+    }
+
+    /// What gives the merged watermark of an input its meaning: its sources, and of a rollup its definition, as one that begins anew goes through all of
+    /// its time again.
+    fn merged_hash(&self, input: &FoldInput) -> u64 {
+        let hash = sources_hash(&input.merged);
+        let rollup = self.rollups.iter().find(|r| *r.plan.topic == *input.topic);
+        rollup.map_or(hash, |r| hash ^ r.plan.definition)
     }
 
     /// What control records of a rollup are signed with.
@@ -260,11 +407,17 @@ impl FoldProcessor {
 
     fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
         writer.put(SECTION, SECTION_VERSION, frames::encode(&self.clock, &[])?);
-        for (source, merged) in &self.topics {
-            writer.put(merged_section(*source), sources_hash(merged), frames::encode(merged, &[])?);
+        for input in &self.inputs {
+            writer.put(merged_section(&input.topic), self.merged_hash(input), frames::encode(&input.merged, &[])?);
         }
-        for Rollup { plan, windows, .. } in &self.rollups {
+        for Rollup { plan, windows, chain, filling, .. } in &self.rollups {
             writer.put(section(plan), plan.definition, windows.write()?);
+            if *filling != Filling::default() {
+                writer.put(filling_section(plan), plan.definition, frames::encode(filling, &[])?);
+            }
+            if let Some(chain) = chain {
+                chain.write(writer)?;
+            }
         }
         Ok(())
     }
@@ -281,7 +434,16 @@ impl Processor for FoldProcessor {
                 self.pass_time(at, effects)?;
                 self.progress(at, source, *watermark_us, *idle, effects)
             }
-            Input::Control(Control::Clock { .. } | Control::Superseded { .. }) | Input::Rows(_) => Ok(()),
+            Input::Control(Control::Superseded { source, window_start_us, .. }) => {
+                self.pass_time(at, effects)?;
+                self.superseded(source, *window_start_us)
+            }
+            Input::Control(Control::Filled { rollup, definition, source, from_us, until_us, done }) => {
+                self.pass_time(at, effects)?;
+                let filled = Filled { from_us: *from_us, until_us: *until_us, done: *done };
+                self.filled(at, rollup, definition, source, filled, effects)
+            }
+            Input::Control(Control::Clock { .. }) | Input::Rows(_) | Input::Slice(..) => Ok(()),
             Input::Barrier(writer) => self.write(writer),
         }
     }
@@ -290,24 +452,40 @@ impl Processor for FoldProcessor {
         if let Some(body) = state.get(SECTION, SECTION_VERSION) {
             self.clock = frames::decode::<Clock>(body)?.0;
         }
-        for (source, merged) in &mut self.topics {
-            if let Some(body) = state.get(&merged_section(*source), sources_hash(merged)) {
+        let hashes: Vec<u64> = self.inputs.iter().map(|input| self.merged_hash(input)).collect();
+        for (FoldInput { topic, merged }, hash) in self.inputs.iter_mut().zip(hashes) {
+            if let Some(body) = state.get(&merged_section(topic), hash) {
                 *merged = frames::decode::<MergedWatermark>(body)?.0;
             }
         }
-        for Rollup { plan, windows, .. } in &mut self.rollups {
+        // Those that begin here and are given what was before, directly or by the rollup they read.
+        let mut anew: Vec<Arc<str>> = Vec::new();
+        for Rollup { plan, windows, chain, filling, .. } in &mut self.rollups {
+            if let Some(chain) = chain {
+                chain.restore(state)?;
+            }
+            if let Some(body) = state.get(&filling_section(plan), plan.definition) {
+                *filling = frames::decode::<Filling>(body)?.0;
+            }
+            let is_filled = match plan.upstream() {
+                Some(upstream) => anew.contains(&upstream.name),
+                None => plan.is_filled(),
+            };
+            if is_filled && state.get(&section(plan), plan.definition).is_none() {
+                anew.push(Arc::clone(&plan.name));
+            }
             let name = section(plan);
             if let Some(body) = state.get(&name, plan.definition) {
                 windows.restore(body)?;
             } else if let Some(other) = state.sections().iter().find(|section| section.name == name) {
-                windows.start_after(&other.body);
+                windows.start_after(&other.body, is_filled);
             }
         }
         Ok(())
     }
 
     fn merged_watermark_us(&self) -> Option<i64> {
-        self.topics.iter().filter_map(|(_, merged)| merged.watermark_us()).min()
+        self.inputs.iter().filter_map(|input| input.merged.watermark_us()).min()
     }
 }
 
@@ -336,8 +514,12 @@ fn section(plan: &RollupPlan) -> String {
     format!("rollup/{}", plan.name)
 }
 
-fn merged_section(source: Source) -> String {
-    format!("merged/{}", source.topic())
+fn filling_section(plan: &RollupPlan) -> String {
+    format!("filling/{}", plan.name)
+}
+
+fn merged_section(topic: &str) -> String {
+    format!("merged/{topic}")
 }
 
 fn sources_hash(merged: &MergedWatermark) -> u64 {

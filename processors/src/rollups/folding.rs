@@ -43,6 +43,15 @@ pub(super) trait Folding: Send {
     /// Takes one source's partial of a pane, `rows` rows in all.
     fn take(&mut self, partial: Partial, merged_us: Option<i64>, now_us: i64) -> Result<(), ProcessorError>;
 
+    /// What this source has sent for a pane holds no more, as its windows below were closed again; what follows takes its place.
+    fn retract(
+        &mut self,
+        source: usize,
+        pane_us: i64,
+        merged_us: Option<i64>,
+        now_us: i64,
+    ) -> Result<(), ProcessorError>;
+
     /// Closes what this watermark has reached, all of it or the first part.
     fn close_reached(&mut self, merged_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError>;
 
@@ -70,8 +79,12 @@ pub(super) trait Folding: Send {
     /// Takes over what [`Self::write`] wrote.
     fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError>;
 
-    /// Starts anew after the state of another definition of this rollup: windows of which that one has written rows are gone.
-    fn start_after(&mut self, body: &Bytes);
+    /// Starts anew after the state of another definition of this rollup: windows of which that one has written rows are gone, or to be replaced where
+    /// the rollup is filled with what was before.
+    fn start_after(&mut self, body: &Bytes, is_filled: bool);
+
+    /// The rows that it is filled with begin here: what another definition has written of windows before is left as it is.
+    fn filled_from(&mut self, from_us: i64);
 }
 
 /// Windows as the plan has them, with no partials yet, of this many sources.
@@ -83,7 +96,7 @@ pub(super) fn new(plan: Arc<RollupPlan>, sources: usize) -> Box<dyn Folding> {
 }
 
 /// The windows that another definition of a rollup has written rows of, from its state: for this one they are gone.
-pub(super) fn gone_after(plan: &RollupPlan, body: &Bytes) -> Spans {
+pub(super) fn gone_after(plan: &RollupPlan, body: &Bytes) -> Written {
     #[derive(Deserialize)]
     struct Window {
         window_us: i64,
@@ -103,7 +116,7 @@ pub(super) fn gone_after(plan: &RollupPlan, body: &Bytes) -> Spans {
     }
     let Ok((Before { mut gone, written, width_us, windows }, _)) = frames::decode_streams(body) else {
         tracing::warn!(rollup = %plan.name, "the state before the change is of an older version: rows for windows closed then start them anew");
-        return Spans::default();
+        return Written { spans: Spans::default(), slide_us: 0 };
     };
     for Window { window_us, .. } in windows.into_iter().filter(|window| window.revision > 0) {
         gone.insert(window_us, window_us.saturating_add(width_us));
@@ -111,7 +124,14 @@ pub(super) fn gone_after(plan: &RollupPlan, body: &Bytes) -> Spans {
     for (start_us, end_us) in Vec::from(written) {
         gone.insert(start_us, end_us);
     }
-    gone
+    Written { spans: gone, slide_us: width_us }
+}
+
+/// The windows that a definition has written rows of.
+pub(super) struct Written {
+    pub(super) spans: Spans,
+    /// From one's start to the next; 0 where they are sessions.
+    pub(super) slide_us: i64,
 }
 
 /// What one source has for one pane.

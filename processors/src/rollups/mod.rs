@@ -1,6 +1,6 @@
 //! Rollups: windows in SQL.
 //!
-//! A rollup is a `SELECT ... GROUP BY tumble(timestamp, INTERVAL '...'), ...` over `logs` or `metrics`. DataFusion parses, plans and
+//! A rollup is a `SELECT ... GROUP BY tumble(timestamp, INTERVAL '...'), ...` over `logs` or `metrics`, or over another rollup. DataFusion parses, plans and
 //! checks it ([`RollupPlan`]) and its group values and accumulators hold the state ([`groups`]); the windows are ours.
 //!
 //! Two stages, so that a window holds rows of all partitions of its topic:
@@ -19,9 +19,14 @@
 //! - The last revision of a window holds every row that ever came for it, but those counted as too late: rows whose window's partials were
 //!   dropped, a day of append time after its last closing. A row is never folded into another window.
 
+mod backfill;
+mod built_in;
+mod chain;
 mod closing;
 mod config;
+mod explain;
 mod extremes;
+mod filling;
 mod fixed;
 mod fold;
 mod folding;
@@ -33,17 +38,21 @@ mod place;
 mod plan;
 mod planner;
 mod prepared;
+mod rewrite;
 mod session_state;
 mod sessions;
 mod spans;
 mod variance;
 mod windows;
 
-pub(crate) use config::default_horizon;
+pub use backfill::BackfillProcessor;
+pub use built_in::{built_in, built_in_names};
 pub use config::{LatePolicy, RollupConfig};
-pub use fold::FoldProcessor;
+pub(crate) use config::{default_backfill, default_horizon};
+pub use fold::{FoldProcessor, FoldTopics};
 pub use partials::PartialsProcessor;
 pub use plan::{RollupPlan, Source};
+pub(crate) use planner::reads;
 
 #[cfg(test)]
 mod tests;

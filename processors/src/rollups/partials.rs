@@ -7,7 +7,8 @@
 //! - a row for a pane whose partials have gone: it is a supplement, which follows, behind progress, when the watermark reaches the next full
 //!   second, or with the first record appended a second or more later;
 //! - a watermark that has reached another second at the end of a record: progress;
-//! - a clock record that says the partition is idle: everything that is open, then progress.
+//! - a clock record that says the partition is idle: everything that is open, then progress;
+//! - the first record of a new or edited rollup: a request for the stored rows below it ([`filling`](super::filling)), and word of that.
 //!
 //! Progress always comes behind what was complete at that watermark and before the supplements to it, so that stage 2 sees a late row as late no
 //! matter how rows are grouped into records.
@@ -27,6 +28,7 @@ use highwater_pipeline::runtime::watermark::CLOCK_PERIOD_US;
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Rows, StageRows};
 use serde::{Deserialize, Serialize};
 
+use super::filling;
 use super::groups::Groups;
 use super::plan::RollupPlan;
 use super::prepared::Prepared;
@@ -47,6 +49,7 @@ pub struct PartialsProcessor {
     partitions: i32,
     rollups: Vec<Open>,
     progress: Progress,
+    requests_topic: Arc<str>,
 }
 
 /// What has been passed on.
@@ -63,6 +66,8 @@ struct Open {
     panes: BTreeMap<i64, Pane>,
     /// Rows whose expressions failed, since the start of the log.
     failed_rows: u64,
+    /// It is new, and has not asked for the stored rows yet.
+    asks: bool,
 }
 
 struct Pane {
@@ -90,9 +95,41 @@ struct Manifest {
 
 impl PartialsProcessor {
     /// For the task `source` (e.g. `logs/2`), writing to `partitions` partitions of `topic`.
-    pub fn new(source: &str, topic: &str, partitions: i32, plans: impl IntoIterator<Item = Arc<RollupPlan>>) -> Self {
-        let rollups = plans.into_iter().map(|plan| Open { plan, panes: BTreeMap::new(), failed_rows: 0 }).collect();
-        Self { source: source.into(), topic: topic.into(), partitions, rollups, progress: Progress::default() }
+    ///
+    /// Requests for stored rows go to `requests_topic`, which has as many partitions as its own topic.
+    pub fn new(
+        source: &str,
+        topic: &str,
+        requests_topic: &str,
+        partitions: i32,
+        plans: impl IntoIterator<Item = Arc<RollupPlan>>,
+    ) -> Self {
+        let open = |plan| Open { plan, panes: BTreeMap::new(), failed_rows: 0, asks: false };
+        let rollups = plans.into_iter().map(open).collect();
+        let (source, topic, requests_topic) = (source.into(), topic.into(), requests_topic.into());
+        Self { source, topic, partitions, rollups, progress: Progress::default(), requests_topic }
+    }
+
+    /// Asks for the stored rows of rollups that begin with this record.
+    fn ask(&mut self, at: At, effects: &mut Effects) -> Result<(), ProcessorError> {
+        if !self.rollups.iter().any(|open| open.asks) {
+            return Ok(());
+        }
+        let Some((table, partition)) = self.source.rsplit_once('/') else { return Ok(()) };
+        let partition = partition.parse().unwrap_or(0);
+        let new: Vec<&RollupPlan> = self.rollups.iter().filter(|open| open.asks).map(|open| &*open.plan).collect();
+        let request = filling::first_request(table, partition, at.position, &new);
+        // Word of it first: nothing that this task sends of the rollup is ahead of it.
+        for plan in new {
+            let (rollup, definition) = (plan.name.to_string(), filling::hex(plan.definition));
+            let source = self.source.to_string();
+            let filled = Control::Filled { rollup, definition, source, from_us: None, until_us: None, done: false };
+            let record = filled.to_record();
+            (0..self.partitions).for_each(|partition| effects.push(&self.topic, partition, record.clone()));
+        }
+        effects.push(&self.requests_topic, partition, request.to_record()?);
+        self.rollups.iter_mut().for_each(|open| open.asks = false);
+        Ok(())
     }
 
     fn rows(&mut self, at: At, rows: Rows<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -220,21 +257,7 @@ impl PartialsProcessor {
             let batches = open.take(&chosen).map_err(|e| open.error(e))?;
             let Some(partials) = batches else { continue };
             any = true;
-            let split = split_by_partition(&open.plan, &partials, self.partitions).map_err(|e| open.error(e))?;
-            for (partition, batch) in (0..).zip(split) {
-                let mut from = 0;
-                while from < batch.num_rows() {
-                    let size = MAX_ROWS.min(batch.num_rows() - from);
-                    let rows = StageRows {
-                        name: Arc::clone(&open.plan.name),
-                        definition: open.plan.definition,
-                        source: Arc::clone(&self.source),
-                        batch: batch.slice(from, size),
-                    };
-                    effects.push(&self.topic, partition, rows.to_record()?);
-                    from += size;
-                }
-            }
+            send(&open.plan, &partials, &self.source, &self.topic, self.partitions, effects)?;
         }
         Ok(any)
     }
@@ -250,7 +273,8 @@ impl PartialsProcessor {
 
     fn write(&mut self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
         writer.put(SECTION, SECTION_VERSION, frames::encode(&self.progress, &[])?);
-        for open in &mut self.rollups {
+        // One that has not asked yet has no state either, and is new for whoever restores this.
+        for open in self.rollups.iter_mut().filter(|open| !open.asks) {
             let mut manifest = Manifest { failed_rows: open.failed_rows, windows: Vec::new() };
             let mut batches = Vec::with_capacity(open.panes.len());
             for (&pane_us, pane) in &mut open.panes {
@@ -267,10 +291,18 @@ impl PartialsProcessor {
 impl Processor for PartialsProcessor {
     fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
-            Input::Rows(rows) => self.rows(at, rows, effects),
-            Input::Control(Control::Clock { .. }) => self.clock(at, effects),
+            Input::Rows(rows) => {
+                self.ask(at, effects)?;
+                self.rows(at, rows, effects)
+            }
+            Input::Control(Control::Clock { .. }) => {
+                self.ask(at, effects)?;
+                self.clock(at, effects)
+            }
             // Of stages; whoever writes one into an input topic means nothing by it.
-            Input::Control(Control::Progress { .. } | Control::Superseded { .. }) | Input::Stage(_) => Ok(()),
+            Input::Control(Control::Progress { .. } | Control::Superseded { .. } | Control::Filled { .. })
+            | Input::Stage(_)
+            | Input::Slice(..) => Ok(()),
             Input::Barrier(writer) => self.write(writer),
         }
     }
@@ -282,6 +314,7 @@ impl Processor for PartialsProcessor {
         for open in &mut self.rollups {
             let Some(body) = state.get(&section(&open.plan), open.plan.definition) else {
                 tracing::info!(rollup = %open.plan.name, task = %self.source, "new or changed rollup; it starts here");
+                open.asks = open.plan.is_filled();
                 continue;
             };
             let (manifest, batches): (Manifest, _) = frames::decode(body)?;
@@ -347,6 +380,33 @@ fn due_us(closes_us: i64, watermark_us: i64) -> (i64, bool) {
         let second = watermark_us.div_euclid(CLOCK_PERIOD_US).saturating_add(1);
         (second.saturating_mul(CLOCK_PERIOD_US), true)
     }
+}
+
+/// Sends partials of a rollup to the partitions that their groups belong to.
+pub(super) fn send(
+    plan: &RollupPlan,
+    partials: &RecordBatch,
+    source: &Arc<str>,
+    topic: &Arc<str>,
+    partitions: i32,
+    effects: &mut Effects,
+) -> Result<(), ProcessorError> {
+    let split = split_by_partition(plan, partials, partitions).map_err(|e| plan.cannot_fold(e))?;
+    for (partition, batch) in (0..).zip(split) {
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let size = MAX_ROWS.min(batch.num_rows() - from);
+            let rows = StageRows {
+                name: Arc::clone(&plan.name),
+                definition: plan.definition,
+                source: Arc::clone(source),
+                batch: batch.slice(from, size),
+            };
+            effects.push(topic, partition, rows.to_record()?);
+            from += size;
+        }
+    }
+    Ok(())
 }
 
 /// Splits partials by the partition their group belongs to, keeping their order.

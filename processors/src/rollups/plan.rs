@@ -6,9 +6,10 @@ use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use highwater_pipeline::data::{identity, logs, metrics};
+use highwater_pipeline::data::{identity, logs, metrics, time};
 use highwater_pipeline::functions::tumble_start_us;
 use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::tables::WINDOW_START_COLUMN;
 
 use super::config::{LatePolicy, RollupConfig};
 use super::planner;
@@ -18,7 +19,10 @@ use crate::error::ProcessorsError;
 /// In partials: how many rows went into a group.
 pub(super) const ROWS: &str = "_rows";
 
-/// Which topic a rollup reads.
+/// Of the identity columns those that a rollup over a rollup sees.
+const READ_IDENTITY: [&str; 3] = [identity::PARTITION, identity::OFFSET, identity::ROW];
+
+/// Which topic a rollup reads, directly or through the rollups that it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// Topic `logs`.
@@ -64,12 +68,16 @@ pub struct RollupPlan {
     pub(super) name: Arc<str>,
     pub(super) topic: Arc<str>,
     pub(super) source: Source,
+    /// The rollup whose rows it reads, where it reads one.
+    pub(super) upstream: Option<Arc<RollupPlan>>,
     pub(super) windows: Windows,
     pub(super) lateness_us: i64,
     /// What becomes of rows whose window is closed. No part of the definition either.
     pub(super) late: LatePolicy,
     /// How long the partials of a closed window are kept, in append time. No part of the definition: state means the same with another.
     pub(super) horizon_us: i64,
+    /// Whether it takes in the stored rows when it is new or edited. No part of the definition either.
+    pub(super) backfill: bool,
     pub(super) definition: u64,
     /// WHERE.
     pub(super) filter: Option<Arc<dyn PhysicalExpr>>,
@@ -106,9 +114,14 @@ pub(super) enum GroupColumn {
 }
 
 impl RollupPlan {
-    /// Plans a rollup, or says why it cannot be one.
+    /// Plans a rollup over a topic, or says why it cannot be one.
     pub fn new(config: &RollupConfig) -> Result<Self, ProcessorsError> {
-        planner::plan(config)
+        planner::plan(config, &[])
+    }
+
+    /// Plans a rollup over a topic or one of these rollups, or says why it cannot be one.
+    pub fn over(config: &RollupConfig, rollups: &[Arc<Self>]) -> Result<Self, ProcessorsError> {
+        planner::plan(config, rollups)
     }
 
     /// Name of the rollup and of its table.
@@ -121,9 +134,34 @@ impl RollupPlan {
         &self.topic
     }
 
-    /// What it reads.
+    /// The topic that its rows come from: the one it reads, or the one that the rollup it reads comes from.
     pub fn source(&self) -> Source {
         self.source
+    }
+
+    /// The rollup whose rows it reads, where it reads one.
+    pub fn upstream(&self) -> Option<&Arc<Self>> {
+        self.upstream.as_ref()
+    }
+
+    /// Whether it takes in what was stored before it began. One over a rollup takes in what that one closes.
+    pub(super) fn is_filled(&self) -> bool {
+        self.backfill && self.upstream.is_none()
+    }
+
+    /// Whether it is the rollup of this name, or reads it, directly or through others.
+    pub(super) fn stands_on(&self, name: &str) -> bool {
+        *self.name == *name || self.upstream.as_ref().is_some_and(|upstream| upstream.stands_on(name))
+    }
+
+    /// The topic that it reads.
+    pub fn input(&self) -> &str {
+        self.upstream.as_ref().map_or_else(|| self.source.topic(), |upstream| &upstream.topic)
+    }
+
+    /// The column of its input that has a row's event time.
+    pub(super) fn time_column(&self) -> &'static str {
+        if self.upstream.is_some() { WINDOW_START_COLUMN } else { time::COLUMN }
     }
 
     /// Width of its windows, in microseconds; of sessions, the gap that ends them.
@@ -152,6 +190,13 @@ impl RollupPlan {
         Arc::clone(&self.output_schema)
     }
 
+    /// Its rows as those who read it have them: [`Self::output_schema`] and what tells rows of one window apart, in the order of its table.
+    pub(super) fn read_schema(&self) -> SchemaRef {
+        let mut fields: Vec<FieldRef> = self.output_schema.fields().iter().map(Arc::clone).collect();
+        fields.extend(identity::fields().into_iter().filter(|f| READ_IDENTITY.contains(&f.name().as_str())));
+        Arc::new(Schema::new(fields))
+    }
+
     /// Its rows as a table's: [`Self::output_schema`] and the row identity.
     pub fn table_schema(&self) -> SchemaRef {
         let mut fields: Vec<FieldRef> = self.output_schema.fields().iter().map(Arc::clone).collect();
@@ -164,9 +209,20 @@ impl RollupPlan {
         self.windows.due_us(pane_us).saturating_add(self.lateness_us)
     }
 
-    /// The watermark at which a fixed window closes: its end plus the lateness.
+    /// The watermark at which a fixed window closes: its end plus the lateness. Over a rollup it is the watermark at which that one has closed the
+    /// last window that begins in this one, plus the lateness: one line of time for all, that of the topic.
     pub(super) fn closes_us(&self, window_start_us: i64) -> i64 {
-        window_start_us.saturating_add(self.width_us()).saturating_add(self.lateness_us)
+        let end_us = window_start_us.saturating_add(self.width_us());
+        let complete_us = match &self.upstream {
+            Some(upstream) => upstream.closes_us(upstream.last_start_before(end_us)),
+            None => end_us,
+        };
+        complete_us.saturating_add(self.lateness_us)
+    }
+
+    /// The start of the last fixed window that begins before this instant.
+    fn last_start_before(&self, instant_us: i64) -> i64 {
+        tumble_start_us(instant_us.saturating_sub(1), self.slide_us().unwrap_or(1))
     }
 
     /// The watermark at which a session closes whose last row is at this instant.
@@ -178,7 +234,21 @@ impl RollupPlan {
     pub(super) fn closed_until_us(&self, watermark_us: i64) -> i64 {
         let Windows::Fixed { slide_us, size_us, .. } = self.windows else { return i64::MIN };
         let before_us = watermark_us.saturating_sub(self.lateness_us).saturating_sub(size_us);
-        tumble_start_us(before_us, slide_us).saturating_add(size_us)
+        let mut start_us = tumble_start_us(before_us, slide_us);
+        // Over a rollup a window may have to wait longer than its lateness: back by what is missing, which is soon enough.
+        while let missing_us @ 1.. = self.closes_us(start_us).saturating_sub(watermark_us) {
+            let slides = missing_us.saturating_sub(1) / slide_us;
+            let earlier_us = start_us.saturating_sub(slides.saturating_add(1).saturating_mul(slide_us));
+            if earlier_us == start_us {
+                break;
+            }
+            start_us = earlier_us;
+        }
+        // A step may have been one too many, as the windows below are not everywhere equally far from this one's end.
+        while self.upstream.is_some() && self.closes_us(start_us.saturating_add(slide_us)) <= watermark_us {
+            start_us = start_us.saturating_add(slide_us);
+        }
+        start_us.saturating_add(size_us)
     }
 
     /// For an error that ends a task of this rollup.

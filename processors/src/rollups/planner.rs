@@ -23,24 +23,33 @@ use super::config::RollupConfig;
 use super::place::{self, Place};
 use super::plan::{GroupColumn, PlannedAggregate, ROWS, RollupPlan, SESSION_BOUNDS, Source};
 use super::windows::Windows;
-use super::{groups, mergeable};
+use super::{groups, mergeable, rewrite};
 use crate::error::ProcessorsError;
 use crate::planning;
 
 /// Columns every rollup has; a query may not use these names for something else.
 const WINDOW_END: &str = "window_end";
 const TENANT: &str = "tenant";
+/// The topics that rollups read, for people.
+const TOPICS: &str = "logs, metrics";
 /// Part of the definition's hash; bumped when the meaning of partials changes.
 const FORMAT: &str = "rollup 2";
 
 /// Plans a rollup, or says why it cannot be one.
-pub(super) fn plan(config: &RollupConfig) -> Result<RollupPlan, ProcessorsError> {
-    Planner { name: &config.name, sql: &config.sql }.plan(config)
+pub(super) fn plan(config: &RollupConfig, rollups: &[Arc<RollupPlan>]) -> Result<RollupPlan, ProcessorsError> {
+    Planner { name: &config.name, sql: &config.sql, rollups }.plan(config)
+}
+
+/// Whether this SQL reads a table of this name.
+pub(crate) fn reads(sql: &str, table: &str) -> bool {
+    place::of_words(sql, &["FROM", table]).is_some()
 }
 
 struct Planner<'a> {
     name: &'a str,
     sql: &'a str,
+    /// Those that it may read, beside the topics.
+    rollups: &'a [Arc<RollupPlan>],
 }
 
 /// The parts of a query that is a rollup.
@@ -61,18 +70,31 @@ impl Planner<'_> {
         if config.correction_horizon_ms < 0 {
             return Err(self.refuse("correction_horizon must not be negative"));
         }
-        let tables = Source::ALL.iter().map(|s| (s.topic(), planning::schema_only(s.schema()))).collect();
+        let topics = Source::ALL.iter().map(|s| (s.topic(), planning::schema_only(s.schema())));
+        let rollups = self.rollups.iter().map(|r| (r.name(), planning::schema_only(r.read_schema())));
+        let tables = topics.chain(rollups).collect();
         let session = planning::session(tables).map_err(|e| self.planner(&e))?;
-        let logical = planning::plan(&session, &config.sql).map_err(|e| self.planner(&e))?;
+        let mergeable = |plan| rewrite::mergeable(&session, plan);
+        let logical = planning::plan_with(&session, &config.sql, mergeable).map_err(|e| self.planner(&e))?;
         let parts = self.parts(&logical)?;
-        let source = Source::ALL.into_iter().find(|s| s.topic() == parts.table).ok_or_else(|| {
+        let upstream = self.rollups.iter().find(|r| r.name() == parts.table);
+        let source = match upstream {
+            Some(upstream) => Some(upstream.source),
+            None => Source::ALL.into_iter().find(|s| s.topic() == parts.table),
+        };
+        let source = source.ok_or_else(|| {
             let place = place::of_words(self.sql, &[parts.table]);
-            self.refuse_at(place, format!("FROM {}: a rollup reads logs or metrics", parts.table))
+            self.refuse_at(place, format!("FROM {}: a rollup reads {TOPICS} or another rollup", parts.table))
         })?;
         self.check_expressions(&parts)?;
 
         let input = parts.aggregate.input.schema();
-        let (windows, window) = self.windows(parts.aggregate)?;
+        let time_column = if upstream.is_some() { WINDOW_START_COLUMN } else { time::COLUMN };
+        let (windows, window) = self.windows(parts.aggregate, time_column)?;
+        let windows = match upstream {
+            None => windows,
+            Some(upstream) => self.windows_over(windows, upstream)?,
+        };
         let mut keys = Vec::new();
         let mut group_fields: Vec<FieldRef> = vec![Arc::new(Field::new(TENANT, DataType::Utf8, false))];
         let mut group_columns = Vec::new();
@@ -106,15 +128,17 @@ impl Planner<'_> {
         let (select, output_schema) = self.select(parts.projection, parts.aggregate, window)?;
         let partial_schema = self.partial_schema(&group_fields, &aggregates)?;
         let lateness_us = config.lateness_ms.saturating_mul(1_000);
-        let definition = definition(config, &partial_schema, &output_schema);
+        let definition = definition(config, upstream.map(|u| u.definition), &partial_schema, &output_schema);
         Ok(RollupPlan {
             name: Arc::from(self.name),
             topic: Arc::from(format!("rollup.{}", self.name)),
             source,
+            upstream: upstream.map(Arc::clone),
             windows,
             lateness_us,
             late: config.late,
             horizon_us: config.correction_horizon_ms.saturating_mul(1_000),
+            backfill: config.backfill,
             definition,
             filter,
             keys,
@@ -190,7 +214,7 @@ impl Planner<'_> {
             ),
             LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => (
                 place::of_second(self.sql, "SELECT"),
-                "FROM (...): subqueries are not supported; select from logs or metrics directly",
+                "FROM (...): subqueries are not supported; select from logs or metrics directly, or make a rollup of it and select from that",
             ),
             LogicalPlan::TableScan(_) | LogicalPlan::Filter(_) => (
                 place::of_words(self.sql, &["SELECT"]),
@@ -198,7 +222,7 @@ impl Planner<'_> {
             ),
             _ => (
                 None,
-                "only SELECT ... FROM logs|metrics [WHERE ...] GROUP BY tumble(timestamp, INTERVAL '...'), ... [HAVING ...] is supported",
+                "only SELECT ... FROM logs|metrics|<rollup> [WHERE ...] GROUP BY tumble(timestamp, INTERVAL '...'), ... [HAVING ...] is supported",
             ),
         };
         self.refuse_at(place, reason)
@@ -229,7 +253,7 @@ impl Planner<'_> {
     }
 
     /// Finds the windows among the GROUP BY expressions, and the index of their expression.
-    fn windows(&self, aggregate: &Aggregate) -> Result<(Windows, usize), ProcessorsError> {
+    fn windows(&self, aggregate: &Aggregate, time_column: &str) -> Result<(Windows, usize), ProcessorsError> {
         let mut found: Option<(Windows, usize)> = None;
         for (index, expr) in aggregate.group_expr.iter().enumerate() {
             if matches!(expr, Expr::GroupingSet(_)) {
@@ -243,7 +267,7 @@ impl Planner<'_> {
                 continue;
             }
             let windows = self
-                .windows_of(expr, function)
+                .windows_of(expr, function, time_column)
                 .map_err(|reason| self.refuse_at(place::of(self.sql, expr), format!("GROUP BY {expr}: {reason}")))?;
             if found.is_some() {
                 let reason = "GROUP BY: a rollup has one window; write one rollup for each width";
@@ -252,15 +276,35 @@ impl Planner<'_> {
             found = Some((windows, index));
         }
         found.ok_or_else(|| {
-            let reason = "GROUP BY has no window: group by tumble(timestamp, INTERVAL '1 minute'), hop(timestamp, slide, size) or session(timestamp, gap), and select it AS window_start";
-            self.refuse_at(place::of_words(self.sql, &["GROUP", "BY"]), reason)
+            let reason = format!("GROUP BY has no window: group by tumble({time_column}, INTERVAL '1 minute'), hop({time_column}, slide, size) or session({time_column}, gap), and select it AS window_start");
+            let place = place::of_words(self.sql, &["GROUP", "BY"]).or_else(|| place::of_words(self.sql, &["SELECT"]));
+            self.refuse_at(place, reason)
         })
     }
 
-    fn windows_of(&self, expr: &Expr, ScalarFunction { func, args }: &ScalarFunction) -> Result<Windows, String> {
+    /// These windows over the rows of a rollup.
+    fn windows_over(&self, windows: Windows, upstream: &RollupPlan) -> Result<Windows, ProcessorsError> {
+        let over =
+            match upstream.slide_us() {
+                Some(slide_us) => windows.over(slide_us),
+                None => Err("its windows are sessions, which begin anywhere and are joined later; read what it reads"
+                    .to_owned()),
+            };
+        over.map_err(|reason| {
+            let place = place::of_words(self.sql, &["FROM", &upstream.name]);
+            self.refuse_at(place, format!("FROM {}: {reason}", upstream.name))
+        })
+    }
+
+    fn windows_of(
+        &self,
+        expr: &Expr,
+        ScalarFunction { func, args }: &ScalarFunction,
+        time_column: &str,
+    ) -> Result<Windows, String> {
         let Some((instant, widths)) = args.split_first() else { return Err("it has no arguments".to_owned()) };
-        if !matches!(unaliased(instant), Expr::Column(c) if c.name == time::COLUMN) {
-            return Err("the window must be over the column timestamp, which carries event time".to_owned());
+        if !matches!(unaliased(instant), Expr::Column(c) if c.name == time_column) {
+            return Err(format!("the window must be over the column {time_column}, which carries event time"));
         }
         let widths: Vec<i64> = widths
             .iter()
@@ -432,8 +476,15 @@ fn unaliased(expr: &Expr) -> &Expr {
 
 /// The hash that partials, snapshots and rows between tasks are marked with. Layout may change in an SQL text; so may the order of
 /// columns: only what is written decides, so that a state is never read with another meaning.
-fn definition(config: &RollupConfig, partial: &Schema, output: &Schema) -> u64 {
-    let text =
+fn definition(config: &RollupConfig, upstream: Option<u64>, partial: &Schema, output: &Schema) -> u64 {
+    let mut text =
         format!("{FORMAT}\0{}\0{}\0{}\0{partial:?}\0{output:?}", config.name, config.sql.trim(), config.lateness_ms);
+    if config.generation > 0 {
+        text.push_str(&format!("\0again {}", config.generation));
+    }
+    if let Some(upstream) = upstream {
+        // Rows of another meaning give other rows.
+        text.push_str(&format!("\0{upstream:016x}"));
+    }
     XxHash64::oneshot(0, text.as_bytes())
 }

@@ -9,7 +9,6 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
-use highwater_pipeline::data::time;
 
 use super::groups::{GroupInput, mask};
 use super::plan::RollupPlan;
@@ -54,7 +53,7 @@ impl Prepared {
             let filter = aggregate.filter.as_ref().map(|f| mask(&evaluate(f, &batch)?)).transpose()?;
             filters.push(filter);
         }
-        let times = column(&batch, time::COLUMN)?.as_primitive::<TimestampMicrosecondType>();
+        let times = column(&batch, plan.time_column())?.as_primitive::<TimestampMicrosecondType>();
         let pane_us = times.values().iter().map(|&t| plan.windows.pane_of(t)).collect();
         Ok(Self { input: GroupInput { keys, arguments, filters }, row, pane_us })
     }
@@ -75,6 +74,11 @@ impl Prepared {
             *row = good[*row as usize];
         }
         Ok((ready, failed))
+    }
+
+    /// The counted rows, by pane.
+    pub(super) fn all_panes(&self) -> Result<Vec<PaneRows>> {
+        self.panes(0, usize::MAX)
     }
 
     /// The counted rows with record indexes in `from..to`, by pane, each pane's rows in order.

@@ -373,6 +373,13 @@ impl Folding for Sessions {
         Ok(())
     }
 
+    fn filled_from(&mut self, _from_us: i64) {}
+
+    fn retract(&mut self, _: usize, _: i64, _: Option<i64>, _: i64) -> Result<(), ProcessorError> {
+        // Sessions are not made of another rollup's rows: the planner refuses it.
+        Ok(())
+    }
+
     fn close_reached(&mut self, merged_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
         let reached = self.open.iter().take_while(|(closes_us, ..)| *closes_us <= merged_us);
         let names = reached.map(|(_, start_us, key)| (*start_us, Arc::clone(key))).collect();
@@ -454,8 +461,8 @@ impl Folding for Sessions {
         Ok(())
     }
 
-    fn start_after(&mut self, body: &Bytes) {
-        self.gone = gone_after(&self.plan, body);
+    fn start_after(&mut self, body: &Bytes, _is_filled: bool) {
+        self.gone = gone_after(&self.plan, body).spans;
     }
 }
 

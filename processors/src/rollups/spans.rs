@@ -18,6 +18,23 @@ impl Spans {
         self.0.range(..end_us).next_back().is_some_and(|(_, &end)| start_us < end)
     }
 
+    /// The earliest instant in it.
+    pub(super) fn first_us(&self) -> Option<i64> {
+        self.0.first_key_value().map(|(&start_us, _)| start_us)
+    }
+
+    /// Takes out everything before this instant.
+    pub(super) fn take_before(&mut self, until_us: i64) -> Self {
+        let mut taken = Self(std::mem::take(&mut self.0));
+        self.0 = taken.0.split_off(&until_us);
+        if let Some(mut last) = taken.0.last_entry()
+            && *last.get() > until_us
+        {
+            self.0.insert(until_us, std::mem::replace(last.get_mut(), until_us));
+        }
+        taken
+    }
+
     /// Adds `[start, end)`. True where there were too many spans, and the smaller gaps between them now count as filled.
     pub(super) fn insert(&mut self, start_us: i64, end_us: i64) -> bool {
         self.insert_within(start_us, end_us, MAX_SPANS)
@@ -99,6 +116,15 @@ mod tests {
         assert_eq!(inside, (0..10).chain(20..30).collect::<Vec<_>>());
         assert!(some.overlaps(-5, 1) && some.overlaps(15, 21) && some.overlaps(-5, 50));
         assert!(!some.overlaps(-5, 0) && !some.overlaps(10, 20) && !some.overlaps(30, 40));
+    }
+
+    #[test]
+    fn what_is_before_an_instant_can_be_taken_out() {
+        let mut some = spans(&[(0, 10), (20, 30)]);
+        assert_eq!((some.first_us(), list(some.take_before(5))), (Some(0), vec![(0, 5)]));
+        assert_eq!((some.first_us(), list(some.take_before(20))), (Some(5), vec![(5, 10)]));
+        assert_eq!((list(some.take_before(40)), some.first_us()), (vec![(20, 30)], None));
+        assert_eq!(list(some), []);
     }
 
     #[test]

@@ -60,7 +60,9 @@ fn what_is_not_a_rollup_is_refused_with_its_place_and_the_nearest_that_works() {
         (format!("SELECT DISTINCT {w} AS window_start, count(*) AS n FROM logs GROUP BY 1"), "SELECT DISTINCT"),
         ("SELECT service, count(*) AS n FROM logs GROUP BY 1".to_owned(), "GROUP BY has no window"),
         ("SELECT service FROM logs".to_owned(), "no aggregate"),
-        (format!("SELECT {w} AS window_start, count(DISTINCT host) AS n FROM logs GROUP BY 1"), "use approx_distinct(x)"),
+        (format!("SELECT {w} AS window_start, sum(DISTINCT severity_number) AS n FROM logs GROUP BY 1"), "count(DISTINCT x) of one column can"),
+        (format!("SELECT {w} AS window_start, count(DISTINCT attributes) AS n FROM logs GROUP BY 1"), "count one of their parts"),
+        ("SELECT count(*) AS n FROM logs".to_owned(), "line 1, column 1: GROUP BY has no window"),
         (format!("SELECT {w} AS window_start, median(value) AS n FROM metrics GROUP BY 1"), "use quantile(value, 0.5)"),
         (format!("SELECT {w} AS window_start, count(*) FROM logs GROUP BY 1"), "with AS"),
         (format!("SELECT {w} AS w, count(*) AS window_start FROM logs GROUP BY 1"), "window_start is taken"),
@@ -85,7 +87,8 @@ fn what_is_not_a_rollup_is_refused_with_its_place_and_the_nearest_that_works() {
         ("SELECT session(timestamp, 5) AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "session takes intervals"),
         ("SELECT session(observed_timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1".to_owned(), "column timestamp"),
         (format!("SELECT {w} AS window_start, count(*) AS n FROM logs WHERE session(timestamp, INTERVAL '1 minute') > '2024-01-01' GROUP BY 1"), "stand by themselves in GROUP BY"),
-        (format!("SELECT {w} AS window_start,\n  approx_percentile_cont(value, 0.9) AS n FROM metrics GROUP BY 1"), "line 2, column 3: SELECT approx_percentile_cont"),
+        (format!("SELECT {w} AS window_start,\n  approx_percentile_cont_with_weight(value, 1, 0.9) AS n FROM metrics GROUP BY 1"), "line 2, column 3: SELECT approx_percentile_cont_with_weight"),
+        (format!("SELECT {w} AS window_start, approx_percentile_cont(value, 1.9) AS n FROM metrics GROUP BY 1"), "1.9"),
         (format!("SELECT {w} AS window_start, first_value(value ORDER BY timestamp) AS n FROM metrics GROUP BY 1"), "use first(value)"),
         (format!("SELECT {w} AS window_start, nosuch(value) AS n FROM metrics GROUP BY 1"), "nosuch"),
         (format!("SELECT {w} AS window_start, sum(message) AS n FROM logs GROUP BY 1"), "sum"),
@@ -104,6 +107,63 @@ fn what_is_not_a_rollup_is_refused_with_its_place_and_the_nearest_that_works() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_rollup_reads_a_rollup_by_its_window_start() {
+    let below = |sql: &str| vec![std::sync::Arc::new(plan(sql).unwrap())];
+    let minutes = below(&format!("SELECT {WINDOW} AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2"));
+    let over = |sql: &str, rollups: &[_]| {
+        RollupPlan::over(&RollupConfig::new("hours", sql), rollups).map_err(|e| e.to_string())
+    };
+    let sql =
+        "SELECT tumble(window_start, INTERVAL '1 hour') AS window_start, service, sum(n) AS n FROM r GROUP BY 1, 2";
+    let plan = over(sql, &minutes).unwrap();
+    assert_eq!((plan.source(), plan.input(), plan.upstream().unwrap().name()), (Source::Logs, "rollup.r", "r"));
+    let edited = below(&format!("SELECT {WINDOW} AS window_start, service, count(*) + 1 AS n FROM logs GROUP BY 1, 2"));
+    assert_ne!(plan.definition(), over(sql, &edited).unwrap().definition(), "what it reads has another meaning");
+    for (sql, wanted) in [
+        ("SELECT tumble(timestamp, INTERVAL '1 hour') AS window_start, sum(n) AS n FROM r GROUP BY 1", "timestamp"),
+        (
+            "SELECT tumble(window_end, INTERVAL '1 hour') AS window_start, sum(n) AS n FROM r GROUP BY 1",
+            "column window_start",
+        ),
+        (
+            "SELECT session(window_start, INTERVAL '1 hour') AS window_start, sum(n) AS n FROM r GROUP BY 1",
+            "line 1, column 78: FROM r: session",
+        ),
+        (
+            "SELECT tumble(window_start, INTERVAL '1 hour') AS window_start, first(n) AS n FROM r GROUP BY 1",
+            "first(value, instant)",
+        ),
+        ("SELECT service, sum(n) AS n FROM r GROUP BY 1", "tumble(window_start"),
+    ] {
+        let error = over(sql, &minutes).unwrap_err();
+        assert!(error.contains(wanted), "{sql}: {error}");
+    }
+    let sessions =
+        below("SELECT session(timestamp, INTERVAL '1 minute') AS window_start, count(*) AS n FROM logs GROUP BY 1");
+    assert!(
+        over(
+            "SELECT tumble(window_start, INTERVAL '1 hour') AS window_start, sum(n) AS n FROM r GROUP BY 1",
+            &sessions
+        )
+        .unwrap_err()
+        .contains("sessions")
+    );
+}
+
+#[test]
+fn what_stands_for_an_aggregate_that_does_not_merge_has_the_type_of_what_it_is() {
+    let plan = plan(&format!(
+        "SELECT {WINDOW} AS window_start, count(DISTINCT host) AS hosts, approx_percentile_cont(severity_number, 0.9) AS p,
+                approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY severity_number DESC) + 1 AS q, approx_median(severity_number) AS m
+         FROM logs GROUP BY 1 HAVING count(DISTINCT host) > 1"
+    ))
+    .unwrap();
+    let types: Vec<_> =
+        plan.output_schema().fields()[..4].iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+    assert_eq!(types, ["hosts Int64", "p Float64", "q Float64", "m Float64"]);
 }
 
 #[test]

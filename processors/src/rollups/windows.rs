@@ -14,6 +14,8 @@ use highwater_pipeline::functions::tumble_start_us;
 
 /// Most panes of one window: beyond, folding them costs more than the rows.
 const MAX_PANES: i64 = 10_000;
+/// Most panes of one window over a rollup, where a pane is all that one of its windows has.
+const MAX_PANES_OF_ROLLUP: i64 = 100_000;
 /// A session's panes are this many to a gap, but never narrower than [`MIN_SESSION_PANE_US`].
 const PANES_PER_GAP: i64 = 10;
 const MIN_SESSION_PANE_US: i64 = 1_000_000;
@@ -65,6 +67,22 @@ impl Windows {
         let tenth = gap_us / PANES_PER_GAP;
         let whole_seconds = tenth - tenth % MIN_SESSION_PANE_US;
         Self::Session { gap_us, pane_us: whole_seconds.max(MIN_SESSION_PANE_US).min(gap_us) }
+    }
+
+    /// The same windows over the rows of a rollup whose windows begin every `slide_us`: of one pane there is one of those at most, so that
+    /// a window which is closed again replaces a pane.
+    pub(super) fn over(self, slide_us: i64) -> Result<Self, String> {
+        let Self::Fixed { slide_us: slide, size_us, pane_us } = self else {
+            return Err("session(...) over a rollup: its rows are windows, which have no gaps to go by; take session over logs or metrics, or tumble here".to_owned());
+        };
+        let pane_us = greatest_common_divisor(pane_us, slide_us);
+        if size_us / pane_us > MAX_PANES_OF_ROLLUP {
+            return Err(format!(
+                "a window would be made of {} panes, and {MAX_PANES_OF_ROLLUP} is the most; roll up in more steps, or take a width that is a multiple of the windows below",
+                size_us / pane_us
+            ));
+        }
+        Ok(Self::Fixed { slide_us: slide, size_us, pane_us })
     }
 
     /// The width of a pane.

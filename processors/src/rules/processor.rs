@@ -158,7 +158,9 @@ impl Processor for RulesProcessor {
                 self.superseded(source, *window_start_us);
                 Ok(())
             }
-            Input::Control(Control::Clock { .. }) | Input::Rows(_) => Ok(()),
+            Input::Control(Control::Clock { .. } | Control::Filled { .. }) | Input::Rows(_) | Input::Slice(..) => {
+                Ok(())
+            }
             Input::Barrier(writer) => self.write(writer),
         }
     }

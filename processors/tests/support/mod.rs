@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod oracle;
+pub mod stored;
 
 use std::collections::BTreeMap;
 
@@ -91,8 +92,14 @@ impl House {
         let Some(record) = self.topics.get(&input).and_then(|r| r.get(task.core.next_offset() as usize)) else {
             return false;
         };
+        let record = record.clone();
+        let request = task.core.asks(&record).expect("a request");
+        let slice = request.map(|request| {
+            let slice = stored::slice(&self.topics, &request);
+            (request, slice)
+        });
         let mut effects = Effects::new();
-        task.core.step(&record.clone(), &mut effects).expect("a step");
+        task.core.step_with(&record, slice, &mut effects).expect("a step");
         for effect in effects.take() {
             let output = (effect.topic.to_string(), effect.partition);
             if task.marks.get(&output).is_some_and(|&highest| effect.mark <= highest) {

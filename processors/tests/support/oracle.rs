@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use datafusion::catalog::MemTable;
@@ -61,6 +61,11 @@ pub fn batch_answer(house: &House, partitions: i32, sql: &str) -> Vec<RecordBatc
             }
         }
     }
+    answer_over("logs", decoder.schema(), batches, sql)
+}
+
+/// What DataFusion answers over these rows as a table.
+pub fn answer_over(table: &str, schema: SchemaRef, batches: Vec<RecordBatch>, sql: &str) -> Vec<RecordBatch> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut context = SessionContext::new();
@@ -68,8 +73,8 @@ pub fn batch_answer(house: &House, partitions: i32, sql: &str) -> Vec<RecordBatc
         for rule in functions::analyzer_rules(functions::Windows::Unfolded) {
             context.add_analyzer_rule(rule);
         }
-        let table = MemTable::try_new(decoder.schema(), vec![batches]).unwrap();
-        context.register_table("logs", Arc::new(table)).unwrap();
+        let rows = MemTable::try_new(schema, vec![batches]).unwrap();
+        context.register_table(table, Arc::new(rows)).unwrap();
         context.sql(sql).await.unwrap().collect().await.unwrap()
     })
 }

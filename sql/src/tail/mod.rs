@@ -86,13 +86,13 @@ impl TailReader {
         Ok(())
     }
 
-    /// The rows of one tenant at these offsets that hold, in offset order, only the columns of `projection`. The offsets must not reach past the
+    /// The rows of one tenant, or of all, at these offsets that hold, in offset order, only the columns of `projection`. The offsets must not reach past the
     /// high watermark.
     pub(crate) fn read(
         self: Arc<Self>,
         partition: TailPartition,
         offsets: Range<i64>,
-        tenant: Arc<str>,
+        tenant: Option<Arc<str>>,
         projection: Arc<[usize]>,
         superseded: Arc<Superseded>,
     ) -> impl Stream<Item = Result<RecordBatch, SqlError>> + Send {
@@ -120,7 +120,7 @@ impl TailReader {
                         let rows = between(batch, at..to).map_err(|e| self.broken(&e.to_string()))?;
                         let rows =
                             superseded.filter(&self.spec.name, &rows).map_err(|e| self.broken(&e.to_string()))?;
-                        visible(&rows, &tenant, &projection).map_err(|e| self.broken(&e.to_string()))
+                        visible(&rows, tenant.as_deref(), &projection).map_err(|e| self.broken(&e.to_string()))
                     })
                     .filter(|rows| !matches!(rows, Ok(rows) if rows.num_rows() == 0))
                     .collect();
@@ -212,8 +212,9 @@ fn between(batch: &RecordBatch, offsets: Range<i64>) -> Result<RecordBatch, Arro
     Ok(batch.slice(begin, end - begin))
 }
 
-/// The rows that belong to the tenant, only the columns asked for.
-fn visible(batch: &RecordBatch, tenant: &str, projection: &[usize]) -> Result<RecordBatch, ArrowError> {
+/// The rows that belong to the tenant, where one is named, only the columns asked for.
+fn visible(batch: &RecordBatch, tenant: Option<&str>, projection: &[usize]) -> Result<RecordBatch, ArrowError> {
+    let Some(tenant) = tenant else { return batch.project(projection) };
     let own: BooleanArray =
         arrow::compute::kernels::cmp::eq(column(batch, TENANT_COLUMN)?, &StringArray::new_scalar(tenant))?;
     let rows = batch.project(projection)?;

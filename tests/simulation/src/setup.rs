@@ -44,6 +44,17 @@ const SQL: [Sql; 4] = [
                         sum(value) AS total, max(value) AS highest
                  FROM metrics GROUP BY 1, 2",
             ),
+            // Over a rollup that was there before, and one that was not.
+            (
+                "halves",
+                "SELECT tumble(window_start, INTERVAL '30 seconds') AS window_start, service, sum(n) AS n, max(errors) AS most
+                 FROM requests GROUP BY 1, 2",
+            ),
+            (
+                "minutes",
+                "SELECT hop(window_start, INTERVAL '30 seconds', INTERVAL '1 minute') AS window_start, sum(total) AS total
+                 FROM samples GROUP BY 1",
+            ),
         ],
         rules: "groups:
   - name: web
@@ -140,7 +151,9 @@ impl Setup {
 }
 
 fn plan(sql: &Sql, partitions: i32) -> (Value, Topology) {
-    let rollups = sql.rollups.iter().map(|(name, sql)| RollupConfig::new(*name, *sql)).collect();
+    // No table is read here: what is edited begins with the rows that come from then on.
+    let rollup = |(name, sql): &(&str, &str)| RollupConfig { backfill: false, ..RollupConfig::new(*name, *sql) };
+    let rollups = sql.rollups.iter().map(rollup).collect();
     let rule_files = match sql.rules {
         "" => Vec::new(),
         rules => vec![RuleFile::parse("rules.yaml", rules).expect("the rules are fixed")],

@@ -12,6 +12,9 @@ const QUICK: &str = "tables: { commit_interval: 500ms }\n";
 /// Nothing of the machine's own telemetry, so that counts are exact.
 const SILENT: &str = "self_monitoring: false\n";
 
+/// Only the tables that a test asks for.
+const NO_BUILT_INS: &str = "built_in_rollups: false\n";
+
 /// The Kafka port is a free one, so that tests beside each other do not meet.
 const KAFKA_PORT: &str = "kafka: { listen: \"127.0.0.1:0\" }\n";
 
@@ -51,7 +54,8 @@ impl Site {
 
     /// Rewrites the configuration file.
     pub fn configure(&self, more: &str) {
-        self.write("highwater.yaml", &format!("{QUICK}{SILENT}{}{more}", kafka_port(more)));
+        let built_ins = if more.contains("built_in_rollups:") { "" } else { NO_BUILT_INS };
+        self.write("highwater.yaml", &format!("{QUICK}{SILENT}{built_ins}{}{more}", kafka_port(more)));
     }
 
     /// Writes a file beside the configuration and gives its path.

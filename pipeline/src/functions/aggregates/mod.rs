@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `first(x)`, `last(x)` | the `x` of the least and the greatest timestamp; ties by row identity; NULLs are passed over |
 //! | `quantile(x, q)` | DDSketch: within 1 % of the value at rank `q`, for any merging |
+//! | `count_distinct(x)` | how many different values: exactly up to 2,047, a HyperLogLog beyond |
 //! | `top_k(x, k)`, `bottom_k(x, k)` | the `k` greatest (least) values, in order |
 //! | `increase(value)`, `rate(value)` | of counters, per series, resets counted; summed over the series |
 //! | `histogram_quantile(q, le, value)` | of classic histograms, as Prometheus has it |
@@ -12,6 +13,7 @@
 //! Arguments that every row has (`timestamp`, row identity, `series_id`) are put in by [`HiddenArguments`].
 
 mod counters;
+mod distinct;
 mod first_last;
 mod hidden;
 mod histogram;
@@ -26,6 +28,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::AggregateUDF;
 
 use counters::Counter;
+use distinct::CountDistinct;
 use first_last::FirstLast;
 use quantile::Quantile;
 use state::{Function, Udaf};
@@ -39,6 +42,7 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         udaf(FirstLast::First),
         udaf(FirstLast::Last),
         udaf(Quantile),
+        udaf(CountDistinct),
         udaf(TopK::Top),
         udaf(TopK::Bottom),
         udaf(Counter::Increase),

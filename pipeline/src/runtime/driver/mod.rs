@@ -15,6 +15,7 @@ use super::clock_records::ClockSchedule;
 use super::core::TaskCore;
 use super::effects::Effects;
 use super::error::RuntimeError;
+use super::history::{History, Slice, SliceRequest};
 use super::input::InputKind;
 use super::processor::ProcessorError;
 use super::retry::{Retried, retry};
@@ -63,6 +64,7 @@ pub struct TaskDriver {
     status: Arc<Mutex<TaskStatus>>,
     stop: CancellationToken,
     place: Option<Place>,
+    history: Option<Arc<dyn History>>,
 }
 
 /// Why a run ended other than by an error.
@@ -114,7 +116,22 @@ impl TaskDriver {
     ) -> Self {
         let status = TaskStatus::starting(&spec.name, &spec.input.topic, spec.input.partition);
         let snapshots = SnapshotStore::new(storage, &spec.name);
-        Self { spec, log, snapshots, clock, config, status: Arc::new(Mutex::new(status)), stop, place: None }
+        Self {
+            spec,
+            log,
+            snapshots,
+            clock,
+            config,
+            status: Arc::new(Mutex::new(status)),
+            stop,
+            place: None,
+            history: None,
+        }
+    }
+
+    /// With tables to read.
+    pub(super) fn reading(self, history: Option<Arc<dyn History>>) -> Self {
+        Self { history, ..self }
     }
 
     /// Keeps it together with the other tasks of its topic while they catch up.
@@ -195,7 +212,12 @@ impl TaskDriver {
                 if self.place.as_ref().is_some_and(|place| place.is_ahead(record.timestamp_ms)) {
                     break;
                 }
-                self.step(run, record, effects)?;
+                let slice = match run.core.asks(record) {
+                    Ok(None) => None,
+                    Ok(Some(request)) => Some(self.slice(request).await?),
+                    Err(source) => return Err(self.failed(record.offset, source).into()),
+                };
+                self.step(run, record, slice, effects)?;
                 stepped += 1;
                 tokio::task::consume_budget().await;
             }
@@ -277,9 +299,38 @@ impl TaskDriver {
         Duration::from_millis(u64::try_from(wait_ms).unwrap_or(1))
     }
 
-    fn step(&self, run: &mut Run, record: &StoredRecord, effects: &mut Effects) -> Step<()> {
+    /// The stored rows that a record asks for.
+    async fn slice(&self, request: SliceRequest) -> Step<(SliceRequest, Slice)> {
+        let Some(history) = &self.history else {
+            let source = ProcessorError::new("this process has no tables to read");
+            return Err(RuntimeError::Build { task: self.spec.name.to_string(), source }.into());
+        };
+        let slice =
+            retry(&self.spec.name, "read stored rows for", &*self.clock, &self.stop, || history.slice(&request));
+        let slice = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(End::Stopped),
+            slice = slice => slice,
+        };
+        match slice {
+            Retried::Done(slice) => Ok((request, slice)),
+            Retried::Stopped => Err(End::Stopped),
+            Retried::Failed(source) => {
+                let source = ProcessorError::caused("stored rows cannot be read", source);
+                Err(RuntimeError::Build { task: self.spec.name.to_string(), source }.into())
+            }
+        }
+    }
+
+    fn step(
+        &self,
+        run: &mut Run,
+        record: &StoredRecord,
+        slice: Option<(SliceRequest, Slice)>,
+        effects: &mut Effects,
+    ) -> Step<()> {
         // The core is dropped after a panic, so nobody sees what it left behind.
-        let stepped = catch_unwind(AssertUnwindSafe(|| run.core.step(record, effects)));
+        let stepped = catch_unwind(AssertUnwindSafe(|| run.core.step_with(record, slice, effects)));
         match stepped {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => Err(self.failed(record.offset, source).into()),
