@@ -19,6 +19,7 @@ use highwater_pipeline::runtime::{Effects, ProcessorError};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
+use super::folding::Closing;
 use super::groups::Groups;
 use super::partials;
 use super::plan::RollupPlan;
@@ -64,15 +65,15 @@ impl Chain {
     /// Sends what the rows of one closing come to.
     pub(super) fn emit(
         &self,
-        rows: &RecordBatch,
+        closing: &Closing,
         topic: &Arc<str>,
         partitions: i32,
         effects: &mut Effects,
     ) -> Result<(), ProcessorError> {
-        if rows.num_rows() == 0 {
+        if closing.rows.num_rows() == 0 {
             return Ok(());
         }
-        let rows = &self.identified(rows)?;
+        let rows = &self.identified(closing)?;
         for reader in &self.readers {
             let partials = || -> datafusion::common::Result<Vec<RecordBatch>> {
                 let (prepared, failed) = Prepared::tolerant(reader, rows)?;
@@ -96,11 +97,11 @@ impl Chain {
     }
 
     /// Rows of one closing with what tells them apart. They get one offset in the topic or several in a row, so their order there is that of their places here.
-    fn identified(&self, rows: &RecordBatch) -> Result<RecordBatch, ProcessorError> {
+    fn identified(&self, Closing { rows, part, .. }: &Closing) -> Result<RecordBatch, ProcessorError> {
         let count = rows.num_rows();
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(Int32Array::from(vec![self.partition; count])));
-        columns.push(Arc::new(Int64Array::from(vec![0; count])));
+        columns.push(Arc::new(Int64Array::from(vec![*part; count])));
         columns.push(Arc::new(Int32Array::from_iter_values((0..).take(count))));
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|e| ProcessorError::caused(format!("rows of {} cannot be passed on", self.source), e))

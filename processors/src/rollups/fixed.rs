@@ -17,7 +17,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use datafusion::common::Result as DataFusionResult;
@@ -27,16 +26,11 @@ use serde::{Deserialize, Serialize};
 use super::closing;
 use super::config::LatePolicy;
 use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, Written, gone_after};
+use super::panes::{BUCKET_ROWS, Held, Pane, Sizes};
 use super::plan::RollupPlan;
 use super::spans::Spans;
 use crate::frames;
 
-/// A source with more batches than this in one pane has them merged into one.
-const MAX_BATCHES: usize = 16;
-/// What a batch costs beside its rows, in rows: a pane of one row is mostly overhead.
-const BATCH_WEIGHT: usize = 16;
-/// What a packed pane costs beside its bytes.
-const PACKED_BYTES: usize = 256;
 /// Most rows of the suffixes that are remembered. Beyond, they are made anew for each window, which is as correct.
 const MAX_SUFFIX_ROWS: usize = 1_000_000;
 
@@ -64,9 +58,19 @@ pub(super) struct FixedWindows {
     /// Windows that another definition has written rows of, which are still to be superseded.
     replaced: Replaced,
     counts: Counts,
-    weight: usize,
-    packed_bytes: usize,
+    sizes: Sizes,
     folded: Folded,
+    /// A window that is being closed part by part.
+    underway: Option<Underway>,
+}
+
+/// A window of so many groups that they are folded bucket by bucket.
+#[derive(Debug, Clone, Copy)]
+struct Underway {
+    window_us: i64,
+    /// The next bucket, and how many there are.
+    bucket: usize,
+    buckets: usize,
 }
 
 /// What another definition of the rollup has left in its table.
@@ -112,25 +116,6 @@ struct Window {
     phase: Phase,
     /// Of its next closing.
     revision: i32,
-}
-
-struct Pane {
-    partials: Partials,
-    /// How many windows that are not gone it is part of.
-    windows: usize,
-}
-
-enum Partials {
-    /// Per source, in source order, its partials in the order they came.
-    Loose(Vec<Vec<RecordBatch>>),
-    Packed(Packed),
-}
-
-/// One partial per source, as one Arrow IPC stream.
-struct Packed {
-    /// Rows of each source, in source order.
-    rows: Vec<usize>,
-    stream: Bytes,
 }
 
 /// What has been folded of blocks of a hop, to be gone on with. It can be made anew from the panes at any time, so no snapshot has it.
@@ -180,15 +165,6 @@ struct SavedPane {
     held: Held,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Held {
-    /// A frame per batch: the index of its source.
-    Loose(Vec<usize>),
-    /// One frame: rows of each source.
-    Packed(Vec<usize>),
-}
-
 impl FixedWindows {
     pub(super) fn new(plan: Arc<RollupPlan>, slide_us: i64, size_us: i64, sources: usize) -> Self {
         Self {
@@ -204,9 +180,9 @@ impl FixedWindows {
             gone: Spans::default(),
             replaced: Replaced::default(),
             counts: Counts::default(),
-            weight: 0,
-            packed_bytes: 0,
+            sizes: Sizes::default(),
             folded: Folded::default(),
+            underway: None,
         }
     }
 
@@ -251,37 +227,35 @@ impl FixedWindows {
             superseded.push((start_us, 1));
         }
         let rows = RecordBatch::new_empty(self.plan.output_schema());
-        (!superseded.is_empty()).then_some(Closing { superseded, rows })
+        (!superseded.is_empty()).then_some(Closing { superseded, rows, part: 0 })
     }
 
     /// Puts a partial to those of its pane, which `windows` windows hold.
     fn keep(&mut self, Partial { source, pane_us, batch, .. }: Partial, windows: usize) -> Result<(), ProcessorError> {
         self.folded.forget(pane_us, self.size_us);
-        let nothing = || Pane { partials: Partials::Loose(vec![Vec::new(); self.sources]), windows };
-        let pane = self.panes.entry(pane_us).or_insert_with(nothing);
-        if let Partials::Packed(packed) = &pane.partials {
-            self.packed_bytes -= packed.size_bytes();
-            let sources = packed.unpack(&self.plan)?;
-            self.weight += sources.iter().flatten().map(weight).sum::<usize>();
-            pane.partials = Partials::Loose(sources);
-        }
-        let Partials::Loose(sources) = &mut pane.partials else { return Ok(()) };
-        let kept = &mut sources[source];
-        self.weight += weight(&batch);
-        kept.push(batch);
-        if kept.len() > MAX_BATCHES {
-            self.weight -= kept.iter().map(weight).sum::<usize>();
-            let merged = closing::merge(&self.plan, kept, pane_us).map_err(|e| self.plan.cannot_fold(e))?;
-            self.weight += weight(&merged);
-            *kept = vec![merged];
-        }
-        Ok(())
+        let pane = self.panes.entry(pane_us).or_insert_with(|| Pane::new(self.sources, windows));
+        self.sizes.take(pane);
+        let pushed = pane.push(&self.plan, pane_us, source, batch);
+        self.sizes.add(pane);
+        pushed
     }
 
-    /// Closes a window that is open or late.
+    /// Closes a window that is open or late, all of it or the first part.
     fn close(&mut self, window_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        let panes = self.panes.range(window_us..self.end_us(window_us));
+        let rows: usize = panes.map(|(_, pane)| pane.rows()).sum();
+        // The windows of a hop are folded from what they have in common.
+        let buckets = if self.slide_us == self.size_us { rows.div_ceil(BUCKET_ROWS).max(1) } else { 1 };
+        self.underway = Some(Underway { window_us, bucket: 0, buckets });
+        self.go_on(now_us)
+    }
+
+    /// Closes the next part of what is underway.
+    fn go_on(&mut self, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        let Some(Underway { window_us, bucket, buckets }) = self.underway.take() else { return Ok(None) };
         let Some(mut revision) = self.windows.get(&window_us).map(|window| window.revision) else { return Ok(None) };
-        if self.replaced.take(window_us) {
+        let is_first = bucket == 0;
+        if is_first && self.replaced.take(window_us) {
             // Rows of another definition stand there.
             revision = revision.max(1);
             if let Some(window) = self.windows.get_mut(&window_us) {
@@ -289,12 +263,23 @@ impl FixedWindows {
             }
         }
         let plan = Arc::clone(&self.plan);
-        let rows = self
-            .fold(window_us)
+        let partials = if buckets == 1 { self.fold(window_us) } else { self.fold_bucket(window_us, bucket, buckets) };
+        let rows = partials
             .and_then(|partials| closing::close(&plan, &partials, window_us, revision))
             .map_err(|e| plan.cannot_fold(e))?;
-        let superseded = if revision > 0 { vec![(window_us, revision)] } else { Vec::new() };
-        self.counts.corrections += u64::from(revision > 0);
+        let superseded = if is_first && revision > 0 { vec![(window_us, revision)] } else { Vec::new() };
+        self.counts.corrections += superseded.len() as u64;
+        let part = i64::try_from(bucket).unwrap_or(i64::MAX);
+        if bucket + 1 < buckets {
+            self.underway = Some(Underway { window_us, bucket: bucket + 1, buckets });
+        } else {
+            self.is_closed(window_us, now_us)?;
+        }
+        Ok(Some(Closing { superseded, rows, part }))
+    }
+
+    /// A window is closed.
+    fn is_closed(&mut self, window_us: i64, now_us: i64) -> Result<(), ProcessorError> {
         if let Some(window) = self.windows.get_mut(&window_us) {
             match window.phase {
                 Phase::Late(since_us) => self.late.remove(&(since_us, window_us)),
@@ -303,7 +288,7 @@ impl FixedWindows {
             window.phase = Phase::Closed(now_us);
             window.revision = window.revision.saturating_add(1);
         }
-        match plan.late {
+        match self.plan.late {
             LatePolicy::Correct => {
                 self.closed.insert((now_us, window_us));
                 self.pack(window_us)?;
@@ -311,7 +296,16 @@ impl FixedWindows {
             // The watermark says that it is gone.
             LatePolicy::Drop => self.release(window_us),
         }
-        Ok(Some(Closing { superseded, rows }))
+        Ok(())
+    }
+
+    /// The partials of one bucket of a window's groups.
+    fn fold_bucket(&self, window_us: i64, bucket: usize, buckets: usize) -> DataFusionResult<Vec<RecordBatch>> {
+        let mut partials = Vec::new();
+        for (&pane_us, pane) in self.panes.range(window_us..self.end_us(window_us)) {
+            partials.extend(pane.merged_bucket(&self.plan, pane_us, bucket, buckets)?);
+        }
+        Ok(partials)
     }
 
     /// The partials of a window, to be folded in this order.
@@ -375,25 +369,23 @@ impl FixedWindows {
     /// Packs the panes of a closed window that no window waits for any more.
     fn pack(&mut self, window_us: i64) -> Result<(), ProcessorError> {
         let end_us = self.end_us(window_us);
-        let is_closed = |window_us: i64| match self.windows.get(&window_us) {
-            Some(window) => matches!(window.phase, Phase::Closed(_)),
-            None => true,
-        };
-        let loose = self.panes.range(window_us..end_us).filter(|(_, pane)| matches!(pane.partials, Partials::Loose(_)));
         // The last window of a pane is the last to close, as a rule, so most panes are passed over at a glance.
-        let done = loose.map(|(&pane_us, _)| pane_us).filter(|&pane_us| {
-            is_closed(pane_us.saturating_sub(pane_us.rem_euclid(self.slide_us)))
-                && self.plan.windows.of_pane(pane_us).all(is_closed)
+        let done = self.panes.range(window_us..end_us).map(|(&pane_us, _)| pane_us).filter(|&pane_us| {
+            self.is_window_closed(pane_us.saturating_sub(pane_us.rem_euclid(self.slide_us)))
+                && self.plan.windows.of_pane(pane_us).all(|window_us| self.is_window_closed(window_us))
         });
         for pane_us in done.collect::<Vec<_>>() {
             let Some(pane) = self.panes.get_mut(&pane_us) else { continue };
-            let merged = pane.merged(&self.plan, pane_us).map_err(|e| self.plan.cannot_fold(e))?;
-            self.weight -= pane.weight();
-            let packed = Packed::new(&self.plan, &merged)?;
-            self.packed_bytes += packed.size_bytes();
-            pane.partials = Partials::Packed(packed);
+            self.sizes.take(pane);
+            let closed = pane.close(&self.plan, pane_us);
+            self.sizes.add(pane);
+            closed?;
         }
         Ok(())
+    }
+
+    fn is_window_closed(&self, window_us: i64) -> bool {
+        self.windows.get(&window_us).is_none_or(|window| matches!(window.phase, Phase::Closed(_)))
     }
 
     fn drop_closed(&mut self, since_us: i64, window_us: i64) {
@@ -420,36 +412,20 @@ impl FixedWindows {
         }
         for pane_us in unheld {
             if let Some(pane) = self.panes.remove(&pane_us) {
-                self.weight -= pane.weight();
-                self.packed_bytes -= pane.packed_bytes();
+                self.sizes.take(&pane);
                 self.folded.remove(pane_us);
             }
         }
     }
 
     fn put(&mut self, pane_us: i64, held: Held, streams: &mut std::vec::IntoIter<&[u8]>) -> Result<(), ProcessorError> {
-        let incomplete = || ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name));
-        let partials = match held {
-            Held::Packed(mut rows) if rows.len() <= self.sources => {
-                // There were fewer sources before stored rows were one.
-                rows.resize(self.sources, 0);
-                let stream = Bytes::copy_from_slice(streams.next().ok_or_else(incomplete)?);
-                Partials::Packed(Packed { rows, stream })
-            }
-            Held::Packed(_) => return Err(incomplete()),
-            Held::Loose(of) => {
-                let mut sources = vec![Vec::new(); self.sources];
-                for source in of {
-                    let batch = frames::batch(streams.next().ok_or_else(incomplete)?)?;
-                    sources.get_mut(source).ok_or_else(incomplete)?.push(batch);
-                }
-                Partials::Loose(sources)
-            }
-        };
-        let windows = self.plan.windows.of_pane(pane_us).filter(|start| self.windows.contains_key(start)).count();
-        let pane = Pane { partials, windows };
-        self.weight += pane.weight();
-        self.packed_bytes += pane.packed_bytes();
+        let held_by: Vec<i64> =
+            self.plan.windows.of_pane(pane_us).filter(|start| self.windows.contains_key(start)).collect();
+        let is_closed = held_by.iter().all(|&window_us| self.is_window_closed(window_us));
+        let pane = Pane::load(held, self.sources, held_by.len(), is_closed, streams)?;
+        let pane =
+            pane.ok_or_else(|| ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name)))?;
+        self.sizes.add(&pane);
         self.panes.insert(pane_us, pane);
         Ok(())
     }
@@ -460,12 +436,26 @@ impl Folding for FixedWindows {
         self.counts
     }
 
-    fn weight(&self) -> usize {
-        self.weight
+    fn open_bytes(&self) -> usize {
+        self.sizes.open_bytes
+    }
+
+    fn loose_bytes(&self) -> usize {
+        self.sizes.loose_bytes
+    }
+
+    fn pack_largest(&mut self) -> Result<bool, ProcessorError> {
+        let loose = |(&pane_us, pane): (&i64, &Pane)| (pane.sizes().loose_bytes, pane_us);
+        let Some((1.., pane_us)) = self.panes.iter().map(loose).max() else { return Ok(false) };
+        let Some(pane) = self.panes.get_mut(&pane_us) else { return Ok(false) };
+        self.sizes.take(pane);
+        let packed = pane.pack();
+        self.sizes.add(pane);
+        packed.map(|()| true)
     }
 
     fn kept_bytes(&self) -> usize {
-        self.packed_bytes
+        self.sizes.kept_bytes
     }
 
     fn take(&mut self, partial: Partial, merged_us: Option<i64>, now_us: i64) -> Result<(), ProcessorError> {
@@ -509,18 +499,12 @@ impl Folding for FixedWindows {
         if plan.late == LatePolicy::Drop && plan.windows.of_pane(pane_us).any(is_closed) {
             return Ok(());
         }
-        let Some(mut pane) = self.panes.remove(&pane_us) else { return Ok(()) };
+        let Some(pane) = self.panes.get_mut(&pane_us) else { return Ok(()) };
         self.folded.forget(pane_us, self.size_us);
-        self.weight -= pane.weight();
-        self.packed_bytes -= pane.packed_bytes();
-        let mut sources = match pane.partials {
-            Partials::Packed(packed) => packed.unpack(&plan)?,
-            Partials::Loose(sources) => sources,
-        };
-        let had_rows = sources.get_mut(source).is_some_and(|kept| !std::mem::take(kept).is_empty());
-        pane.partials = Partials::Loose(sources);
-        self.weight += pane.weight();
-        self.panes.insert(pane_us, pane);
+        self.sizes.take(pane);
+        let cleared = pane.clear(&plan, source);
+        self.sizes.add(pane);
+        let had_rows = cleared?;
         if had_rows {
             let held: Vec<i64> = plan.windows.of_pane(pane_us).filter(|us| self.windows.contains_key(us)).collect();
             held.into_iter().for_each(|window_us| self.touch(window_us, now_us));
@@ -529,6 +513,9 @@ impl Folding for FixedWindows {
     }
 
     fn close_reached(&mut self, merged_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        if self.underway.is_some() {
+            return self.go_on(now_us);
+        }
         match self.open.first() {
             Some(&window_us) if self.plan.closes_us(window_us) <= merged_us => self.close(window_us, now_us),
             _ => Ok(self.supersede_others(merged_us)),
@@ -536,6 +523,9 @@ impl Folding for FixedWindows {
     }
 
     fn close_quiet(&mut self, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        if self.underway.is_some() {
+            return self.go_on(now_us);
+        }
         match self.late.first() {
             Some(&(since_us, window_us)) if since_us.saturating_add(QUIET_US) <= now_us => {
                 self.close(window_us, now_us)
@@ -549,6 +539,9 @@ impl Folding for FixedWindows {
     }
 
     fn close_quietest(&mut self, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
+        if self.underway.is_some() {
+            return self.go_on(now_us);
+        }
         match self.late.first() {
             Some(&(_, window_us)) => self.close(window_us, now_us),
             None => Ok(None),
@@ -634,65 +627,6 @@ impl Folding for FixedWindows {
     }
 }
 
-impl Pane {
-    /// One partial per source that has any, in source order.
-    fn merged(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
-        match &self.partials {
-            // One partial per source before the sources are folded, so that it is nothing when they were merged.
-            Partials::Loose(sources) => sources
-                .iter()
-                .map(|batches| match batches.as_slice() {
-                    [one] => Ok(one.clone()),
-                    several => closing::merge(plan, several, pane_us),
-                })
-                .collect(),
-            Partials::Packed(packed) => {
-                let sources =
-                    packed.unpack(plan).map_err(|e| datafusion::error::DataFusionError::External(Box::new(e)))?;
-                Ok(sources.into_iter().flatten().collect())
-            }
-        }
-    }
-
-    /// All sources as one partial.
-    fn folded(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<RecordBatch> {
-        closing::merge(plan, &self.merged(plan, pane_us)?, pane_us)
-    }
-
-    fn weight(&self) -> usize {
-        match &self.partials {
-            Partials::Loose(sources) => sources.iter().flatten().map(weight).sum(),
-            Partials::Packed(_) => 0,
-        }
-    }
-
-    fn packed_bytes(&self) -> usize {
-        match &self.partials {
-            Partials::Loose(_) => 0,
-            Partials::Packed(packed) => packed.size_bytes(),
-        }
-    }
-
-    fn save(&self, streams: &mut Vec<Bytes>) -> Result<Held, ProcessorError> {
-        match &self.partials {
-            Partials::Packed(packed) => {
-                streams.push(packed.stream.clone());
-                Ok(Held::Packed(packed.rows.clone()))
-            }
-            Partials::Loose(sources) => {
-                let mut of = Vec::new();
-                for (source, batches) in sources.iter().enumerate() {
-                    for batch in batches {
-                        of.push(source);
-                        streams.push(frames::stream(batch)?);
-                    }
-                }
-                Ok(Held::Loose(of))
-            }
-        }
-    }
-}
-
 impl Folded {
     fn remember(&mut self, pane_us: i64, suffix: &RecordBatch) {
         if self.suffix_rows + suffix.num_rows() > MAX_SUFFIX_ROWS {
@@ -716,34 +650,4 @@ impl Folded {
         stale.into_iter().for_each(|us| self.remove(us));
         self.prefix.take_if(|p| p.block_us == block_us && p.until_us > pane_us);
     }
-}
-
-impl Packed {
-    fn new(plan: &RollupPlan, partials: &[RecordBatch]) -> Result<Self, ProcessorError> {
-        let rows = partials.iter().map(RecordBatch::num_rows).collect();
-        let all = concat_batches(&plan.partial_schema, partials).map_err(|e| plan.cannot_fold(e.into()))?;
-        Ok(Self { rows, stream: frames::stream(&all)? })
-    }
-
-    fn unpack(&self, plan: &RollupPlan) -> Result<Vec<Vec<RecordBatch>>, ProcessorError> {
-        let all = frames::batch(&self.stream)?;
-        if self.rows.iter().sum::<usize>() != all.num_rows() {
-            return Err(ProcessorError::new(format!("a closed window of rollup {} is incomplete", plan.name)));
-        }
-        let mut from = 0;
-        let parts = self.rows.iter().map(|&rows| {
-            let part = all.slice(from, rows);
-            from += rows;
-            if rows == 0 { Vec::new() } else { vec![part] }
-        });
-        Ok(parts.collect())
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.stream.len() + PACKED_BYTES
-    }
-}
-
-fn weight(batch: &RecordBatch) -> usize {
-    batch.num_rows() + BATCH_WEIGHT
 }

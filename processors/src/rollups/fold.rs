@@ -26,9 +26,11 @@ use super::folding::{self, Closing, Folding, Partial};
 use super::plan::{ROWS, RollupPlan, Source};
 use crate::frames;
 
-/// What the open and late windows of one task may weigh, in rows. Beyond, late windows are closed early, which is correct and costs revisions;
+/// What partials of the open and late windows of one task may take as they are. Beyond, they are packed, a tenth to a third of that.
+const MAX_LOOSE_BYTES: usize = 64 << 20;
+/// What the open and late windows of one task may take in all. Beyond, late windows are closed early, which is correct and costs revisions;
 /// where there is none, partials are dropped, counted and reported as errors.
-const MAX_WEIGHT: usize = 4_000_000;
+const MAX_OPEN_BYTES: usize = 512 << 20;
 /// What the closed windows of one task may take. Beyond, those closed longest ago are forgotten: rows that still come for them are too late.
 const MAX_KEPT_BYTES: usize = 64 << 20;
 /// Most rows of one output record.
@@ -63,6 +65,22 @@ pub struct FoldProcessor {
     clock: Clock,
     /// While what stored rows have completed is closed.
     is_catching_up: bool,
+    limits: FoldLimits,
+}
+
+/// What the open and late windows of one task may take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoldLimits {
+    /// As they are; beyond, they are packed.
+    pub loose_bytes: usize,
+    /// In all; beyond, late windows are closed early, and then partials are dropped and counted.
+    pub open_bytes: usize,
+}
+
+impl Default for FoldLimits {
+    fn default() -> Self {
+        Self { loose_bytes: MAX_LOOSE_BYTES, open_bytes: MAX_OPEN_BYTES }
+    }
 }
 
 /// A topic that rollups read.
@@ -128,8 +146,32 @@ impl FoldProcessor {
         }
         let (rules_topic, partials_topic) = (topics.rules.into(), topics.partials.into());
         let clock = Clock::default();
-        let (task, is_catching_up) = (task.into(), false);
-        Self { task, partition, inputs, rollups, rules_topic, partials_topic, partitions, clock, is_catching_up }
+        let (task, is_catching_up, limits) = (task.into(), false, FoldLimits::default());
+        Self {
+            task,
+            partition,
+            inputs,
+            rollups,
+            rules_topic,
+            partials_topic,
+            partitions,
+            clock,
+            is_catching_up,
+            limits,
+        }
+    }
+
+    /// What its open and late windows take: in all, and what of it is not packed.
+    #[cfg(test)]
+    pub(super) fn open_bytes(&self) -> (usize, usize) {
+        let windows = || self.rollups.iter().map(|r| &r.windows);
+        (windows().map(|w| w.open_bytes()).sum(), windows().map(|w| w.loose_bytes()).sum())
+    }
+
+    /// With other limits than the default.
+    #[must_use]
+    pub fn within(self, limits: FoldLimits) -> Self {
+        Self { limits, ..self }
     }
 
     fn partials(&mut self, rows: &StageRows, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -154,10 +196,10 @@ impl FoldProcessor {
         }
         for (pane_us, batch) in by_pane(&rows.batch)? {
             let count = row_count(&batch);
-            if !self.make_room(batch.num_rows(), effects)? {
+            if !self.make_room(effects)? {
                 metrics::counter!("highwater_rollup_dropped_rows_total", "rollup" => rows.name.to_string())
                     .increment(count);
-                tracing::error!(rollup = %rows.name, task = %self.task, rows = count, limit = MAX_WEIGHT,
+                tracing::error!(rollup = %rows.name, task = %self.task, rows = count, limit_bytes = MAX_OPEN_BYTES,
                     "too many open groups; rows are missing from the rollup (they are in the table). Group by fewer columns or use narrower windows");
                 continue;
             }
@@ -168,9 +210,15 @@ impl FoldProcessor {
         Ok(())
     }
 
-    /// Closes late windows, the quietest first, until so many rows more find room. False where that is not enough.
-    fn make_room(&mut self, rows: usize, effects: &mut Effects) -> Result<bool, ProcessorError> {
-        while self.rollups.iter().map(|r| r.windows.weight()).sum::<usize>() + rows > MAX_WEIGHT {
+    /// Packs partials, and closes late windows, the quietest first, until a batch more finds room. False where that is not enough.
+    fn make_room(&mut self, effects: &mut Effects) -> Result<bool, ProcessorError> {
+        while self.rollups.iter().map(|r| r.windows.loose_bytes()).sum::<usize>() > self.limits.loose_bytes {
+            let largest = self.rollups.iter_mut().max_by_key(|r| r.windows.loose_bytes());
+            if !largest.map_or(Ok(false), |r| r.windows.pack_largest())? {
+                break;
+            }
+        }
+        while self.rollups.iter().map(|r| r.windows.open_bytes()).sum::<usize>() > self.limits.open_bytes {
             let quietest =
                 (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].windows.longest_quiet()?, r))).min();
             let Some((_, rollup)) = quietest else { return Ok(false) };
@@ -371,7 +419,7 @@ impl FoldProcessor {
             }
         }
         if let Some(chain) = chain {
-            chain.emit(&closing.rows, &self.partials_topic, self.partitions, effects)?;
+            chain.emit(closing, &self.partials_topic, self.partitions, effects)?;
         }
         Ok(())
     }

@@ -34,8 +34,14 @@ pub(super) const QUIET_US: i64 = 10_000_000;
 pub(super) trait Folding: Send {
     fn counts(&self) -> Counts;
 
-    /// What its open and late windows weigh, in rows.
-    fn weight(&self) -> usize;
+    /// What its open and late windows take.
+    fn open_bytes(&self) -> usize;
+
+    /// Of that, what can be packed.
+    fn loose_bytes(&self) -> usize;
+
+    /// Packs the largest part of that. False where there is none.
+    fn pack_largest(&mut self) -> Result<bool, ProcessorError>;
 
     /// What its closed windows take.
     fn kept_bytes(&self) -> usize;
@@ -176,4 +182,6 @@ pub(super) struct Closing {
     /// Starts whose rows so far hold no more, and the revision of those that follow.
     pub(super) superseded: Vec<(i64, i32)>,
     pub(super) rows: RecordBatch,
+    /// Which part of a closing it is, where there are several.
+    pub(super) part: i64,
 }

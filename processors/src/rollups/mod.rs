@@ -33,6 +33,7 @@ mod folding;
 mod fragments;
 mod groups;
 mod mergeable;
+mod panes;
 mod partials;
 mod place;
 mod plan;
@@ -49,10 +50,12 @@ pub use backfill::BackfillProcessor;
 pub use built_in::{built_in, built_in_names};
 pub use config::{LatePolicy, RollupConfig};
 pub(crate) use config::{default_backfill, default_horizon};
-pub use fold::{FoldProcessor, FoldTopics};
+pub use fold::{FoldLimits, FoldProcessor, FoldTopics};
 pub use partials::PartialsProcessor;
 pub use plan::{RollupPlan, Source};
 pub(crate) use planner::reads;
 
+#[cfg(test)]
+mod explosion_tests;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::CLOCK_PERIOD_US;
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Rows, StageRows};
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
 
 use super::filling;
 use super::groups::Groups;
@@ -34,8 +35,9 @@ use super::plan::RollupPlan;
 use super::prepared::Prepared;
 use crate::frames;
 
-/// Most groups that are open in one task; beyond, all partials go to stage 2 early, which is correct and costs records.
-const MAX_OPEN_GROUPS: usize = 500_000;
+/// What the open groups of one task may take, by the estimate of their plans; beyond, all partials go to stage 2 early, which is correct and costs
+/// records. An estimate, because what they really take depends on where the task was last restored, and what it emits must not.
+const MAX_OPEN_BYTES: usize = 128 << 20;
 /// Most rows of one partials record.
 const MAX_ROWS: usize = 8_192;
 /// Name of the section of what is not part of one rollup, and its version.
@@ -162,9 +164,9 @@ impl PartialsProcessor {
             next_due = next_due.min(due[row]);
         }
         self.update(at, &prepared, running, from, running.len())?;
-        if self.rollups.iter().map(Open::groups).sum::<usize>() > MAX_OPEN_GROUPS {
+        if self.rollups.iter().map(Open::size_bytes).sum::<usize>() > MAX_OPEN_BYTES {
             metrics::counter!("highwater_rollup_early_flushes_total", "task" => self.source.to_string()).increment(1);
-            tracing::warn!(task = %self.source, limit = MAX_OPEN_GROUPS, "too many open groups; partials are passed on early");
+            tracing::warn!(task = %self.source, limit_bytes = MAX_OPEN_BYTES, "too many open groups; partials are passed on early");
             self.emit(|_| true, effects)?;
         }
         self.report(at, at.watermark_us, false, effects);
@@ -333,8 +335,8 @@ impl Processor for PartialsProcessor {
 }
 
 impl Open {
-    fn groups(&self) -> usize {
-        self.panes.values().map(|pane| pane.groups.len()).sum()
+    fn size_bytes(&self) -> usize {
+        self.panes.values().map(|pane| pane.groups.len()).sum::<usize>() * self.plan.group_size_bytes()
     }
 
     /// Takes the panes chosen out, in order, as one batch of partials.
@@ -421,10 +423,36 @@ fn split_by_partition(
     if partitions == 1 {
         return Ok(vec![partials.clone()]);
     }
+    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); usize::try_from(partitions).unwrap_or(1)];
+    each_key(plan, partials, |row, key| {
+        let partition = usize::try_from(partitioner::partition(key, partitions)).unwrap_or(0);
+        rows[partition].push(row);
+    })?;
+    rows.into_iter().map(|rows| Ok(take_record_batch(partials, &UInt32Array::from(rows))?)).collect()
+}
+
+/// The rows of one of so many buckets, into which groups fall by their key.
+pub(super) fn bucket(
+    plan: &RollupPlan,
+    partials: &RecordBatch,
+    number: usize,
+    buckets: usize,
+) -> DataFusionResult<RecordBatch> {
+    let mut rows: Vec<u32> = Vec::with_capacity(partials.num_rows() / buckets + 1);
+    each_key(plan, partials, |row, key| {
+        // Not the hash that chose the partition: all groups here have that in common.
+        if XxHash64::oneshot(0, key) % buckets as u64 == number as u64 {
+            rows.push(row);
+        }
+    })?;
+    Ok(take_record_batch(partials, &UInt32Array::from(rows))?)
+}
+
+/// Calls with the index and the key of every row.
+fn each_key(plan: &RollupPlan, partials: &RecordBatch, mut each: impl FnMut(u32, &[u8])) -> DataFusionResult<()> {
     let groups = plan.group_schema.fields().len();
     let texts: Vec<ArrayRef> =
         partials.columns()[1..=groups].iter().map(|c| cast(c, &DataType::Utf8)).collect::<Result<_, _>>()?;
-    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); usize::try_from(partitions).unwrap_or(1)];
     let mut key = Vec::new();
     for row in 0..partials.num_rows() {
         key.clear();
@@ -437,8 +465,7 @@ fn split_by_partition(
                 false => key.push(1),
             }
         }
-        let partition = usize::try_from(partitioner::partition(&key, partitions)).unwrap_or(0);
-        rows[partition].push(u32::try_from(row).unwrap_or(u32::MAX));
+        each(u32::try_from(row).unwrap_or(u32::MAX), &key);
     }
-    rows.into_iter().map(|rows| Ok(take_record_batch(partials, &UInt32Array::from(rows))?)).collect()
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -249,6 +249,17 @@ impl RollupPlan {
             start_us = start_us.saturating_add(slide_us);
         }
         start_us.saturating_add(size_us)
+    }
+
+    /// About what a group takes in stage 1.
+    pub(super) fn group_size_bytes(&self) -> usize {
+        let column = |field: &FieldRef| match field.data_type() {
+            DataType::Binary => 4_096,
+            DataType::List(_) => 1_024,
+            DataType::Utf8 => 128,
+            _ => 24,
+        };
+        self.partial_schema.fields().iter().map(column).sum()
     }
 
     /// For an error that ends a task of this rollup.

@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use highwater_pipeline::data::time;
@@ -354,6 +356,18 @@ impl Planner<'_> {
     fn aggregate(&self, expr: &Expr, input: &DFSchema) -> Result<PlannedAggregate, ProcessorsError> {
         let props = ExecutionProps::new();
         let context = PhysicalPlanningContext::default();
+        // Its arguments and its FILTER; what it is itself stays.
+        let simple = |part: Expr| -> Result<Transformed<Expr>, DataFusionError> {
+            let Expr::AggregateFunction(mut function) = part else { return Ok(Transformed::no(part)) };
+            let params = &mut function.params;
+            params.args = std::mem::take(&mut params.args)
+                .into_iter()
+                .map(|argument| simplified(argument, input))
+                .collect::<Result<_, _>>()?;
+            params.filter = params.filter.take().map(|filter| simplified(*filter, input).map(Box::new)).transpose()?;
+            Ok(Transformed::yes(Expr::AggregateFunction(function)))
+        };
+        let expr = &expr.clone().transform_up(simple).map_err(|e| self.planner(&e))?.data;
         let lowered = LoweredAggregateBuilder::new(expr, input, input.as_arrow(), &props, &context)
             .build()
             .map_err(|e| self.planner(&e))?;
@@ -435,7 +449,8 @@ impl Planner<'_> {
     }
 
     fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, ProcessorsError> {
-        create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        let expr = simplified(expr.clone(), schema).map_err(|e| self.planner(&e))?;
+        create_physical_expr(&expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
             .map_err(|e| self.planner(&e))
     }
 
@@ -454,6 +469,12 @@ impl Planner<'_> {
     fn refuse(&self, reason: impl Into<String>) -> ProcessorsError {
         ProcessorsError::rollup(self.name, reason)
     }
+}
+
+/// The expression as it can be evaluated: some functions (`coalesce`, `nvl2`) are only another way of writing others.
+fn simplified(expr: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    ExprSimplifier::new(context).simplify(expr)
 }
 
 /// The aggregate behind a column of the projection.

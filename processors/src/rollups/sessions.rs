@@ -34,6 +34,8 @@ use crate::frames;
 
 /// What a session costs beside its fragments, in rows.
 const SESSION_WEIGHT: usize = 4;
+/// What a fragment of an open session counts as.
+const FRAGMENT_BYTES: usize = 128;
 /// What a closed session costs beside its fragments.
 const SESSION_BYTES: usize = 256;
 /// A session of more fragments than this has those of each source folded into one: a group that is never silent has one session for ever. Parts joined
@@ -293,7 +295,7 @@ impl Sessions {
         self.fragments
             .tidy(self.groups.values_mut().flat_map(BTreeMap::values_mut).map(|s| &mut s.fragments), &plan)
             .map_err(|e| plan.cannot_fold(e))?;
-        Ok(Some(Closing { superseded, rows }))
+        Ok(Some(Closing { superseded, rows, part: 0 }))
     }
 
     /// The rows of these sessions.
@@ -346,8 +348,16 @@ impl Folding for Sessions {
         self.counts
     }
 
-    fn weight(&self) -> usize {
-        self.weight
+    fn open_bytes(&self) -> usize {
+        self.weight * FRAGMENT_BYTES
+    }
+
+    fn loose_bytes(&self) -> usize {
+        0
+    }
+
+    fn pack_largest(&mut self) -> Result<bool, ProcessorError> {
+        Ok(false)
     }
 
     fn kept_bytes(&self) -> usize {

@@ -1,0 +1,368 @@
+//! What stage 2 keeps of one pane: each source's partials, in the order they came.
+//!
+//! A part is a batch in memory, or the same batch as a compressed Arrow IPC stream: where memory is short, batches of open panes are packed, which
+//! changes nothing but what they take. A pane that no window waits for is packed as a whole, one stream for all its sources.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use highwater_pipeline::runtime::ProcessorError;
+use serde::{Deserialize, Serialize};
+
+use super::closing;
+use super::partials::bucket;
+use super::plan::RollupPlan;
+use crate::frames;
+
+/// A source with more batches in memory than this has them merged into one.
+const MAX_BATCHES: usize = 16;
+/// What a part costs beside its rows, in bytes.
+const PART_BYTES: usize = 1_024;
+/// What a packed pane costs beside its bytes.
+const PACKED_BYTES: usize = 256;
+/// Most groups that are folded at once: a pane of more rows is folded in buckets of groups, and never merged as a whole.
+pub(super) const BUCKET_ROWS: usize = 262_144;
+
+/// One pane.
+pub(super) struct Pane {
+    partials: Partials,
+    /// How many windows that are not gone it is part of.
+    pub(super) windows: usize,
+    /// True while no window waits for it.
+    is_closed: bool,
+}
+
+enum Partials {
+    /// Per source, in source order, its parts in the order they came.
+    Parts(Vec<Vec<Part>>),
+    Packed(Packed),
+}
+
+enum Part {
+    Loose { batch: RecordBatch, size_bytes: usize },
+    Stream { rows: usize, stream: Bytes },
+}
+
+/// One partial per source, as one Arrow IPC stream.
+struct Packed {
+    /// Rows of each source, in source order.
+    rows: Vec<usize>,
+    stream: Bytes,
+}
+
+/// What panes take, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// Of those that a window waits for.
+    pub(super) open_bytes: usize,
+    /// Of these, what is not packed.
+    pub(super) loose_bytes: usize,
+    /// Of those that no window waits for.
+    pub(super) kept_bytes: usize,
+}
+
+impl Sizes {
+    pub(super) fn add(&mut self, pane: &Pane) {
+        let Self { open_bytes, loose_bytes, kept_bytes } = pane.sizes();
+        self.open_bytes += open_bytes;
+        self.loose_bytes += loose_bytes;
+        self.kept_bytes += kept_bytes;
+    }
+
+    pub(super) fn take(&mut self, pane: &Pane) {
+        let Self { open_bytes, loose_bytes, kept_bytes } = pane.sizes();
+        self.open_bytes -= open_bytes;
+        self.loose_bytes -= loose_bytes;
+        self.kept_bytes -= kept_bytes;
+    }
+}
+
+/// The parts of a pane in a snapshot; its batches are frames that follow, in order.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Held {
+    /// A frame per batch: the index of its source.
+    Loose(Vec<usize>),
+    /// A frame per part: the index of its source, and its rows where it is packed.
+    Parts(Vec<(usize, Option<usize>)>),
+    /// One frame: rows of each source.
+    Packed(Vec<usize>),
+}
+
+impl Pane {
+    /// Of so many sources, with nothing yet.
+    pub(super) fn new(sources: usize, windows: usize) -> Self {
+        let parts = (0..sources).map(|_| Vec::new()).collect();
+        Self { partials: Partials::Parts(parts), windows, is_closed: false }
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        let (loose_bytes, stream_bytes) = match &self.partials {
+            Partials::Packed(packed) => (0, packed.stream.len() + PACKED_BYTES),
+            Partials::Parts(sources) => sources.iter().flatten().fold((0, 0), |(loose, streams), part| match part {
+                Part::Loose { size_bytes, .. } => (loose + size_bytes, streams),
+                Part::Stream { stream, .. } => (loose, streams + stream.len() + PART_BYTES),
+            }),
+        };
+        if self.is_closed {
+            return Sizes { kept_bytes: loose_bytes + stream_bytes, ..Sizes::default() };
+        }
+        Sizes { open_bytes: loose_bytes + stream_bytes, loose_bytes, kept_bytes: 0 }
+    }
+
+    /// How many rows its partials have.
+    pub(super) fn rows(&self) -> usize {
+        match &self.partials {
+            Partials::Packed(packed) => packed.rows.iter().sum(),
+            Partials::Parts(sources) => sources.iter().flatten().map(Part::rows).sum(),
+        }
+    }
+
+    /// Puts a partial behind those of its source. A window waits for the pane from now on.
+    pub(super) fn push(
+        &mut self,
+        plan: &RollupPlan,
+        pane_us: i64,
+        source: usize,
+        batch: RecordBatch,
+    ) -> Result<(), ProcessorError> {
+        let Some(parts) = self.open(plan)?.get_mut(source) else { return Ok(()) };
+        parts.push(Part::loose(batch));
+        let packed = parts.iter().rposition(|part| matches!(part, Part::Stream { .. })).map_or(0, |at| at + 1);
+        if parts.len() - packed > MAX_BATCHES {
+            let batches = parts.drain(packed..).map(|part| part.batch()).collect::<Result<Vec<_>, _>>()?;
+            let merged = closing::merge(plan, &batches, pane_us).map_err(|e| plan.cannot_fold(e))?;
+            parts.push(Part::loose(merged));
+        }
+        Ok(())
+    }
+
+    /// Drops what a source has here. True where it had anything.
+    pub(super) fn clear(&mut self, plan: &RollupPlan, source: usize) -> Result<bool, ProcessorError> {
+        let was_closed = self.is_closed;
+        let had = self.open(plan)?.get_mut(source).is_some_and(|parts| !std::mem::take(parts).is_empty());
+        self.is_closed = was_closed && !had;
+        Ok(had)
+    }
+
+    fn open(&mut self, plan: &RollupPlan) -> Result<&mut Vec<Vec<Part>>, ProcessorError> {
+        self.is_closed = false;
+        if let Partials::Packed(packed) = &self.partials {
+            let parts = packed.unpack(plan)?.into_iter().map(|batch| batch.map(Part::loose).into_iter().collect());
+            self.partials = Partials::Parts(parts.collect());
+        }
+        match &mut self.partials {
+            Partials::Parts(parts) => Ok(parts),
+            Partials::Packed(_) => Err(ProcessorError::new("a pane is packed")),
+        }
+    }
+
+    /// No window waits for it any more.
+    pub(super) fn close(&mut self, plan: &RollupPlan, pane_us: i64) -> Result<(), ProcessorError> {
+        if self.is_closed {
+            return Ok(());
+        }
+        self.is_closed = true;
+        if self.rows() > BUCKET_ROWS {
+            return self.pack();
+        }
+        if let Partials::Parts(_) = &self.partials {
+            let merged = self.merged(plan, pane_us).map_err(|e| plan.cannot_fold(e))?;
+            self.partials = Partials::Packed(Packed::new(plan, &merged)?);
+        }
+        Ok(())
+    }
+
+    /// Packs its batches, each by itself.
+    pub(super) fn pack(&mut self) -> Result<(), ProcessorError> {
+        let Partials::Parts(sources) = &mut self.partials else { return Ok(()) };
+        for part in sources.iter_mut().flatten() {
+            if let Part::Loose { batch, .. } = part {
+                *part = Part::Stream { rows: batch.num_rows(), stream: frames::stream(batch)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// One partial per source that has any, in source order.
+    pub(super) fn merged(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<Vec<RecordBatch>> {
+        match &self.partials {
+            // One partial per source before the sources are folded, so that it is nothing when they were merged.
+            Partials::Parts(sources) => sources
+                .iter()
+                .map(|parts| {
+                    let batches = parts.iter().map(Part::batch).collect::<Result<Vec<_>, _>>().map_err(external)?;
+                    match <[RecordBatch; 1]>::try_from(batches) {
+                        Ok([one]) => Ok(one),
+                        Err(several) => closing::merge(plan, &several, pane_us),
+                    }
+                })
+                .collect(),
+            Partials::Packed(packed) => {
+                let mut sources = Vec::with_capacity(packed.rows.len());
+                for batch in packed.unpack(plan).map_err(external)? {
+                    sources.push(batch.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&plan.partial_schema))));
+                }
+                Ok(sources)
+            }
+        }
+    }
+
+    /// The same of one bucket of groups.
+    pub(super) fn merged_bucket(
+        &self,
+        plan: &RollupPlan,
+        pane_us: i64,
+        number: usize,
+        buckets: usize,
+    ) -> DataFusionResult<Vec<RecordBatch>> {
+        let Partials::Parts(sources) = &self.partials else {
+            let sources = self.merged(plan, pane_us)?;
+            return sources.iter().map(|partial| bucket(plan, partial, number, buckets)).collect();
+        };
+        let merge = |parts: &Vec<Part>| {
+            let rows = parts.iter().map(|part| bucket(plan, &part.batch().map_err(external)?, number, buckets));
+            match <[RecordBatch; 1]>::try_from(rows.collect::<DataFusionResult<Vec<_>>>()?) {
+                Ok([one]) => Ok(one),
+                Err(several) => closing::merge(plan, &several, pane_us),
+            }
+        };
+        sources.iter().map(merge).collect()
+    }
+
+    /// All sources as one partial.
+    pub(super) fn folded(&self, plan: &RollupPlan, pane_us: i64) -> DataFusionResult<RecordBatch> {
+        closing::merge(plan, &self.merged(plan, pane_us)?, pane_us)
+    }
+
+    pub(super) fn save(&self, streams: &mut Vec<Bytes>) -> Result<Held, ProcessorError> {
+        let sources = match &self.partials {
+            Partials::Packed(packed) => {
+                streams.push(packed.stream.clone());
+                return Ok(Held::Packed(packed.rows.clone()));
+            }
+            Partials::Parts(sources) => sources,
+        };
+        let mut of = Vec::new();
+        for (source, parts) in sources.iter().enumerate() {
+            for part in parts {
+                let (rows, stream) = match part {
+                    Part::Loose { batch, .. } => (None, frames::stream(batch)?),
+                    Part::Stream { rows, stream } => (Some(*rows), stream.clone()),
+                };
+                of.push((source, rows));
+                streams.push(stream);
+            }
+        }
+        Ok(match of.iter().all(|(_, packed)| packed.is_none()) {
+            true => Held::Loose(of.into_iter().map(|(source, _)| source).collect()),
+            false => Held::Parts(of),
+        })
+    }
+
+    /// Takes over what [`Self::save`] wrote. `None` where it is incomplete.
+    pub(super) fn load(
+        held: Held,
+        sources: usize,
+        windows: usize,
+        is_closed: bool,
+        streams: &mut std::vec::IntoIter<&[u8]>,
+    ) -> Result<Option<Self>, ProcessorError> {
+        let of = match held {
+            Held::Packed(mut rows) => {
+                let Some(stream) = streams.next().filter(|_| rows.len() <= sources) else { return Ok(None) };
+                // There were fewer sources before stored rows were one.
+                rows.resize(sources, 0);
+                let partials = Partials::Packed(Packed { rows, stream: Bytes::copy_from_slice(stream) });
+                return Ok(Some(Self { partials, windows, is_closed }));
+            }
+            Held::Loose(of) => of.into_iter().map(|source| (source, None)).collect(),
+            Held::Parts(of) => of,
+        };
+        let mut parts: Vec<Vec<Part>> = (0..sources).map(|_| Vec::new()).collect();
+        for (source, packed) in of {
+            let (Some(stream), Some(parts)) = (streams.next(), parts.get_mut(source)) else { return Ok(None) };
+            parts.push(match packed {
+                Some(rows) => Part::Stream { rows, stream: Bytes::copy_from_slice(stream) },
+                None => Part::loose(frames::batch(stream)?),
+            });
+        }
+        Ok(Some(Self { partials: Partials::Parts(parts), windows, is_closed }))
+    }
+}
+
+impl Part {
+    fn loose(batch: RecordBatch) -> Self {
+        let size_bytes = PART_BYTES + batch.columns().iter().map(size_bytes).sum::<usize>();
+        Self::Loose { batch, size_bytes }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Loose { batch, .. } => batch.num_rows(),
+            Self::Stream { rows, .. } => *rows,
+        }
+    }
+
+    fn batch(&self) -> Result<RecordBatch, ProcessorError> {
+        match self {
+            Self::Loose { batch, .. } => Ok(batch.clone()),
+            Self::Stream { stream, .. } => frames::batch(stream),
+        }
+    }
+}
+
+/// What the values of a column take, whatever buffers they lie in: the same before a snapshot and after it.
+fn size_bytes(column: &ArrayRef) -> usize {
+    let rows = column.len();
+    match column.data_type() {
+        DataType::Utf8 => text_bytes(column.as_string::<i32>().value_offsets()) + 4 * rows,
+        DataType::Binary => text_bytes(column.as_binary::<i32>().value_offsets()) + 4 * rows,
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            let (from, to) = (list.value_offsets().first(), list.value_offsets().last());
+            let at = |offset: Option<&i32>| offset.and_then(|&at| usize::try_from(at).ok()).unwrap_or(0);
+            size_bytes(&list.values().slice(at(from), at(to) - at(from))) + 4 * rows
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().map(size_bytes).sum(),
+        DataType::Boolean => rows / 8 + 1,
+        other => other.primitive_width().unwrap_or(16) * rows,
+    }
+}
+
+fn text_bytes(offsets: &[i32]) -> usize {
+    let ends = offsets.last().zip(offsets.first());
+    ends.map_or(0, |(last, first)| usize::try_from(last - first).unwrap_or(0))
+}
+
+fn external(error: ProcessorError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl Packed {
+    fn new(plan: &RollupPlan, partials: &[RecordBatch]) -> Result<Self, ProcessorError> {
+        let rows = partials.iter().map(RecordBatch::num_rows).collect();
+        let all = concat_batches(&plan.partial_schema, partials).map_err(|e| plan.cannot_fold(e.into()))?;
+        Ok(Self { rows, stream: frames::stream(&all)? })
+    }
+
+    /// Each source's partial, where it has one.
+    fn unpack(&self, plan: &RollupPlan) -> Result<Vec<Option<RecordBatch>>, ProcessorError> {
+        let all = frames::batch(&self.stream)?;
+        if self.rows.iter().sum::<usize>() != all.num_rows() {
+            return Err(ProcessorError::new(format!("a closed window of rollup {} is incomplete", plan.name)));
+        }
+        let mut from = 0;
+        let parts = self.rows.iter().map(|&rows| {
+            let part = all.slice(from, rows);
+            from += rows;
+            (rows > 0).then_some(part)
+        });
+        Ok(parts.collect())
+    }
+}
