@@ -76,7 +76,7 @@ fn queries() -> impl Strategy<Value = String> {
             "count(DISTINCT message) AS d, count(DISTINCT CAST(request_id AS DOUBLE)) FILTER (WHERE level = 'ERROR') AS e, bit_or(severity_number) AS o"
         ),
         Just(
-            "count(nullif(level, 'INFO')) AS nf, max(coalesce(attributes['k'], service, '-')) AS co, sum(nvl2(service, 1, 2)) AS nv, min(greatest(severity_number, 10)) AS gr, count(*) FILTER (WHERE coalesce(service, 'none') = 'none') AS fl, max(date_part('minute', timestamp)) AS dp, max(regexp_replace(message, '[0-9]+', 'n')) AS re"
+            "count(nullif(level, 'INFO')) AS nf, max(coalesce(attributes['k'], service, '-')) AS co, max(nvl2(service, 'y', 'n')) AS nv, min(greatest(severity_number, 10)) AS gr, count(*) FILTER (WHERE coalesce(service, 'none') = 'none') AS fl, max(date_part('minute', timestamp)) AS dp, max(regexp_replace(message, '[0-9]+', 'n')) AS re"
         ),
         Just(
             "stddev_pop(CAST(request_id AS DOUBLE)) AS sp, var_samp(CAST(request_id AS DOUBLE)) AS vs, upper(max(message)) AS u, round(avg(CAST(request_id AS DOUBLE)), 2) AS r"

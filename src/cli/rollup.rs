@@ -82,7 +82,7 @@ pub(super) async fn run(command: RollupCommand) -> Result<ExitCode, Error> {
         }
         RollupCommand::Backfill(Named { rollup, flags }) => {
             let path = format!("/api/v1/rollups/{rollup}/backfill");
-            Client::new(&flags.server.server)?.post(&path, &json!({})).await?;
+            Client::new(&flags.server)?.post(&path, &json!({})).await?;
             say!("{rollup} begins anew; its windows are replaced one by one as the stored rows are read");
         }
     }
@@ -90,7 +90,7 @@ pub(super) async fn run(command: RollupCommand) -> Result<ExitCode, Error> {
 }
 
 async fn list(flags: &Flags) -> Result<(), Error> {
-    let all: Vec<RollupDescription> = Client::new(&flags.server.server)?.get("/api/v1/rollups").await?;
+    let all: Vec<RollupDescription> = Client::new(&flags.server)?.get("/api/v1/rollups").await?;
     if flags.json {
         return print(&all);
     }
@@ -110,7 +110,7 @@ async fn list(flags: &Flags) -> Result<(), Error> {
 }
 
 async fn find(named: &Named) -> Result<RollupDescription, Error> {
-    Client::new(&named.flags.server.server)?.get(&format!("/api/v1/rollups/{}", named.rollup)).await
+    Client::new(&named.flags.server)?.get(&format!("/api/v1/rollups/{}", named.rollup)).await
 }
 
 async fn describe(named: &Named) -> Result<(), Error> {

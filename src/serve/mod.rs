@@ -136,14 +136,15 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let members = Members::open(&config, address, log.log()).await?;
 
     let (reload, mut reload_requests) = mpsc::channel(1);
-    let routes = topics::router(Arc::clone(log.log())).merge(rollups::router(definitions.clone())).merge(status::router(
-        health.clone(),
-        view.clone(),
-        members.clone(),
-        definitions.clone(),
-        Arc::clone(log.log()),
-        kafka.told().map(str::to_owned),
-    ));
+    let routes =
+        topics::router(Arc::clone(log.log())).merge(rollups::router(definitions.clone())).merge(status::router(
+            health.clone(),
+            view.clone(),
+            members.clone(),
+            definitions.clone(),
+            Arc::clone(log.log()),
+            kafka.told().map(str::to_owned),
+        ));
     let orders = reload_router(reload).merge(rollups::orders(definitions.clone()));
     let mut routes = guard(routes, &access, Need::Query).merge(guard(orders, &access, Need::Admin));
     if config.roles.has(Role::Gateway)
