@@ -88,7 +88,7 @@ fn may_write(works_here: bool) -> MayWrite {
 
 /// True for what tasks write and nobody else: not for what people send, nor for what gateways and query nodes on this log write.
 pub(crate) fn is_of_tasks(topic: &str) -> bool {
-    let sent = [data::logs::TOPIC, data::metrics::TOPIC, data::metric_metadata::TOPIC];
+    let sent = [data::logs::TOPIC, data::metrics::TOPIC, data::spans::TOPIC, data::metric_metadata::TOPIC];
     let others = [members::TOPIC, "__highwater.keys", "__highwater.ledger"];
     is_own(topic) && !sent.contains(&topic) && !others.contains(&topic)
 }

@@ -30,6 +30,7 @@ pub(crate) fn is_own(topic: &str) -> bool {
     let named = [
         data::logs::TOPIC,
         data::metrics::TOPIC,
+        data::spans::TOPIC,
         data::metric_metadata::TOPIC,
         data::alerts::TOPIC,
         data::dead_letter::TOPIC,

@@ -18,6 +18,7 @@ pub mod content_type;
 pub mod control;
 pub mod dead_letter;
 mod decoder;
+pub(crate) mod histogram;
 pub mod identity;
 pub mod ipc;
 pub mod json;
@@ -31,6 +32,7 @@ pub mod partitioner;
 pub(crate) mod protobuf;
 mod refusal;
 pub(crate) mod signal;
+pub mod spans;
 mod tenant;
 pub mod time;
 

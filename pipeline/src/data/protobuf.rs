@@ -161,21 +161,18 @@ pub(crate) fn zigzag(number: u64) -> i64 {
 }
 
 /// Appends a field that holds an integer.
-#[cfg(test)]
 pub(crate) fn put_varint(number: u32, value: u64, out: &mut Vec<u8>) {
     write_varint(u64::from(number) << 3, out);
     write_varint(value, out);
 }
 
 /// Appends a field that holds a `double`.
-#[cfg(test)]
 pub(crate) fn put_double(number: u32, value: f64, out: &mut Vec<u8>) {
     write_varint(u64::from(number) << 3 | 1, out);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends a field that holds bytes, a text or a message.
-#[cfg(test)]
 pub(crate) fn put_bytes(number: u32, value: &[u8], out: &mut Vec<u8>) {
     write_varint(u64::from(number) << 3 | 2, out);
     write_varint(value.len() as u64, out);
@@ -183,7 +180,6 @@ pub(crate) fn put_bytes(number: u32, value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a varint.
-#[cfg(test)]
 pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
@@ -193,7 +189,6 @@ pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// A signed number as a `sint64` is written.
-#[cfg(test)]
 pub(crate) fn to_zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }

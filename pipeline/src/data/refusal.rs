@@ -67,6 +67,12 @@ pub enum Refusal {
         /// The label, cut short.
         label: String,
     },
+    /// Labels of a stream that are none.
+    #[error("{reason}")]
+    Labels {
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// Texts that are not UTF-8.
     #[error("`{field}` is not UTF-8")]
     NotText {
@@ -78,12 +84,6 @@ pub enum Refusal {
     Histogram {
         /// What is wrong.
         reason: &'static str,
-    },
-    /// Something that has no place in the tables yet.
-    #[error("{what} are not stored yet")]
-    Unsupported {
-        /// What.
-        what: &'static str,
     },
     /// A line that is not JSON.
     #[error("malformed JSON at {position}: {what}")]
@@ -112,10 +112,10 @@ impl Refusal {
             Self::BadValue { .. } => "bad_value",
             Self::TooLong { .. } => "too_long",
             Self::TooMany { .. } => "too_many",
-            Self::Unsupported { .. } => "unsupported",
             Self::Malformed { .. } => "malformed",
             Self::NotUtf8 { .. } | Self::NotText { .. } => "not_utf8",
             Self::Repeated { .. } => "repeated_label",
+            Self::Labels { .. } => "labels",
             Self::Histogram { .. } => "histogram",
         }
     }

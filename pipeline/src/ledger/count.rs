@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::report::{Counted, LedgerEntry};
 use super::{DIRECT, Originated};
-use crate::data::{Decoded, Decoder, RowKind, content_type, dead_letter, logs, metric_metadata, metrics};
+use crate::data::{Decoded, Decoder, RowKind, content_type, dead_letter, logs, metric_metadata, metrics, spans};
 use crate::log::{StoredRecord, TopicPartition};
 
 /// What a partition holds below a cut.
@@ -71,6 +71,7 @@ impl Counter {
         match topic {
             logs::TOPIC => Self { signal: Some(logs::TOPIC), decoder: Decoder::new(RowKind::Logs) },
             metrics::TOPIC => Self { signal: Some(metrics::TOPIC), decoder: Decoder::new(RowKind::Metrics) },
+            spans::TOPIC => Self { signal: Some(spans::TOPIC), decoder: Decoder::new(RowKind::Spans) },
             metric_metadata::TOPIC => {
                 let decoder = Decoder::new(RowKind::Arrow(metric_metadata::schema()));
                 Self { signal: Some(metric_metadata::TOPIC), decoder }
@@ -109,4 +110,5 @@ impl Counter {
 }
 
 /// The topics that are counted.
-pub(super) const TOPICS: [&str; 4] = [logs::TOPIC, metrics::TOPIC, metric_metadata::TOPIC, dead_letter::TOPIC];
+pub(super) const TOPICS: [&str; 5] =
+    [logs::TOPIC, metrics::TOPIC, spans::TOPIC, metric_metadata::TOPIC, dead_letter::TOPIC];

@@ -58,6 +58,17 @@ impl Kind {
         }
     }
 
+    /// What the column `kind` says.
+    pub(super) fn of_rows_named(kind: Option<&str>) -> Self {
+        match kind {
+            Some("counter") => Self::Counter,
+            Some("gauge") => Self::Gauge,
+            Some("histogram") => Self::Histogram,
+            Some("summary") => Self::Summary,
+            _ => Self::Unknown,
+        }
+    }
+
     /// As Prometheus's API spells it.
     pub(super) fn name(self) -> &'static str {
         match self {

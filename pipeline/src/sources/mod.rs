@@ -18,8 +18,10 @@ mod error;
 pub mod http;
 mod ingest;
 mod key;
+mod loki;
 mod metadata;
 mod meter;
+pub mod otlp;
 mod remote_write;
 mod report;
 #[cfg(test)]
@@ -37,5 +39,8 @@ pub use report::{EntryError, IngestReport};
 
 /// All doors over HTTP.
 pub fn router(ingest: &Arc<Ingest>) -> Router {
-    http::router(Arc::clone(ingest)).merge(remote_write::router(Arc::clone(ingest)))
+    http::router(Arc::clone(ingest))
+        .merge(remote_write::router(Arc::clone(ingest)))
+        .merge(loki::router(Arc::clone(ingest)))
+        .merge(otlp::http::router(Arc::clone(ingest)))
 }

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use super::columns::stored_schema;
 use super::superseded::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use super::{TableError, path};
-use crate::data::{RowKind, alerts, dead_letter, logs, metric_metadata, metrics};
+use crate::data::{RowKind, alerts, dead_letter, logs, metric_metadata, metrics, spans};
 
 /// The columns by which a table's files are partitioned, in order.
 pub const PARTITION_COLUMNS: [&str; 2] = ["tenant", "date"];
@@ -31,6 +31,7 @@ impl TableSpec {
         match &self.kind {
             RowKind::Logs => logs::schema(),
             RowKind::Metrics => metrics::schema(),
+            RowKind::Spans => spans::schema(),
             RowKind::Alerts => alerts::schema(),
             RowKind::DeadLetter => dead_letter::schema(),
             RowKind::Arrow(schema) => SchemaRef::clone(schema),
@@ -53,11 +54,12 @@ impl TableSpec {
     }
 }
 
-/// The tables every Highwater has: `logs`, `metrics`, `metric_metadata`, `alerts`, `dead_letter`.
+/// The tables every Highwater has: `logs`, `metrics`, `spans`, `metric_metadata`, `alerts`, `dead_letter`.
 pub fn built_in_tables() -> Vec<TableSpec> {
     vec![
         table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"]),
         table("metrics", "metrics", RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"]),
+        table("spans", "spans", RowKind::Spans, "timestamp", &["service", "timestamp"]),
         table(
             metric_metadata::TABLE,
             metric_metadata::TOPIC,

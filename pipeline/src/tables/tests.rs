@@ -120,7 +120,7 @@ fn every_built_in_table_has_the_columns_it_is_sorted_and_partitioned_by() {
     let tables = built_in_tables();
     assert_eq!(
         tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
-        ["logs", "metrics", "metric_metadata", "alerts", "dead_letter"]
+        ["logs", "metrics", "spans", "metric_metadata", "alerts", "dead_letter"]
     );
     for table in tables {
         let schema = table.table_schema();

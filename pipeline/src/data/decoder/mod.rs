@@ -2,10 +2,10 @@
 //!
 //! | topic holds | content type | becomes |
 //! |---|---|---|
-//! | logs, metrics | Arrow | its rows, [aligned](align) to the table schema |
+//! | logs, metrics, spans | Arrow | its rows, [aligned](align) to the table schema |
 //! | logs, metrics | JSON, NDJSON, none | its entries, read as the HTTP doors read them |
 //! | logs | text | one row whose message is the value |
-//! | logs, metrics | OTLP of that signal | its log records or samples |
+//! | logs, metrics, spans | OTLP of that signal | its log records, samples or spans |
 //! | alerts | JSON, none | one row |
 //! | dead letters | any | one row with the bytes as they are |
 //! | Arrow rows (rollups) | Arrow | its rows, aligned |
@@ -27,6 +27,7 @@ use super::json::{EntrySink, Limits, read_entries};
 use super::logs::{LogColumns, LogRow, Logs};
 use super::metrics::Metrics;
 use super::signal::{Columnar, Signal};
+use super::spans::{self, Spans};
 use super::tenant::{self, Tenant};
 use super::{Control, Refusal, alerts, content_type, dead_letter, ipc, logs, metrics, otlp};
 
@@ -41,6 +42,8 @@ pub enum RowKind {
     Logs,
     /// Metric samples.
     Metrics,
+    /// Spans.
+    Spans,
     /// Alert transitions, JSON.
     Alerts,
     /// Dead letters: opaque bytes.
@@ -96,6 +99,7 @@ impl Decoder {
         let schema = match &kind {
             RowKind::Logs => logs::schema(),
             RowKind::Metrics => metrics::schema(),
+            RowKind::Spans => spans::schema(),
             RowKind::Alerts => alerts::schema(),
             RowKind::DeadLetter => dead_letter::schema(),
             RowKind::Arrow(schema) => SchemaRef::clone(schema),
@@ -150,23 +154,36 @@ impl Decoder {
     fn rows(&self, content: Content, coordinate: Coordinate, value: &Bytes, tenant: &str) -> Rows {
         let lines = content == Content::JsonLines;
         match (&self.kind, content) {
-            (RowKind::Logs | RowKind::Metrics | RowKind::Arrow(_), Content::Arrow) => self.arrow(coordinate, value),
+            (RowKind::Logs | RowKind::Metrics | RowKind::Spans | RowKind::Arrow(_), Content::Arrow) => {
+                self.arrow(coordinate, value)
+            }
             (RowKind::Logs, Content::Json | Content::JsonLines) => self.json::<Logs>(coordinate, value, lines, tenant),
             (RowKind::Metrics, Content::Json | Content::JsonLines) => {
                 self.json::<Metrics>(coordinate, value, lines, tenant)
             }
             (RowKind::Logs, Content::Text) => self.text(coordinate, value, tenant),
             (RowKind::Logs, Content::OtlpLogs) => {
-                let read = otlp::read_logs(value, &Limits::default()).map_err(|error| error.to_string())?;
-                self.otlp::<Logs>(coordinate, read, tenant)
+                let mut rows = otlp::OtlpRows::default();
+                otlp::read_logs(value, otlp::Encoding::Protobuf, &Limits::default(), &mut rows)
+                    .map_err(|error| error.to_string())?;
+                self.otlp::<Logs>(coordinate, rows, tenant)
             }
             (RowKind::Metrics, Content::OtlpMetrics) => {
-                let read = otlp::read_metrics(value, &Limits::default()).map_err(|error| error.to_string())?;
-                self.otlp::<Metrics>(coordinate, read, tenant)
+                let mut rows = otlp::OtlpRows::default();
+                otlp::read_metrics(value, otlp::Encoding::Protobuf, &Limits::default(), &mut rows)
+                    .map_err(|error| error.to_string())?;
+                self.otlp::<Metrics>(coordinate, rows, tenant)
+            }
+            (RowKind::Spans, Content::OtlpTraces) => {
+                let mut rows = otlp::OtlpRows::default();
+                otlp::read_spans(value, otlp::Encoding::Protobuf, &Limits::default(), &mut rows)
+                    .map_err(|error| error.to_string())?;
+                self.otlp::<Spans>(coordinate, rows, tenant)
             }
             (RowKind::Alerts, Content::Json) => self.alert(coordinate, value),
-            (_, Content::OtlpTraces) => Err("spans are not stored yet".to_owned()),
-            (_, Content::OtlpLogs | Content::OtlpMetrics) => Err("it holds OTLP of another signal".to_owned()),
+            (_, Content::OtlpLogs | Content::OtlpMetrics | Content::OtlpTraces) => {
+                Err("it holds OTLP of another signal".to_owned())
+            }
             (_, Content::Arrow) => Err(not_held(content_type::ARROW)),
             (_, Content::Json) => Err(not_held(content_type::JSON)),
             (_, Content::JsonLines) => Err(not_held(content_type::NDJSON)),

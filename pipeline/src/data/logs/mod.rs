@@ -18,6 +18,7 @@ mod row;
 mod tests;
 
 pub(crate) use builder::{LogColumns, LogParts};
+pub(crate) use fields::{Field, Key, key};
 pub(crate) use row::LogRow;
 
 /// The topic and the table.

@@ -98,7 +98,7 @@ impl MetricColumns {
         self.kind.append_option(row.kind);
         self.value.append_option(row.value);
         self.stale.append_value(row.stale);
-        self.histogram.append_null();
+        self.histogram.append_option(row.histogram.as_deref());
         self.labels.append_value(&row.labels_json);
         self.job.append_option(row.label(&["job"]));
         self.instance.append_option(row.label(&["instance"]));
@@ -106,9 +106,10 @@ impl MetricColumns {
         self.service.append_option(service.or_else(|| row.label(&["service", "service.name", "service_name"])));
         self.series_id.append_value(row.series_id());
         self.temporality.append_option(row.temporality.map(|text| text.text()));
-        self.start_timestamp.append_null();
+        self.start_timestamp.append_option(row.start_timestamp_us);
         self.rows += 1;
         self.size_bytes += ROW_SIZE_BYTES + row.name.len() + 2 * row.labels_json.len();
+        self.size_bytes += row.histogram.as_ref().map_or(0, Vec::len);
     }
 
     /// Adds a row given column by column.

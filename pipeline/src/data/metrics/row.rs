@@ -12,6 +12,8 @@ use crate::data::{labels, time};
 pub(crate) struct MetricRow<'a> {
     /// Event time, Unix microseconds.
     pub(crate) timestamp_us: Option<i64>,
+    /// When the series began to count, Unix microseconds.
+    pub(crate) start_timestamp_us: Option<i64>,
     /// The name; not empty unless the row is refused.
     pub(crate) name: Cow<'a, str>,
     /// Counter, gauge, histogram or summary.
@@ -30,6 +32,8 @@ pub(crate) struct MetricRow<'a> {
     pub(crate) service: Option<Cow<'a, str>>,
     /// A staleness marker; it has no value.
     pub(crate) stale: bool,
+    /// A native histogram, in place of a value.
+    pub(crate) histogram: Option<Vec<u8>>,
     /// Why it is not a row after all.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -46,6 +50,8 @@ impl<'a> MetricRow<'a> {
         self.temporality = None;
         self.service = None;
         self.stale = false;
+        self.histogram = None;
+        self.start_timestamp_us = None;
         self.refusal = None;
     }
 
@@ -151,7 +157,7 @@ impl<'a> MetricRow<'a> {
             let name = self.name.clone();
             self.bad_value("name", &name, "a metric name (1 to 255 bytes, a letter, `_` or `:` first, no white space)");
         }
-        if self.value.is_none() && !self.stale {
+        if self.value.is_none() && !self.stale && self.histogram.is_none() {
             self.refuse(Refusal::Missing { field: "value" });
         }
         let pairs = self.labels.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));

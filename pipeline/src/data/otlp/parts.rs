@@ -13,6 +13,24 @@ pub(super) const LOGS: Shape = &[&[1], &[2], &[2]];
 /// Request, resource metrics, scope metrics, metrics, their data, data points.
 pub(super) const METRICS: Shape = &[&[1], &[2], &[2], &[5, 7, 9, 10, 11], &[1]];
 
+/// Request, resource spans, scope spans, spans, their events and links.
+pub(super) const TRACES: Shape = &[&[1], &[2], &[2], &[11, 13]];
+
+/// Refuses a JSON request of too many objects and lists.
+pub(super) fn check_json(bytes: &[u8]) -> Result<(), OtlpError> {
+    let (mut parts, mut in_string, mut escaped) = (0, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => parts += 1,
+            _ => {}
+        }
+    }
+    if parts > MAX_PARTS { Err(OtlpError::TooManyParts { limit: MAX_PARTS }) } else { Ok(()) }
+}
+
 /// Refuses a request of too many parts. What is not protobuf passes: the decoder says it better.
 pub(super) fn check(bytes: &[u8], shape: Shape) -> Result<(), OtlpError> {
     let mut left = MAX_PARTS;

@@ -243,7 +243,7 @@ async fn what_cannot_be_read_is_kept_with_its_coordinate_and_the_rest_goes_on() 
         [
             "app-logs/1 1 row 1: `message` is empty",
             "app-logs/1 2 row -1: malformed JSON at line 1, column 2 (byte 1): expected a key in quotes",
-            "app-logs/1 3 row -1: spans are not stored yet",
+            "app-logs/1 3 row -1: it holds OTLP of another signal",
             "app-logs/1 4 row -1: it holds OTLP of another signal",
             "app-logs/1 5 row -1: content type \"image/png\" is not one that a bridge reads",
         ]

@@ -33,7 +33,7 @@ pub(in crate::sources) async fn read(
     };
     let mut reservation = ingest.reservation();
     let body = body::collect(body, headers, ingest.config(), &mut reservation).await?;
-    Ok(ingest::Request { door, tenant, body, encoding, key, reservation })
+    Ok(ingest::Request { door, tenant, body, encoding, inside: Encoding::Identity, key, reservation })
 }
 
 /// A request was refused before all of it was read: counts it, and lets the sender get to its answer.

@@ -16,6 +16,7 @@ use crate::data::logs::Logs;
 use crate::data::metric_metadata::MetricMetadata;
 use crate::data::metrics::Metrics;
 use crate::data::signal::{Columnar, Signal};
+use crate::data::spans::Spans;
 use crate::data::{Tenant, content_type};
 use crate::ledger::{Doors, Origin};
 use crate::log::{Append, Guard, Log, LogError, Record, TopicConfig};
@@ -33,6 +34,7 @@ pub struct Ingest {
     budget: Budget,
     log_partitions: i32,
     metric_partitions: i32,
+    span_partitions: i32,
     /// Metadata of metrics that is written already.
     said: Said,
     /// What this process took in, for the ledger.
@@ -45,6 +47,8 @@ pub(super) struct Request {
     pub(super) tenant: Tenant,
     pub(super) body: Bytes,
     pub(super) encoding: Encoding,
+    /// Another encoding inside that one.
+    pub(super) inside: Encoding,
     pub(super) key: Option<IdempotencyKey>,
     /// What the body holds of the budget.
     pub(super) reservation: Reservation,
@@ -81,6 +85,12 @@ impl Route for Metrics {
     }
 }
 
+impl Route for Spans {
+    fn partitions(ingest: &Ingest) -> i32 {
+        ingest.span_partitions
+    }
+}
+
 impl Route for MetricMetadata {
     fn partitions(_ingest: &Ingest) -> i32 {
         1
@@ -97,13 +107,23 @@ impl Ingest {
         meter::describe();
         let log_partitions = ensure(&*log, Logs::TOPIC, &topic).await?;
         let metric_partitions = ensure(&*log, Metrics::TOPIC, &topic).await?;
+        let span_partitions = ensure(&*log, Spans::TOPIC, &topic).await?;
         let one_partition = TopicConfig { partitions: 1, ..topic.clone() };
         ensure(&*log, MetricMetadata::TOPIC, &one_partition).await?;
         let budget = Budget::new(config.max_in_flight_size_bytes);
         // Eight hex digits tell the runs of one installation apart.
         let run = uuid::Uuid::new_v4().simple().to_string();
         let doors = Arc::new(Doors::new(run.get(..8).unwrap_or_default()));
-        Ok(Self { log, config, budget, log_partitions, metric_partitions, said: Said::default(), doors })
+        Ok(Self {
+            log,
+            config,
+            budget,
+            log_partitions,
+            metric_partitions,
+            span_partitions,
+            said: Said::default(),
+            doors,
+        })
     }
 
     /// What the doors have counted since this was opened.
@@ -150,7 +170,8 @@ impl Ingest {
         let mut reservation = self.reservation();
         reservation.grow(body.len())?;
         let (door, encoding, tenant) = ("internal", Encoding::Identity, tenant.clone());
-        self.take_json::<S>(Request { door, tenant, body, encoding, key, reservation }, false).await
+        let request = Request { door, tenant, body, encoding, inside: Encoding::Identity, key, reservation };
+        self.take_json::<S>(request, false).await
     }
 
     /// The settings.
@@ -199,12 +220,13 @@ impl Ingest {
         read: impl FnOnce(&Bytes, &mut Dealer<'_, S>) -> Result<T, IngestError> + Send + 'static,
         meter: Meter<'_>,
     ) -> Result<Prepared<S, T>, IngestError> {
-        let Request { door, tenant, body, encoding, key, mut reservation } = request;
+        let Request { door, tenant, body, encoding, inside, key, mut reservation } = request;
         let (limit_bytes, limits, partitions) =
             (self.config.max_body_size_bytes, self.config.limits(), S::partitions(self));
-        let inline = body.len() <= INLINE_SIZE_BYTES && encoding == Encoding::Identity;
+        let inline = body.len() <= INLINE_SIZE_BYTES && [encoding, inside] == [Encoding::Identity; 2];
         let work = move || {
             let body = encoding.decode(body, limit_bytes, &mut reservation)?;
+            let body = inside.decode(body, limit_bytes, &mut reservation)?;
             let mut dealer = Dealer::<S>::new(&tenant, partitions, limits, limit_bytes);
             let extra = read(&body, &mut dealer)?;
             let batch = dealer.finish()?;

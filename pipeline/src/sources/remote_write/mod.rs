@@ -30,7 +30,6 @@ use super::{IngestError, IngestReport};
 use crate::data::metrics::{self, Metrics};
 
 mod answer;
-mod histogram;
 mod series;
 #[cfg(test)]
 mod tests;

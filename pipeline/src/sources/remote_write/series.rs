@@ -2,16 +2,13 @@
 
 use twox_hash::XxHash64;
 
-use super::histogram;
+use crate::data::histogram::{self, STALE_NAN, When};
 use crate::data::labels::{self, NAME};
 use crate::data::metrics::{MetricParts, Metrics, Sample};
 use crate::data::protobuf::{Fields, WireError};
 use crate::data::{Refusal, time};
 use crate::sources::batcher::Dealer;
 use crate::sources::metadata::Described;
-
-/// The bits of the NaN that says "no more of this series".
-pub(in crate::sources) const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 
 /// What became of a request, beside its rows.
 #[derive(Debug, Default)]
@@ -191,7 +188,7 @@ pub(super) fn add(
             (if stale { Sample::Stale } else { Sample::Value(value) }, at)
         } else if field.number == shape.histograms {
             let bytes = field.bytes()?;
-            match histogram::check(bytes, dealer.limits().max_value_size_bytes)? {
+            match checked(bytes, dealer.limits().max_value_size_bytes)? {
                 Ok(checked) if checked.stale => (Sample::Stale, checked.at),
                 Ok(checked) => (Sample::Histogram(bytes), checked.at),
                 Err(refusal) => {
@@ -225,11 +222,12 @@ pub(super) fn add(
     Ok(())
 }
 
-/// When a sample was taken, and since when its series counts (0: not said), Unix milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::sources) struct When {
-    pub(in crate::sources) timestamp_ms: i64,
-    pub(in crate::sources) start_timestamp_ms: i64,
+fn checked(message: &[u8], limit_bytes: usize) -> Result<Result<histogram::Checked, Refusal>, WireError> {
+    if message.len() > limit_bytes {
+        let (field, size_bytes) = ("histogram".to_owned(), message.len());
+        return Ok(Err(Refusal::TooLong { field, size_bytes, limit_bytes }));
+    }
+    Ok(histogram::check(message)?.map_err(|reason| Refusal::Histogram { reason }))
 }
 
 fn value(message: &[u8]) -> Result<(f64, When), WireError> {

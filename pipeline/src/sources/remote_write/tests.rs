@@ -8,9 +8,9 @@ use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
 use reqwest::{Client, Response, StatusCode};
 
-use super::series::{STALE_NAN, When};
 use super::*;
 use crate::data::RowKind;
+use crate::data::histogram::{self, STALE_NAN, When};
 use crate::data::protobuf::{put_bytes, put_double, put_varint, to_zigzag, write_varint};
 use crate::data::{labels, metric_metadata};
 use crate::sources::IngestConfig;
@@ -440,49 +440,37 @@ async fn nothing_grows_without_bounds() {
 
 #[test]
 fn histograms_are_looked_through() {
-    let fault = |message: &[u8]| match histogram::check(message, 1 << 20).unwrap() {
+    let fault = |message: &[u8]| match histogram::check(message).unwrap() {
         Ok(checked) => format!("{checked:?}"),
-        Err(refusal) => refusal.to_string(),
+        Err(reason) => reason.to_owned(),
     };
     let at = When { timestamp_ms: T, start_timestamp_ms: 0 };
-    let check = |message: &[u8]| histogram::check(message, 1 << 20).unwrap().unwrap();
+    let check = |message: &[u8]| histogram::check(message).unwrap().unwrap();
     assert_eq!(check(&histogram(6, 1.0)), histogram::Checked { at, stale: false });
     // NaN was observed once, and is in no bucket.
     assert!(!check(&histogram(7, f64::NAN)).stale);
     assert!(check(&histogram(0, f64::from_bits(STALE_NAN))).stale);
-    let wrong = "a native histogram with buckets whose counts do not add up to its count";
+    let wrong = "buckets whose counts do not add up to its count";
     assert_eq!(fault(&histogram(7, 1.0)), wrong);
     let with = |fields: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = histogram(6, 1.0);
         fields(&mut bytes);
         fault(&bytes)
     };
-    assert_eq!(
-        with(&|m| put_varint(4, to_zigzag(9), m)),
-        "a native histogram with a schema that is neither -4 to 8 nor -53"
-    );
+    assert_eq!(with(&|m| put_varint(4, to_zigzag(9), m)), "a schema that is neither -4 to 8 nor -53");
     let span = |offset: i64, length: u64| {
         message(|m| {
             put_varint(1, to_zigzag(offset), m);
             put_varint(2, length, m);
         })
     };
-    assert_eq!(
-        with(&|m| put_bytes(11, &span(1, 1), m)),
-        "a native histogram with spans and buckets of different number"
-    );
-    assert_eq!(
-        with(&|m| put_bytes(11, &span(1, u64::MAX), m)),
-        "a native histogram with a bucket whose index does not fit 32 bits"
-    );
-    let early = "a native histogram with a span that begins before the one before it ends";
+    assert_eq!(with(&|m| put_bytes(11, &span(1, 1), m)), "spans and buckets of different number");
+    assert_eq!(with(&|m| put_bytes(11, &span(1, u64::MAX), m)), "a bucket whose index does not fit 32 bits");
+    let early = "a span that begins before the one before it ends";
     assert_eq!(with(&|m| put_bytes(11, &span(-1, 0), m)), early);
-    assert_eq!(
-        with(&|m| put_bytes(12, &packed([to_zigzag(-9)]), m)),
-        "a native histogram with a bucket with a count below zero"
-    );
-    assert_eq!(with(&|m| put_double(13, 1.0, m)), "a native histogram with buckets of another kind than its count");
-    assert_eq!(with(&|m| put_double(16, 1.0, m)), "a native histogram with custom bounds beside exponential buckets");
+    assert_eq!(with(&|m| put_bytes(12, &packed([to_zigzag(-9)]), m)), "a bucket with a count below zero");
+    assert_eq!(with(&|m| put_double(13, 1.0, m)), "buckets of another kind than its count");
+    assert_eq!(with(&|m| put_double(16, 1.0, m)), "custom bounds beside exponential buckets");
     let custom = |bounds: &[f64]| {
         fault(&message(|m| {
             put_varint(1, 3, m);
@@ -493,8 +481,8 @@ fn histograms_are_looked_through() {
         }))
     };
     assert!(custom(&[1.0]).starts_with("Checked"), "{}", custom(&[1.0]));
-    assert_eq!(custom(&[]), "a native histogram with buckets beyond its custom bounds");
-    assert_eq!(custom(&[2.0, 1.0]), "a native histogram with custom bounds that do not rise");
+    assert_eq!(custom(&[]), "buckets beyond its custom bounds");
+    assert_eq!(custom(&[2.0, 1.0]), "custom bounds that do not rise");
     let float = message(|m| {
         put_double(2, 2.5, m);
         put_bytes(8, &span(3, 1), m);

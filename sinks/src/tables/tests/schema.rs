@@ -78,5 +78,5 @@ async fn every_built_in_table_can_be_made() {
     }
     let mut names = crate::verify::table_names(&world.storage).await.unwrap();
     names.sort();
-    assert_eq!(names, ["alerts", "dead_letter", "logs", "metric_metadata", "metrics"]);
+    assert_eq!(names, ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "spans"]);
 }

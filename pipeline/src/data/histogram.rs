@@ -1,9 +1,10 @@
 //! Native histograms: kept as they come, so they are checked first. What is stored can be decoded without looking twice: spans and buckets
 //! fit each other, counts are none below zero and add up, bounds rise.
 
-use super::series::{STALE_NAN, When};
-use crate::data::Refusal;
-use crate::data::protobuf::{Field, Fields, WireError, zigzag};
+use super::protobuf::{Field, Fields, WireError, zigzag};
+
+/// The bits of the NaN that says "no more of this series".
+pub(crate) const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 
 /// The schema of histograms with bounds of their own.
 const CUSTOM: i64 = -53;
@@ -12,10 +13,10 @@ const EXPONENTIAL: std::ops::RangeInclusive<i64> = -4..=8;
 
 /// What is known of a histogram that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::sources) struct Checked {
-    pub(in crate::sources) at: When,
+pub(crate) struct Checked {
+    pub(crate) at: When,
     /// Its sum is the staleness marker.
-    pub(in crate::sources) stale: bool,
+    pub(crate) stale: bool,
 }
 
 /// Positive or negative buckets.
@@ -50,19 +51,20 @@ struct Histogram {
     bad_bounds: bool,
 }
 
-/// Looks through a `Histogram` message of remote write, 1.0 or 2.0, which number its fields the same.
-pub(in crate::sources) fn check(message: &[u8], limit_bytes: usize) -> Result<Result<Checked, Refusal>, WireError> {
-    if message.len() > limit_bytes {
-        let (field, size_bytes) = ("histogram".to_owned(), message.len());
-        return Ok(Err(Refusal::TooLong { field, size_bytes, limit_bytes }));
-    }
+/// When a sample was taken, and since when its series counts (0: not said), Unix milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct When {
+    pub(crate) timestamp_ms: i64,
+    pub(crate) start_timestamp_ms: i64,
+}
+
+/// Looks through a `Histogram` message of remote write, 1.0 or 2.0, which number its fields the same. The inner error is what is wrong with it.
+pub(crate) fn check(message: &[u8]) -> Result<Result<Checked, &'static str>, WireError> {
     let histogram = Histogram::read(message)?;
-    if histogram.sum.to_bits() == STALE_NAN {
-        return Ok(Ok(Checked { at: histogram.at, stale: true }));
-    }
+    let checked = Checked { at: histogram.at, stale: histogram.sum.to_bits() == STALE_NAN };
     Ok(match histogram.fault() {
-        None => Ok(Checked { at: histogram.at, stale: false }),
-        Some(reason) => Err(Refusal::Histogram { reason }),
+        Some(fault) if !checked.stale => Err(fault),
+        _ => Ok(checked),
     })
 }
 

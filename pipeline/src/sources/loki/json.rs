@@ -1,0 +1,132 @@
+//! `{"streams": [{"stream": {"app": "web"}, "values": [["<ns>", "line", {"trace_id": "..."}]]}]}`
+
+use super::lines::{Lines, Pairs};
+use crate::data::Refusal;
+use crate::data::json::{BodyError, Position, Reader, Str, SyntaxError, Value};
+use crate::data::logs::Logs;
+use crate::sources::IngestError;
+use crate::sources::batcher::Dealer;
+
+/// Reads a request into rows.
+pub(super) fn read(body: &[u8], dealer: &mut Dealer<'_, Logs>) -> Result<(), IngestError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| BodyError::NotUtf8 { position: Position::of(body, error.valid_up_to()) })?;
+    let mut lines = Lines::new(dealer);
+    let mut reader = Reader::new(text);
+    request(&mut reader, &mut lines)
+        .and_then(|()| reader.end())
+        .map_err(|error| BodyError::Malformed { position: Position::of(body, error.offset), what: error.what })?;
+    Ok(())
+}
+
+fn request(reader: &mut Reader<'_>, lines: &mut Lines<'_, '_>) -> Result<(), SyntaxError> {
+    let mut members = reader.begin_object()?;
+    while let Some(name) = reader.next_key(&mut members)? {
+        if !name.same_as(Str::plain("streams")) || reader.peek() != Some(b'[') {
+            let at = reader.offset();
+            let value = reader.value()?;
+            if name.same_as(Str::plain("streams")) && value != Value::Null {
+                return Err(SyntaxError { offset: at, what: "expected `streams` to be an array" });
+            }
+            continue;
+        }
+        let mut streams = reader.begin_array()?;
+        while reader.next_element(&mut streams)? {
+            stream(reader, lines)?;
+            if lines.dealer.is_failed() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One stream. Its labels may come behind its lines, so the lines are read once the whole of it has been seen.
+fn stream(reader: &mut Reader<'_>, lines: &mut Lines<'_, '_>) -> Result<(), SyntaxError> {
+    let mut labels: Result<Pairs<'_>, Refusal> = Ok(Pairs::new());
+    let mut values = None;
+    let mut members = reader.begin_object()?;
+    while let Some(name) = reader.next_key(&mut members)? {
+        if name.same_as(Str::plain("stream")) {
+            let mut members = reader.begin_object()?;
+            while let Some(name) = reader.next_key(&mut members)? {
+                let at = reader.offset();
+                let Value::String(value) = reader.value()? else {
+                    return Err(SyntaxError { offset: at, what: "expected a label's value to be a string" });
+                };
+                push(&mut labels, name, value);
+            }
+        } else if name.same_as(Str::plain("values")) && reader.peek() == Some(b'[') {
+            let from = reader.offset();
+            reader.value()?;
+            values = Some((from, reader.offset()));
+        } else {
+            reader.value()?;
+        }
+    }
+    let Some((from, to)) = values else { return Ok(()) };
+    let labels = labels.as_ref().map_err(Refusal::clone);
+    let stream = labels.and_then(|labels| lines.stream(labels));
+    let mut inner = Reader::new(reader.span(from, to));
+    let shift = |error: SyntaxError| SyntaxError { offset: from + error.offset, ..error };
+    let mut walk = inner.begin_array().map_err(shift)?;
+    while inner.next_element(&mut walk).map_err(shift)? {
+        let entry = entry(&mut inner).map_err(shift)?;
+        match (&stream, &entry.metadata) {
+            (Err(refusal), _) | (_, Err(refusal)) => lines.refuse(refusal),
+            (Ok(labels), Ok(metadata)) => lines.line(labels, entry.unix_ns, &entry.line.text(), metadata),
+        }
+    }
+    Ok(())
+}
+
+struct Entry<'a> {
+    unix_ns: Option<i128>,
+    line: Str<'a>,
+    metadata: Result<Pairs<'a>, Refusal>,
+}
+
+/// `["<ns>", "line"]`, and maybe an object of metadata.
+fn entry<'a>(reader: &mut Reader<'a>) -> Result<Entry<'a>, SyntaxError> {
+    let mut elements = reader.begin_array()?;
+    let missing = |reader: &Reader<'_>| SyntaxError { offset: reader.offset(), what: "expected [\"<ns>\", \"line\"]" };
+    if !reader.next_element(&mut elements)? {
+        return Err(missing(reader));
+    }
+    let unix_ns = match reader.value()? {
+        value @ (Value::String(_) | Value::Number(_)) => value.as_text().text().trim().parse().ok(),
+        _ => return Err(missing(reader)),
+    };
+    if !reader.next_element(&mut elements)? {
+        return Err(missing(reader));
+    }
+    let Value::String(line) = reader.value()? else { return Err(missing(reader)) };
+    let mut metadata = Ok(Pairs::new());
+    if reader.next_element(&mut elements)? {
+        let mut members = reader.begin_object()?;
+        while let Some(name) = reader.next_key(&mut members)? {
+            let at = reader.offset();
+            let Value::String(value) = reader.value()? else {
+                return Err(SyntaxError { offset: at, what: "expected structured metadata to be strings" });
+            };
+            push(&mut metadata, name, value);
+        }
+        if reader.next_element(&mut elements)? {
+            return Err(SyntaxError { offset: reader.offset(), what: "expected `]` behind the metadata" });
+        }
+    }
+    Ok(Entry { unix_ns, line, metadata })
+}
+
+/// Adds a label; of one that is there twice, JSON keeps the last.
+fn push<'a>(labels: &mut Result<Pairs<'a>, Refusal>, name: Str<'a>, value: Str<'a>) {
+    /// More than any limit on labels: who has as many is refused without looking for repeated ones.
+    const MAX_LABELS: usize = 4_096;
+    if let Ok(pairs) = labels {
+        if pairs.len() == MAX_LABELS {
+            *labels = Err(Refusal::TooMany { what: "labels", limit: MAX_LABELS });
+        } else {
+            pairs.push((name.text(), value.text()));
+        }
+    }
+}
