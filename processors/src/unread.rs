@@ -5,7 +5,7 @@ use highwater_pipeline::runtime::snapshot::StateReader;
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError};
 
 /// Takes everything and says nothing.
-pub struct Unread;
+pub(crate) struct Unread;
 
 impl Processor for Unread {
     fn process(&mut self, _at: At, _input: Input<'_>, _effects: &mut Effects) -> Result<(), ProcessorError> {

@@ -30,6 +30,12 @@ pub(crate) struct ServeArgs {
     /// What Kafka clients are told to dial [default: the address they came in on].
     #[arg(long, value_name = "HOST:PORT", env = "HIGHWATER_KAFKA_ADVERTISED")]
     pub(crate) kafka_advertised: Option<HostPort>,
+    /// Address of the OTLP/gRPC port [default: 127.0.0.1:4317]; port 0 takes a free one, `off` closes it.
+    #[arg(long, value_name = "HOST:PORT|off", env = "HIGHWATER_OTLP_GRPC_LISTEN")]
+    pub(crate) otlp_grpc_listen: Option<Listen>,
+    /// Address of the OTLP/HTTP port [default: 127.0.0.1:4318]; port 0 takes a free one, `off` closes it.
+    #[arg(long, value_name = "HOST:PORT|off", env = "HIGHWATER_OTLP_HTTP_LISTEN")]
+    pub(crate) otlp_http_listen: Option<Listen>,
     /// API keys that open the doors: a YAML file, or the list itself as in the config file's `api_keys`.
     #[arg(long, value_name = "FILE|LIST", env = "HIGHWATER_API_KEYS", hide_env_values = true, value_parser = ApiKeysConfig::parse)]
     pub(crate) api_keys: Option<ApiKeysConfig>,
@@ -61,12 +67,20 @@ impl ServeArgs {
         if let Some(advertised) = &self.kafka_advertised {
             config.kafka.advertised = Some(advertised.clone());
         }
+        if let Some(listen) = self.otlp_grpc_listen {
+            config.otlp.grpc.listen = Some(listen);
+        }
+        if let Some(listen) = self.otlp_http_listen {
+            config.otlp.http.listen = Some(listen);
+        }
         if let Some(keys) = &self.api_keys {
             config.api_keys.clone_from(keys);
         }
         if self.allow_insecure {
             config.http.allow_insecure = true;
             config.kafka.allow_insecure = true;
+            config.otlp.grpc.allow_insecure = true;
+            config.otlp.http.allow_insecure = true;
         }
         if let Some(roles) = &self.roles {
             config.roles.clone_from(roles);

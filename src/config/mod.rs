@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod http;
 mod kafka;
+mod otlp;
 mod roles;
 mod tls;
 
@@ -30,6 +31,7 @@ pub(crate) use duration::parse as parse_duration;
 pub(crate) use error::ConfigError;
 pub(crate) use http::HttpConfig;
 pub(crate) use kafka::{HostPort, KafkaSection, Listen};
+pub(crate) use otlp::{OtlpPort, OtlpSection};
 pub(crate) use roles::{Role, Roles};
 pub(crate) use tls::TlsSection;
 
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpConfig,
     /// The Kafka port of the embedded log.
     pub(crate) kafka: KafkaSection,
+    /// The ports of OTLP.
+    pub(crate) otlp: OtlpSection,
     /// The durable log.
     pub(crate) log: LogConfig,
     /// Where tables and snapshots live.
@@ -85,6 +89,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
             kafka: KafkaSection::default(),
+            otlp: OtlpSection::default(),
             log: LogConfig::default(),
             storage: StorageConfig::default(),
             durability: Durability::Sync,
@@ -205,6 +210,7 @@ impl Config {
             config.api_keys.resolve(folder);
             config.http.resolve(folder);
             config.kafka.resolve(folder);
+            config.otlp.resolve(folder);
         }
         Ok(config)
     }
@@ -263,6 +269,9 @@ impl Config {
         let has_keys = !self.keys()?.is_empty();
         self.limits.validate().map_err(|(key, what)| ConfigError::in_key(key, what))?;
         self.http.check(has_keys)?;
+        if self.roles.has(Role::Gateway) {
+            self.otlp.check(has_keys)?;
+        }
         if self.log.kind == LogKind::Embedded {
             self.kafka.check(has_keys)?;
         }

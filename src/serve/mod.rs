@@ -14,6 +14,7 @@ pub(crate) mod ledger;
 mod log;
 mod members;
 pub(crate) mod offline;
+mod otlp;
 mod process;
 mod readiness;
 mod rollups;
@@ -60,6 +61,7 @@ use http::Rooms;
 use kafka::KafkaDoor;
 use ledger::LedgerKeeper;
 use members::Members;
+use otlp::OtlpDoors;
 use readiness::{Health, Phase};
 pub(crate) use self_monitoring::OwnLogs;
 use topology::Topology;
@@ -168,16 +170,27 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
             ));
         routes = routes.merge(guard(questions, &access, Need::Query));
     }
+    let otlp = match gateway.as_ref().filter(|_| config.roles.has(Role::Gateway)) {
+        Some(ingest) => OtlpDoors::open(&config, &access, ingest, &closing).await?,
+        None => OtlpDoors::default(),
+    };
     rooms.open(routes);
-    announce(&config.data_dir, scheme, address, kafka.address())?;
+    announce(&config.data_dir, scheme, address, kafka.address(), &otlp)?;
     tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
     tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
     let mut monitors = start_self_monitoring(&config, own_logs, gateway.as_ref(), &shutdown);
     monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
-    let applying =
-        Applying { keys, quotas, tls, definitions, workers: workers.as_ref(), engine: engine.as_ref(), specs: &specs };
+    let applying = Applying {
+        keys,
+        quotas,
+        tls: tls.into_iter().chain(otlp.tls().iter().cloned()).collect(),
+        definitions,
+        workers: workers.as_ref(),
+        engine: engine.as_ref(),
+        specs: &specs,
+    };
     loop {
         let answer = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -208,7 +221,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     }
     closing.cancel();
     kafka.close().await;
-    if tokio::time::timeout(DRAIN_REQUESTS, serving).await.is_err() {
+    let answered = async { tokio::join!(serving, otlp.closed()) };
+    if tokio::time::timeout(DRAIN_REQUESTS, answered).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_REQUESTS:?} and were cut");
     }
     ledger.stop().await;
@@ -227,8 +241,8 @@ struct Applying<'a> {
     keys: ApiKeys,
     /// The limits of tenants.
     quotas: Quotas,
-    /// The certificate of the HTTP port; the Kafka port looks after its own.
-    tls: Option<Arc<Tls>>,
+    /// The certificates of HTTP and OTLP ports; the Kafka port looks after its own.
+    tls: Vec<Arc<Tls>>,
     definitions: LogDefinitions,
     workers: Option<&'a Workers>,
     engine: Option<&'a Engine>,
@@ -248,8 +262,8 @@ impl Applying<'_> {
         }
         let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
         let topology = topology::plan(&file)?;
-        if let Some(tls) = &self.tls {
-            tls.reload().map_err(|error| Error::failed("http.tls", error))?;
+        for tls in &self.tls {
+            tls.reload().map_err(|error| Error::failed("tls", error))?;
         }
         self.keys.replace(keys);
         self.quotas.replace(config.limits.clone());
@@ -258,6 +272,7 @@ impl Applying<'_> {
             ("roles", config.roles != running.roles),
             ("data_dir", config.data_dir != running.data_dir),
             ("kafka", config.kafka != running.kafka),
+            ("otlp", config.otlp != running.otlp),
             ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
             ("sources", config.sources != running.sources),
             ("log.partitions", config.log.partitions != running.log.partitions),
@@ -367,11 +382,19 @@ async fn upkeep(prometheus: PrometheusHandle, shutdown: CancellationToken) {
 }
 
 /// Says where this server listens, for scripts and tests that let it choose a port.
-fn announce(data_dir: &Path, scheme: &str, http: SocketAddr, kafka: Option<SocketAddr>) -> Result<(), Error> {
+fn announce(
+    data_dir: &Path,
+    scheme: &str,
+    http: SocketAddr,
+    kafka: Option<SocketAddr>,
+    otlp: &OtlpDoors,
+) -> Result<(), Error> {
     let text = serde_json::json!({
         "http": http.to_string(),
         "scheme": scheme,
         "kafka": kafka.map(|address| address.to_string()),
+        "otlp_grpc": otlp.grpc().map(|address| address.to_string()),
+        "otlp_http": otlp.http().map(|address| address.to_string()),
         "pid": std::process::id(),
     })
     .to_string();

@@ -20,4 +20,5 @@ mod late;
 mod loghub;
 mod rollups;
 mod second;
+mod senders;
 mod topics;

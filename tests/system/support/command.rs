@@ -34,6 +34,10 @@ pub fn command(directory: &Path) -> Command {
             command.env_remove(&name);
         }
     }
+    // Free ports, so that servers beside each other do not meet.
+    for name in ["HIGHWATER_OTLP_GRPC_LISTEN", "HIGHWATER_OTLP_HTTP_LISTEN"] {
+        command.env(name, "127.0.0.1:0");
+    }
     command
         .current_dir(directory)
         .stdin(Stdio::null())

@@ -21,6 +21,7 @@ pub struct Server {
     log: PathBuf,
     address: String,
     kafka: Option<String>,
+    otlp: [Option<String>; 2],
     client: reqwest::Client,
 }
 
@@ -55,7 +56,15 @@ impl Server {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        Self { child, announcement, log, address: String::new(), kafka: None, client: reqwest::Client::new() }
+        Self {
+            child,
+            announcement,
+            log,
+            address: String::new(),
+            kafka: None,
+            otlp: [None, None],
+            client: reqwest::Client::new(),
+        }
     }
 
     /// Waits until the server has announced its address and says it is ready.
@@ -76,14 +85,15 @@ impl Server {
                 let announced = std::fs::read(&self.announcement).ok();
                 let announced = announced.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
                 if let Some(announced) = announced.filter(|announced| announced["pid"] == pid) {
-                    let kafka = announced["kafka"].as_str().map(str::to_owned);
-                    return Ok((announced["http"].as_str().unwrap().to_owned(), kafka));
+                    let address = |of: &str| announced[of].as_str().map(str::to_owned);
+                    let otlp = [address("otlp_grpc"), address("otlp_http")];
+                    return Ok((address("http").unwrap(), address("kafka"), otlp));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         match tokio::time::timeout(DEADLINE, waiting).await {
-            Ok(Ok((http, kafka))) => (self.address, self.kafka) = (http, kafka),
+            Ok(Ok(addresses)) => (self.address, self.kafka, self.otlp) = addresses,
             Ok(Err(status)) => panic!("the server stopped while starting ({status})\n{}", self.log_tail()),
             Err(_) => panic!("the server announced no address\n{}", self.log_tail()),
         }
@@ -101,6 +111,11 @@ impl Server {
     /// Where Kafka clients find it.
     pub fn kafka(&self) -> &str {
         self.kafka.as_deref().expect("the server has a Kafka port")
+    }
+
+    /// Where OTLP comes in, by gRPC and by HTTP.
+    pub fn otlp(&self) -> [&str; 2] {
+        self.otlp.each_ref().map(|address| address.as_deref().expect("the server has its OTLP ports"))
     }
 
     /// The server's own log, its last part.

@@ -10,9 +10,7 @@
 //! | UNIMPLEMENTED | another method or compression |
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,8 +20,6 @@ use axum::response::Response;
 use axum::routing::post;
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use tokio::net::TcpListener;
-use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Code, Status};
 
 use super::status::{self, verdict};
@@ -43,31 +39,6 @@ const DOOR: &str = "otlp_grpc";
 const ACCEPTED: &str = "identity,gzip,deflate,zstd";
 /// Flag and length before a message.
 const PREFIX_SIZE_BYTES: usize = 5;
-const MAX_HEADERS_SIZE_BYTES: u32 = 16 << 10;
-/// Requests of one connection at a time.
-const MAX_STREAMS: u32 = 256;
-/// A connection that does not answer a ping is closed.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Serves the three services until `shutdown`, then finishes requests under way.
-///
-/// # Errors
-/// Where the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    ingest: Arc<Ingest>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADERS_SIZE_BYTES)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .add_routes(router(ingest).into())
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
-        .await
-}
 
 /// The methods, for a server that speaks HTTP/2.
 pub fn router(ingest: Arc<Ingest>) -> Router {

@@ -20,11 +20,13 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use reqwest::Client;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::{Code, Request};
 
 use crate::data::RowKind;
 use crate::data::protobuf::Fields;
+use crate::server::{HttpServer, ServerLimits};
 use crate::sources::IngestConfig;
 use crate::sources::testing::World;
 
@@ -40,11 +42,13 @@ impl Server {
     async fn with(config: IngestConfig) -> Self {
         let world = World::with(config).await;
         let listen = || tokio::net::TcpListener::bind("127.0.0.1:0");
-        let (http, grpc) = (listen().await.unwrap(), listen().await.unwrap());
-        let addresses = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
+        let http = listen().await.unwrap();
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let grpc = HttpServer::bind("otlp_grpc", loopback, None, ServerLimits::default()).await.unwrap();
+        let addresses = (http.local_addr().unwrap(), grpc.address());
         let router = super::http::router(Arc::clone(&world.ingest));
         tokio::spawn(async move { axum::serve(http, router).await });
-        tokio::spawn(super::grpc::serve(grpc, Arc::clone(&world.ingest), std::future::pending()));
+        tokio::spawn(grpc.serve(super::grpc::router(Arc::clone(&world.ingest)), CancellationToken::new()));
         Self { world, http: addresses.0, grpc: format!("http://{}", addresses.1), client: Client::new() }
     }
 
