@@ -39,7 +39,7 @@ async fn spans(server: &Server, tenant: &str, sent: &Value) {
              FROM spans WHERE span_id = {}",
             span["span_id"].to_string().replace('"', "'")
         );
-        assert_eq!(server.sql_of(tenant, &query).await, [span.clone()]);
+        assert_eq!(server.sql_of(tenant, &query).await, std::slice::from_ref(span));
     }
     let trace = &sent["spans"][0]["trace_id"].to_string().replace('"', "'");
     let query = format!(
@@ -102,7 +102,8 @@ async fn metrics(server: &Server, tenant: &str) {
     ];
     let expected = expected.map(|(name, of, value, kind)| ((name.to_owned(), of.to_owned()), (value, kind.to_owned())));
     assert_eq!(samples, BTreeMap::from(expected));
-    let query = "SELECT name, value, start_timestamp < timestamp AS started FROM metrics WHERE histogram IS NOT NULL";
+    let query =
+        "SELECT DISTINCT name, value, start_timestamp < timestamp AS started FROM metrics WHERE histogram IS NOT NULL";
     assert_eq!(server.sql_of(tenant, query).await, [json!({"name": "size", "value": null, "started": true})]);
     let query = "SELECT name, labels->>'zone' AS zone, value FROM metrics WHERE name = 'target_info' LIMIT 1";
     assert_eq!(server.sql_of(tenant, query).await, [json!({"name": "target_info", "zone": "eu", "value": 1.0})]);

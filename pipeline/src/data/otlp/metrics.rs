@@ -63,8 +63,10 @@ pub(crate) fn read_metrics(
     Ok(())
 }
 
-/// Labels, in any order, names translated.
-type Labels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+/// A label, its name translated.
+type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
+/// Labels, in any order.
+type Labels<'a> = Vec<Label<'a>>;
 
 /// Who is measured.
 struct Target<'a> {
@@ -114,7 +116,7 @@ fn scope_labels<'a>(
 /// What the samples of one metric have in common.
 struct Series<'a> {
     target: &'a Target<'a>,
-    scope: &'a [(Cow<'a, str>, Cow<'a, str>)],
+    scope: &'a [Label<'a>],
     kind: Option<&'static str>,
     temporality: Option<&'static str>,
 }
@@ -143,12 +145,7 @@ struct Reader<'l, K> {
 }
 
 impl<K: MetricSink> Reader<'_, K> {
-    fn metric(
-        &mut self,
-        target: &Target<'_>,
-        scope: Result<&[(Cow<'_, str>, Cow<'_, str>)], &Refusal>,
-        metric: &Metric,
-    ) {
+    fn metric(&mut self, target: &Target<'_>, scope: Result<&[Label<'_>], &Refusal>, metric: &Metric) {
         let (unit, name) = (metric.unit.as_str(), metric.name.as_str());
         let scope = match scope {
             Ok(scope) => scope,

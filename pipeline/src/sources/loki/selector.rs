@@ -60,7 +60,7 @@ fn quoted<'a>(rest: &mut &'a str) -> Option<Cow<'a, str>> {
     let mut left = text;
     loop {
         let at = left.find(['"', '\\'])?;
-        bytes.extend_from_slice(left[..at].as_bytes());
+        bytes.extend_from_slice(&left.as_bytes()[..at]);
         left = &left[at..];
         if let Some(behind) = left.strip_prefix('"') {
             *rest = behind;
