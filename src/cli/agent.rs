@@ -1,22 +1,30 @@
 //! `highwater agent logs|metrics`: ship log files or host metrics to a server.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use highwater_pipeline::agents::logs::{Dates, Input, LogsOptions, Multiline, MultilineLimits, StartAt};
+use highwater_pipeline::agents::logs::{Dates, Input, LogsOptions, Multiline, MultilineLimits, StartAt, Wrapping};
 use highwater_pipeline::agents::metrics::MetricsOptions;
-use highwater_pipeline::agents::{AgentError, Report, ShippingOptions, WhenFull, default_state_dir, logs, metrics};
+use highwater_pipeline::agents::{
+    AgentConfig, AgentError, Report, ShippingOptions, Source, WhenFull, default_state_dir, logs, metrics,
+};
+use highwater_pipeline::server::{HttpServer, ServerLimits};
 use tokio_util::sync::CancellationToken;
 
 use super::{OutputArgs, ServerArg};
-use crate::config::parse_duration;
+use crate::config::{ConfigError, parse_duration, substitute};
 use crate::error::Error;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
+    /// Several sources from a file: logs and metrics, each with a spool of its own.
+    ///
+    /// `docs/guides/agents.md` has its keys. `--check` reads it and ends.
+    Run(RunArgs),
     /// Tail log files, or read stdin, and ship every line once.
     ///
     /// Positions and undelivered batches are kept in a state directory, so neither a restart of the agent nor of the server
@@ -66,6 +74,28 @@ enum WhenFullArg {
     Wait,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatArg {
+    /// Whatever a line has around it: CRI's prefix, Docker's object, or nothing.
+    Auto,
+    /// Lines are what programs wrote.
+    Plain,
+    /// CRI (containerd, CRI-O).
+    Cri,
+    /// Docker's json-file.
+    Docker,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The file (YAML).
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_AGENT_CONFIG")]
+    config: PathBuf,
+    /// Read the file, say what is wrong with it, and end.
+    #[arg(long)]
+    check: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
@@ -73,6 +103,12 @@ pub(crate) struct LogsArgs {
     /// File or glob pattern (quote it), may repeat.
     #[arg(long = "file", value_name = "PATH", num_args = 1.., required_unless_present = "stdin")]
     files: Vec<String>,
+    /// File or glob pattern that is not read although a --file leads to it; without a folder, names of files. May repeat.
+    #[arg(long, value_name = "PATH")]
+    exclude: Vec<String>,
+    /// What lines come in: what container runtimes put around them is taken off.
+    #[arg(long, value_enum, default_value = "auto")]
+    format: FormatArg,
     /// Read stdin to its end instead.
     #[arg(long, conflicts_with = "files")]
     stdin: bool,
@@ -151,7 +187,7 @@ impl LogsArgs {
             Input::Stdin
         } else {
             let start = if self.from_end { StartAt::End } else { StartAt::Beginning };
-            Input::Files { patterns: self.files, start, follow: !self.no_follow }
+            Input::Files { patterns: self.files, exclude: self.exclude, start, follow: !self.no_follow }
         };
         let multiline = match (self.multiline, self.multiline_start) {
             (_, Some(pattern)) => Multiline::Start(pattern, MultilineLimits::default()),
@@ -162,6 +198,12 @@ impl LogsArgs {
         LogsOptions {
             labels: self.ship.labels(),
             multiline,
+            wrapping: match self.format {
+                FormatArg::Auto => Wrapping::Auto,
+                FormatArg::Plain => Wrapping::Plain,
+                FormatArg::Cri => Wrapping::Cri,
+                FormatArg::Docker => Wrapping::Docker,
+            },
             dates: Dates { year: self.year, ..Dates::default() },
             line_size_bytes: self.max_line,
             ..options
@@ -189,9 +231,77 @@ pub(super) fn run(command: AgentCommand, output: &OutputArgs) -> Result<ExitCode
         let report = match command {
             AgentCommand::Logs(args) => logs::run(args.options(), shutdown).await,
             AgentCommand::Metrics(args) => metrics::run(args.options(), shutdown).await,
+            AgentCommand::Run(args) => return run_all(&args, shutdown).await,
         };
         finish(report)
     })
+}
+
+/// Runs all sources of a file side by side. One that cannot go on leaves the others at work, and is told at the end.
+async fn run_all(args: &RunArgs, shutdown: CancellationToken) -> Result<ExitCode, Error> {
+    let config = read(&args.config)?;
+    let sources =
+        config.sources().map_err(|error| Error::Config(ConfigError::in_key(place(args), error.to_string())))?;
+    if args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(listen) = config.metrics_listen {
+        serve_metrics(listen, shutdown.clone()).await?;
+    }
+    let mut running = tokio::task::JoinSet::new();
+    for (name, source) in sources {
+        let shutdown = shutdown.clone();
+        running.spawn(async move {
+            let report = match source {
+                Source::Logs(options) => logs::run(*options, shutdown).await,
+                Source::Metrics(options) => metrics::run(*options, shutdown).await,
+            };
+            if let Err(error) = &report {
+                tracing::error!(source = name, %error, "a source has ended; the others go on");
+            }
+            (name, report)
+        });
+    }
+    let mut code = ExitCode::SUCCESS;
+    while let Some(ended) = running.join_next().await {
+        let (name, report) = ended.map_err(|error| Error::failed("running a source", error))?;
+        tracing::info!(source = name, "source finished");
+        match report {
+            Ok(report) => {
+                if finish(Ok(report))? != ExitCode::SUCCESS {
+                    code = ExitCode::FAILURE;
+                }
+            }
+            Err(_) => code = ExitCode::FAILURE,
+        }
+    }
+    Ok(code)
+}
+
+fn place(args: &RunArgs) -> String {
+    args.config.display().to_string()
+}
+
+fn read(file: &Path) -> Result<AgentConfig, Error> {
+    let place = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ConfigError::in_key(&place, format!("cannot read the config file: {error}")))?;
+    let text = substitute(&text, &place, |name| std::env::var(name).ok())?;
+    AgentConfig::parse(&text, &place).map_err(|error| Error::Config(ConfigError::said(error)))
+}
+
+/// `GET /metrics`: lag of each file, size of the spools, counts.
+async fn serve_metrics(listen: SocketAddr, shutdown: CancellationToken) -> Result<(), Error> {
+    let prometheus = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Error::failed("starting the metrics recorder", error))?;
+    let server = HttpServer::bind("agent", listen, None, ServerLimits::default())
+        .await
+        .map_err(|error| Error::failed("metrics_listen", error))?;
+    tracing::info!(address = %server.address(), "the agent's own metrics");
+    let page = axum::Router::new().route("/metrics", axum::routing::get(async move || prometheus.render()));
+    tokio::spawn(server.serve(page, shutdown));
+    Ok(())
 }
 
 /// Says what was done; rows that did not reach the server are a failure a script can see.
@@ -200,6 +310,9 @@ fn finish(report: Result<Report, AgentError>) -> Result<ExitCode, Error> {
     tracing::info!(
         lines = report.lines_read,
         blank = report.lines_blank,
+        excluded = report.rows_excluded,
+        sampled_out = report.rows_sampled_out,
+        rate_limited = report.rows_rate_limited,
         shipped = report.rows_shipped,
         refused = report.rows_refused,
         dropped = report.rows_dropped,

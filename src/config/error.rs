@@ -19,6 +19,15 @@ impl ConfigError {
         Self { place: key.into(), message: message.into() }
     }
 
+    /// A mistake that names its place itself.
+    pub(crate) fn said(message: impl Into<String>) -> Self {
+        let message = message.into();
+        match message.split_once(": ") {
+            Some((place, rest)) => Self { place: place.to_owned(), message: rest.to_owned() },
+            None => Self { place: "config".to_owned(), message },
+        }
+    }
+
     /// What the YAML parser says, with file, line and column in front.
     pub(crate) fn yaml(file: &str, error: &serde_saphyr::Error) -> Self {
         let plain = error.without_snippet();

@@ -22,12 +22,16 @@ use highwater_pipeline::access::{ApiKeysConfig, LimitsConfig};
 use highwater_pipeline::log::kafka::KafkaConfig;
 use highwater_pipeline::sources::IngestConfig;
 use highwater_pipeline::sources::bridge::{self, BridgeError, KafkaSourceConfig};
+use highwater_pipeline::sources::mapped::{MappingConfig, Mappings};
+use highwater_pipeline::sources::scrape;
+use highwater_pipeline::sources::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeConfigs};
 use highwater_processors::rollups::RollupConfig;
 use highwater_sql::SqlConfig;
 use serde::Deserialize;
 
 pub(crate) use built_in::BuiltInRollups;
 pub(crate) use duration::parse as parse_duration;
+pub(crate) use env::substitute;
 pub(crate) use error::ConfigError;
 pub(crate) use http::HttpConfig;
 pub(crate) use kafka::{HostPort, KafkaSection, Listen};
@@ -64,8 +68,19 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// What the doors take.
     pub(crate) ingest: IngestConfig,
+    /// JSON of any shape, by name of the mapping that makes logs and metrics of it.
+    pub(crate) mappings: BTreeMap<String, MappingConfig>,
     /// What comes in besides what is sent to the doors.
     pub(crate) sources: SourcesConfig,
+    /// What holds for scrape jobs that say nothing else, as in prometheus.yml.
+    pub(crate) global: GlobalConfig,
+    /// Targets to scrape, as in prometheus.yml.
+    pub(crate) scrape_configs: ScrapeConfigs,
+    /// Files with more of them, which may be whole prometheus.yml files: glob patterns relative to the config file.
+    pub(crate) scrape_config_files: Vec<String>,
+    /// Where relative paths lead from.
+    #[serde(skip)]
+    folder: PathBuf,
     /// Rollups: windows in SQL.
     pub(crate) rollups: Vec<RollupConfig>,
     /// Which of the rollups that come with Highwater run.
@@ -94,7 +109,12 @@ impl Default for Config {
             storage: StorageConfig::default(),
             durability: Durability::Sync,
             ingest: IngestConfig::default(),
+            mappings: BTreeMap::new(),
             sources: SourcesConfig::default(),
+            global: GlobalConfig::default(),
+            scrape_configs: ScrapeConfigs::default(),
+            scrape_config_files: Vec::new(),
+            folder: PathBuf::new(),
             rollups: Vec::new(),
             built_in_rollups: BuiltInRollups::default(),
             rule_files: Vec::new(),
@@ -207,6 +227,7 @@ impl Config {
             for pattern in &mut config.rule_files {
                 *pattern = folder.join(&*pattern).display().to_string();
             }
+            config.folder = folder.to_path_buf();
             config.api_keys.resolve(folder);
             config.http.resolve(folder);
             config.kafka.resolve(folder);
@@ -233,6 +254,27 @@ impl Config {
     pub(crate) fn keys(&self) -> Result<Vec<ApiKey>, ConfigError> {
         let read = self.api_keys.read(|name| std::env::var(name).ok());
         read.map_err(|error| ConfigError::in_key(error.place, error.message))
+    }
+
+    /// The targets to scrape. Reads the files of jobs, if any are named.
+    pub(crate) fn scrape(&self) -> Result<ScrapeConfig, ConfigError> {
+        let refuse = |error: scrape::config::ConfigError| ConfigError::said(error.to_string());
+        let mut written = self.scrape_configs.clone();
+        let mut files = Vec::new();
+        for pattern in &self.scrape_config_files {
+            let pattern = self.folder.join(pattern).display().to_string();
+            let found = glob::glob(&pattern)
+                .map_err(|error| ConfigError::in_key("scrape_config_files", format!("{pattern:?}: {error}")))?;
+            let found: Vec<PathBuf> = found.filter_map(Result::ok).collect();
+            if found.is_empty() && !pattern.contains(['*', '?', '[']) {
+                return Err(ConfigError::in_key("scrape_config_files", format!("{pattern}: no such file")));
+            }
+            files.extend(found);
+        }
+        for file in files {
+            written.extend(ScrapeConfigs::of_file(&file).map_err(refuse)?);
+        }
+        written.resolve(&self.global, &self.folder).map_err(refuse)
     }
 
     /// What the types cannot say. Called once flags have had their say.
@@ -292,6 +334,8 @@ impl Config {
                 other => ConfigError::in_key("sources.kafka", other.to_string()),
             });
         }
+        self.scrape()?;
+        Mappings::new(&self.mappings).map_err(|error| ConfigError::said(error.to_string()))?;
         if self.tables.commit_interval.is_zero() {
             return Err(ConfigError::in_key("tables.commit_interval", "must be longer than zero; 1s is short"));
         }

@@ -21,7 +21,8 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Gateway, Self::Worker, Self::Query];
 
-    fn name(self) -> &'static str {
+    /// As in configuration.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::Worker => "worker",

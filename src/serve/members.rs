@@ -57,6 +57,11 @@ impl Members {
         &self.name
     }
 
+    /// True where there are no others on its log.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
     /// Its roles, with commas between.
     pub(crate) fn roles(&self) -> &str {
         &self.roles

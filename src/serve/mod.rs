@@ -18,6 +18,7 @@ mod otlp;
 mod process;
 mod readiness;
 mod rollups;
+mod scraping;
 mod self_monitoring;
 pub(crate) mod signals;
 mod status;
@@ -38,7 +39,8 @@ use highwater_broker::tls::Tls;
 use highwater_pipeline::access::{Access as Doorkeeper, Need, Quotas, guard};
 use highwater_pipeline::log::{Log, TopicConfig};
 use highwater_pipeline::server::HttpServer;
-use highwater_pipeline::sources::Ingest;
+use highwater_pipeline::sources::scrape::Scraper;
+use highwater_pipeline::sources::{Ingest, mapped};
 use highwater_pipeline::storage::{self, Access, Storage};
 use highwater_pipeline::tables::TableSpec;
 use highwater_processors::ProcessorsConfig;
@@ -118,7 +120,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     claim::make(&config, &log).await?;
     // Not before: a client that asks for a topic may make it, and it would not be as it has to be.
     let kafka = KafkaDoor::open(&config, &keys, &log).await?;
-    let gateway = open_gateway(&config, log.log()).await?;
+    let gateway = open_gateway(&config, &quotas, log.log()).await?;
     let engine = match storage.as_ref().filter(|_| config.roles.has(Role::Query)) {
         Some(storage) => Some(open_engine(&config, &topology, storage, log.log())?),
         None => None,
@@ -137,6 +139,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     let ledger = LedgerKeeper::start(log.log(), gateway.as_ref(), engine.as_ref(), view.clone());
     let members = Members::open(&config, address, log.log()).await?;
 
+    let mappings =
+        mapped::Mappings::new(&config.mappings).map_err(|error| Error::failed("reading the mappings", error))?;
     let (reload, mut reload_requests) = mpsc::channel(1);
     let routes =
         topics::router(Arc::clone(log.log())).merge(rollups::router(definitions.clone())).merge(status::router(
@@ -152,7 +156,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if config.roles.has(Role::Gateway)
         && let Some(ingest) = &gateway
     {
-        routes = routes.merge(guard(highwater_pipeline::sources::router(ingest), &access, Need::Ingest));
+        let senders = highwater_pipeline::sources::router(ingest).merge(mapped::router(ingest, &mappings));
+        routes = routes.merge(guard(senders, &access, Need::Ingest));
     }
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);
@@ -179,12 +184,20 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
     tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
+    let scraper = match gateway.as_ref().filter(|_| config.roles.has(Role::Gateway)) {
+        Some(ingest) => Some(scraping::start(&config, ingest, &members, log.log(), &shutdown)?),
+        None => None,
+    };
     let mut monitors = start_self_monitoring(&config, own_logs, gateway.as_ref(), &shutdown);
     monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
+    let (scraper, scraping) = scraper.unzip();
+    monitors.extend(scraping.into_iter().flatten());
     let applying = Applying {
         keys,
         quotas,
+        mappings,
+        scraper,
         tls: tls.into_iter().chain(otlp.tls().iter().cloned()).collect(),
         definitions,
         workers: workers.as_ref(),
@@ -241,6 +254,10 @@ struct Applying<'a> {
     keys: ApiKeys,
     /// The limits of tenants.
     quotas: Quotas,
+    /// What scrapes targets.
+    scraper: Option<Scraper>,
+    /// Mappings of JSON.
+    mappings: mapped::Mappings,
     /// The certificates of HTTP and OTLP ports; the Kafka port looks after its own.
     tls: Vec<Arc<Tls>>,
     definitions: LogDefinitions,
@@ -267,6 +284,10 @@ impl Applying<'_> {
         }
         self.keys.replace(keys);
         self.quotas.replace(config.limits.clone());
+        self.mappings.replace(&config.mappings).map_err(|error| Error::failed("reading the mappings", error))?;
+        if let Some(scraper) = &self.scraper {
+            scraper.apply(config.scrape()?);
+        }
         for (key, changed) in [
             ("http", config.http != running.http),
             ("roles", config.roles != running.roles),
@@ -326,13 +347,14 @@ async fn become_ready(health: Health, view: WorkersView, address: SocketAddr, sh
 }
 
 /// The way into the log: for senders, and for what this process says of itself. `None` where it takes nothing in.
-async fn open_gateway(config: &Config, log: &Arc<dyn Log>) -> Result<Option<Arc<Ingest>>, Error> {
+async fn open_gateway(config: &Config, quotas: &Quotas, log: &Arc<dyn Log>) -> Result<Option<Arc<Ingest>>, Error> {
     if !config.roles.has(Role::Gateway) && !config.self_monitoring {
         return Ok(None);
     }
     let topic = workers::with_retention(config, &TopicConfig::with_partitions(config.log.partitions));
     let ingest = Ingest::open(Arc::clone(log), config.ingest.clone(), topic).await;
-    Ok(Some(Arc::new(ingest.map_err(|error| Error::failed("opening the doors", error))?)))
+    let ingest = ingest.map_err(|error| Error::failed("opening the doors", error))?;
+    Ok(Some(Arc::new(ingest.with_quotas(quotas.clone()))))
 }
 
 fn open_engine(config: &Config, topology: &Topology, storage: &Storage, log: &Arc<dyn Log>) -> Result<Engine, Error> {

@@ -94,7 +94,9 @@ async fn a_key_opens_its_tenant_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_sends_too_much_is_told_when_to_come_back() {
-    let site = Site::with_config("limits: { tenants: { loud: { requests_per_s: 0.001, burst_s: 2000 } } }\n");
+    let site = Site::with_config(
+        "limits: { tenants: { loud: { requests_per_s: 0.001, burst_s: 2000 }, wide: { rows_per_s: 0.001, burst_s: 1000 }, many: { max_active_series: 2 } } }\n",
+    );
     let server = site.start().await;
     let send = async |path: &str, tenant: &str, body: String| {
         server.send(server.request(path).header("x-scope-orgid", tenant).body(body)).await
@@ -106,8 +108,22 @@ async fn who_sends_too_much_is_told_when_to_come_back() {
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 900, "{refused:?}");
     // Others are not concerned.
     assert_eq!(send("/logs", "quiet", LOG.into()).await.status, 200);
+    // A request of more rows than may come at once passes, and is owed for.
+    assert_eq!(send("/logs", "wide", format!("[{LOG},{LOG},{LOG}]")).await.status, 200);
+    assert_eq!(send("/logs", "wide", LOG.into()).await.status, 429);
+    // Samples of known series go on when there is no room for new ones.
+    let sample = |host: &str| format!(r#"{{"name": "up", "value": 1, "labels": {{"host": "{host}"}}}}"#);
+    let series: Vec<_> = (0..40).map(|n| sample(&format!("h{n}"))).collect();
+    let answer = send("/metrics", "many", format!("[{}]", series.join(","))).await.json();
+    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(2), Some(38)), "{answer}");
+    let rows = server
+        .post("/api/v1/sql", json!({"query": "SELECT count(*) AS n FROM logs", "format": "json"}).to_string())
+        .await;
+    assert_eq!(rows.status, 200);
     let page = server.get("/metrics").await.text;
-    assert!(page.contains(r#"highwater_limited_requests_total{reason="rate_requests"} 1"#), "{page}");
+    for reason in ["rate_requests", "rate_rows"] {
+        assert!(page.contains(&format!("highwater_limited_requests_total{{reason=\"{reason}\"}} 1")), "{page}");
+    }
     server.stop().await;
     site.verify().await;
 }

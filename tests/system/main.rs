@@ -8,6 +8,7 @@
 mod support;
 
 mod access;
+mod agents;
 mod cli;
 mod definitions;
 mod deployments;
@@ -18,7 +19,9 @@ mod hostile;
 mod kill;
 mod late;
 mod loghub;
+mod mapped;
 mod rollups;
+mod scraping;
 mod second;
 mod senders;
 mod topics;

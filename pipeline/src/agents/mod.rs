@@ -14,6 +14,7 @@
 //!
 //! The files of the state directory are drawn in `docs/formats/agent-state.md`.
 
+mod config;
 mod error;
 pub mod logs;
 pub mod metrics;
@@ -22,6 +23,7 @@ pub mod shipping;
 #[cfg(test)]
 mod testing;
 
+pub use config::{AgentConfig, Source};
 pub use error::AgentError;
 pub use report::Report;
 pub use shipping::{ShippingOptions, WhenFull, default_state_dir};

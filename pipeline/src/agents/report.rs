@@ -13,6 +13,12 @@ pub struct Report {
     pub lines_truncated: u64,
     /// Lines that were not UTF-8; their bad bytes became U+FFFD.
     pub lines_not_utf8: u64,
+    /// Events that patterns leave out.
+    pub rows_excluded: u64,
+    /// Events that sampling leaves out.
+    pub rows_sampled_out: u64,
+    /// Events beyond the source's rate.
+    pub rows_rate_limited: u64,
     /// Rows already in the spool when the run began.
     pub rows_found: u64,
     /// Rows put into batches in this run: one per line, or per joined event.
@@ -66,6 +72,9 @@ counters! {
     lines_blank => "highwater_agent_lines_blank_total",
     lines_truncated => "highwater_agent_lines_truncated_total",
     lines_not_utf8 => "highwater_agent_lines_not_utf8_total",
+    rows_excluded => "highwater_agent_rows_excluded_total",
+    rows_sampled_out => "highwater_agent_rows_sampled_out_total",
+    rows_rate_limited => "highwater_agent_rows_rate_limited_total",
     rows_found => "highwater_agent_rows_found_total",
     rows_made => "highwater_agent_rows_made_total",
     rows_shipped => "highwater_agent_rows_shipped_total",

@@ -53,6 +53,12 @@ pub enum Refusal {
         /// The limit.
         limit_bytes: usize,
     },
+    /// A series that its tenant has not, and too many others.
+    #[error("the tenant has {active} active series, which is its limit: samples of new ones are refused")]
+    TooManySeries {
+        /// How many there are.
+        active: usize,
+    },
     /// More attributes or labels than the limit.
     #[error("more than {limit} {what}")]
     TooMany {
@@ -112,6 +118,7 @@ impl Refusal {
             Self::BadValue { .. } => "bad_value",
             Self::TooLong { .. } => "too_long",
             Self::TooMany { .. } => "too_many",
+            Self::TooManySeries { .. } => "series_limit",
             Self::Malformed { .. } => "malformed",
             Self::NotUtf8 { .. } | Self::NotText { .. } => "not_utf8",
             Self::Repeated { .. } => "repeated_label",

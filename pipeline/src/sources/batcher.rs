@@ -1,9 +1,14 @@
 //! From entries to records: rows are dealt to partitions, and each partition's rows become records of about 8 MiB.
 
+use arrow::array::{AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::IngestError;
 use super::report::{EntryError, IngestReport};
+use crate::access::SeriesGate;
 use crate::data::json::{EntrySink, Limits, read_entries};
 use crate::data::signal::{Columnar, Signal};
 use crate::data::{Refusal, Tenant, ipc, partitioner};
@@ -15,6 +20,9 @@ pub(super) const RECORD_SIZE_BYTES: usize = 8 << 20;
 const MAX_EXPANSION: usize = 16;
 const MAX_ENCODED: usize = 2;
 const MIN_LIMIT_BYTES: usize = 4 * RECORD_SIZE_BYTES;
+
+/// The column that samples have, and nothing else.
+const SERIES_ID: &str = "series_id";
 
 /// One record to append.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +58,8 @@ pub(super) struct Dealer<'t, S: Columnar> {
     closed_size_bytes: usize,
     max_body_size_bytes: usize,
     failed: Option<IngestError>,
+    /// Tells which series of the tenant may have samples, where not all may.
+    gate: Option<SeriesGate>,
 }
 
 impl<'t, S: Columnar> Dealer<'t, S> {
@@ -68,7 +78,14 @@ impl<'t, S: Columnar> Dealer<'t, S> {
             closed_size_bytes: 0,
             max_body_size_bytes,
             failed: None,
+            gate: None,
         }
+    }
+
+    /// Leaves samples out that this does not admit.
+    pub(super) fn with_gate(mut self, gate: Option<SeriesGate>) -> Self {
+        self.gate = gate;
+        self
     }
 
     /// What one entry may be at most.
@@ -141,6 +158,11 @@ impl<'t, S: Columnar> Dealer<'t, S> {
         if rows > 0 {
             self.closed_size_bytes += S::size_bytes(&self.columns[partition]);
             let batch = S::finish(&mut self.columns[partition], self.tenant.as_str()).map_err(ipc::IpcError::Encode)?;
+            let batch = self.admitted(batch)?;
+            let rows = batch.num_rows() as u64;
+            if rows == 0 {
+                return Ok(());
+            }
             let value = ipc::encode(&batch)?;
             self.batch.encoded_size_bytes += value.len();
             self.batch.partitions[partition].push(EncodedRecord { value, rows });
@@ -152,6 +174,29 @@ impl<'t, S: Columnar> Dealer<'t, S> {
             }
         }
         Ok(())
+    }
+}
+
+impl<S: Columnar> Dealer<'_, S> {
+    /// The rows without samples of series that are too many for their tenant.
+    fn admitted(&mut self, batch: RecordBatch) -> Result<RecordBatch, IngestError> {
+        let Some(gate) = &self.gate else { return Ok(batch) };
+        let Some(ids) = batch.column_by_name(SERIES_ID) else { return Ok(batch) };
+        let ids = ids.as_primitive::<Int64Type>().values();
+        let mask: BooleanArray = ids.iter().map(|id| Some(gate.admit(*id))).collect();
+        let refused = (mask.len() - mask.true_count()) as u64;
+        if refused == 0 {
+            return Ok(batch);
+        }
+        let refusal = Refusal::TooManySeries { active: gate.count() };
+        self.batch.report.accepted -= refused;
+        self.batch.report.series_refused += refused;
+        // Which entries they were is not known any more; that there were some is said once.
+        if self.batch.report.series_refused == refused {
+            self.batch.report.errors.push(EntryError { index: EntryError::SEVERAL, reason: refusal.to_string() });
+        }
+        self.leave_out(refusal.code(), refused);
+        Ok(filter_record_batch(&batch, &mask).map_err(ipc::IpcError::Encode)?)
     }
 }
 

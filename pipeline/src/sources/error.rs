@@ -1,5 +1,6 @@
 //! Why a request was refused as a whole.
 
+use crate::access::Limited;
 use crate::data::InvalidTenant;
 use crate::data::ipc::IpcError;
 use crate::data::json::BodyError;
@@ -83,6 +84,9 @@ pub enum IngestError {
         /// How long a sender may pause.
         timeout_ms: u64,
     },
+    /// The tenant's limits.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// Too many bytes of requests at once.
     #[error("requests of more than {limit_bytes} bytes are in flight: try again")]
     Busy {
@@ -126,7 +130,11 @@ impl IngestError {
     /// True where the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::TooSlow { .. } | Self::Incomplete { .. } | Self::Abandoned { .. } => true,
+            Self::Limited(_)
+            | Self::Busy { .. }
+            | Self::TooSlow { .. }
+            | Self::Incomplete { .. }
+            | Self::Abandoned { .. } => true,
             Self::Log { source, .. } | Self::Topic { source, .. } => source.is_retryable(),
             _ => false,
         }
@@ -143,6 +151,7 @@ impl IngestError {
             Self::ContentType { .. } => "content_type",
             Self::UnknownEncoding { .. } | Self::Undecompressable { .. } => "encoding",
             Self::Incomplete { .. } | Self::TooSlow { .. } => "incomplete",
+            Self::Limited(limited) => limited.code(),
             Self::Busy { .. } => "busy",
             Self::Log { .. } | Self::Topic { .. } => "log",
             Self::Encode(_) | Self::Abandoned { .. } => "internal",

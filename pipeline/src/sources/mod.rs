@@ -19,11 +19,13 @@ pub mod http;
 mod ingest;
 mod key;
 mod loki;
+pub mod mapped;
 mod metadata;
 mod meter;
 pub mod otlp;
 mod remote_write;
 mod report;
+pub mod scrape;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -229,7 +229,7 @@ impl SeriesGate {
 
     /// How many are active.
     pub fn count(&self) -> usize {
-        self.account.series.as_ref().map_or(0, ActiveSeries::count)
+        self.account.series.as_ref().map_or(0, |series| series.count(self.now_ms))
     }
 }
 

@@ -68,13 +68,7 @@ impl ActiveSeries {
         let shards = if self.limit < SMALL { 1 } else { SHARDS };
         let number = (u64::from_ne_bytes(id.to_ne_bytes()) >> 60) as usize % shards;
         let mut shard = self.shards[number].lock();
-        let age_ms = now_ms - shard.began_ms;
-        if !(0..GENERATION_MS).contains(&age_ms) {
-            let current = std::mem::take(&mut shard.current);
-            // After a long silence the last generation is as old as the one before.
-            shard.previous = if age_ms < 2 * GENERATION_MS { current } else { Ids::default() };
-            shard.began_ms = now_ms;
-        }
+        shard.pass(now_ms);
         if shard.current.contains(&id) {
             return true;
         }
@@ -89,8 +83,26 @@ impl ActiveSeries {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock()).map(|shard| shard.current.len() + shard.previous.len()).sum()
+    pub(super) fn count(&self, now_ms: i64) -> usize {
+        let count = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock();
+            shard.pass(now_ms);
+            shard.current.len() + shard.previous.len()
+        };
+        self.shards.iter().map(count).sum()
+    }
+}
+
+impl Shard {
+    /// Begins the next generation where it is time for one.
+    fn pass(&mut self, now_ms: i64) {
+        let age_ms = now_ms - self.began_ms;
+        if !(0..GENERATION_MS).contains(&age_ms) {
+            let current = std::mem::take(&mut self.current);
+            // After a long silence the last generation is as old as the one before.
+            self.previous = if age_ms < 2 * GENERATION_MS { current } else { Ids::default() };
+            self.began_ms = now_ms;
+        }
     }
 }
 
@@ -107,13 +119,13 @@ mod tests {
     fn new_series_stop_at_the_limit_and_old_ones_go_on() {
         let active = ActiveSeries::new(1_600);
         let admitted = ids(0, 10_000).filter(|id| active.admit(*id, 0)).collect::<Vec<_>>();
-        assert_eq!((admitted.len(), active.count()), (1_600, 1_600));
+        assert_eq!((admitted.len(), active.count(0)), (1_600, 1_600));
         assert!(admitted.iter().all(|id| active.admit(*id, GENERATION_MS)));
         assert_eq!(ids(50_000, 1_000).filter(|id| active.admit(*id, GENERATION_MS)).count(), 0);
         // Those that are not seen for two generations make room.
         assert!(ids(50_000, 10).all(|id| active.admit(id, 3 * GENERATION_MS + 1)));
         assert!(ids(50_000, 10).all(|id| active.admit(id, 4 * GENERATION_MS + 2)));
-        assert_eq!(active.count(), 10);
+        assert_eq!(active.count(4 * GENERATION_MS + 2), 10);
     }
 
     #[test]

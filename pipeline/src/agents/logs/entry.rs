@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use super::containers::{Envelope, Stream, attributes_of};
 use super::formats::{Found, json::JsonLine};
 use super::multiline::Event;
 
@@ -28,6 +29,7 @@ impl EntryWriter {
         let mut common = Vec::new();
         if let Some(path) = path {
             member(&mut common, "log.file.path", path);
+            attributes_of(path).into_iter().for_each(|(name, value)| member(&mut common, name, value));
         }
         if !labels.is_empty() {
             common.extend_from_slice(b",\"labels\":{");
@@ -57,12 +59,11 @@ impl EntryWriter {
             member(out, "log.truncated", "true");
             member(out, "log.truncated_size_bytes", &event.cut_size_bytes.to_string());
         }
-        out.extend_from_slice(&self.common);
-        out.extend_from_slice(b"}\n");
+        self.end(out, event.envelope);
     }
 
     /// A JSON object: as it is, with what it lacks.
-    pub(crate) fn object(&self, out: &mut Vec<u8>, text: &str, line: &JsonLine, times: Times) {
+    pub(crate) fn object(&self, out: &mut Vec<u8>, text: &str, line: &JsonLine, times: Times, envelope: Envelope) {
         let text = text.trim_ascii_end();
         out.extend_from_slice(text.strip_suffix('}').unwrap_or(text).as_bytes());
         if !line.has_message {
@@ -80,7 +81,14 @@ impl EntryWriter {
         if !line.has_host {
             out.extend_from_slice(&self.host);
         }
+        self.end(out, envelope);
+    }
+
+    fn end(&self, out: &mut Vec<u8>, envelope: Envelope) {
         out.extend_from_slice(&self.common);
+        if let Some(stream) = envelope.stream.map(Stream::name) {
+            member(out, "log.iostream", stream);
+        }
         out.extend_from_slice(b"}\n");
     }
 }
@@ -123,7 +131,7 @@ mod tests {
     #[test]
     fn a_text_line() {
         let mut out = Vec::new();
-        let event = Event { text: "say \"hi\"\u{0}\n\tat x", end: 9, cut_size_bytes: 0 };
+        let event = Event { text: "say \"hi\"\u{0}\n\tat x", end: 9, cut_size_bytes: 0, envelope: Envelope::default() };
         writer().text(&mut out, &event, &Found { timestamp_us: None, level: Some("WARN") }, TIMES);
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_says_so() {
         let mut out = Vec::new();
-        let event = Event { text: "x", end: 9, cut_size_bytes: 42 };
+        let event = Event { text: "x", end: 9, cut_size_bytes: 42, envelope: Envelope::default() };
         let times = Times { event_us: 1_000_000, ..TIMES };
         EntryWriter::new("s", "h", None, &BTreeMap::new()).text(&mut out, &event, &Found::default(), times);
         assert_eq!(
@@ -154,7 +162,13 @@ mod tests {
     fn object(line: &str) -> Option<String> {
         let parsed = json::parse(line)?;
         let mut out = Vec::new();
-        EntryWriter::new("web", "h1", None, &BTreeMap::new()).object(&mut out, line, &parsed, TIMES);
+        EntryWriter::new("web", "h1", None, &BTreeMap::new()).object(
+            &mut out,
+            line,
+            &parsed,
+            TIMES,
+            Envelope::default(),
+        );
         Some(String::from_utf8(out).unwrap())
     }
 

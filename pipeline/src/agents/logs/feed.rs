@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::containers::{Envelope, Unwrapper};
 use super::entry::{EntryWriter, Times};
+use super::filters::{Filters, LeftOut};
 use super::formats::{Context, Detector, json};
 use super::lines::{Line, LineSplitter};
 use super::multiline::{Event, Joiner};
@@ -38,6 +40,7 @@ pub(crate) struct Feed {
 /// Everything behind the splitter.
 #[derive(Debug)]
 struct Rows {
+    unwrapper: Unwrapper,
     joiner: Joiner,
     collector: Collector,
     counters: Arc<Counters>,
@@ -46,6 +49,8 @@ struct Rows {
 /// Everything behind the joiner.
 #[derive(Debug)]
 struct Collector {
+    filters: Filters,
+    counters: Arc<Counters>,
     detector: Detector,
     writer: EntryWriter,
     dates: Dates,
@@ -74,8 +79,11 @@ impl Feed {
         Ok(Self {
             splitter: LineSplitter::new(options.line_size_bytes, offset),
             rows: Rows {
+                unwrapper: Unwrapper::new(options.wrapping, options.line_size_bytes),
                 joiner: Joiner::new(&options.multiline, options.line_size_bytes)?,
                 collector: Collector {
+                    filters: Filters::new(&options.filters)?,
+                    counters: Arc::clone(&counters),
                     detector: Detector::default(),
                     writer: EntryWriter::new(&options.service, &options.host, path, &options.labels),
                     dates: options.dates,
@@ -110,8 +118,11 @@ impl Feed {
         if caught_up && splitter.has_partial() && is_due(self.last_bytes_ms, self.partial_wait_ms, now_ms) {
             splitter.finish(|line| rows.line(line, now_ms));
         }
-        let Rows { joiner, collector, .. } = rows;
+        let Rows { unwrapper, joiner, collector, .. } = rows;
         if caught_up {
+            unwrapper.flush_due(self.partial_wait_ms, now_ms, |line| {
+                joiner.push(line, now_ms, |event| collector.event(&event, now_ms));
+            });
             joiner.flush_due(now_ms, |event| collector.event(&event, now_ms));
         }
         if collector.open.rows > 0 && is_due(collector.open.first_row_ms, collector.limits.wait_ms, now_ms) {
@@ -126,7 +137,11 @@ impl Feed {
         if partial {
             splitter.finish(|line| rows.line(line, now_ms));
         }
-        let Rows { joiner, collector, .. } = rows;
+        let Rows { unwrapper, joiner, collector, .. } = rows;
+        // Without `partial`, pieces of a line wait in the file for the rest, as half a line does.
+        if partial {
+            unwrapper.flush(|line| joiner.push(line, now_ms, |event| collector.event(&event, now_ms)));
+        }
         joiner.flush(|event| collector.event(&event, now_ms));
         collector.close();
     }
@@ -171,14 +186,31 @@ impl Rows {
         if matches!(text, std::borrow::Cow::Owned(_)) {
             self.counters.lines_not_utf8(1);
         }
-        let event = Event { text: &text, end: line.end, cut_size_bytes: line.cut_size_bytes };
-        let Self { joiner, collector, .. } = self;
-        joiner.push(event, now_ms, |event| collector.event(&event, now_ms));
+        let envelope = Envelope::default();
+        let event = Event { text: &text, end: line.end, cut_size_bytes: line.cut_size_bytes, envelope };
+        let Self { unwrapper, joiner, collector, .. } = self;
+        unwrapper.push(event, now_ms, |line| {
+            joiner.push(line, now_ms, |event| collector.event(&event, now_ms));
+        });
     }
 }
 
 impl Collector {
     fn event(&mut self, event: &Event<'_>, now_ms: i64) {
+        if let Err(left_out) = self.filters.admit(event.text, now_ms) {
+            match left_out {
+                LeftOut::Excluded => self.counters.rows_excluded(1),
+                LeftOut::Sampled => self.counters.rows_sampled_out(1),
+                LeftOut::Limited => self.counters.rows_rate_limited(1),
+            }
+            // It is read; with the next batch its place is, too.
+            if self.open.rows > 0 {
+                self.open.end = event.end;
+            }
+            return;
+        }
+        let redacted = self.filters.redact(event.text);
+        let event = &Event { text: &redacted, ..*event };
         if self.open.rows == 0 {
             self.open.first_row_ms = now_ms;
         }
@@ -187,13 +219,14 @@ impl Collector {
         let object = if event.cut_size_bytes == 0 { json::parse(event.text) } else { None };
         match object {
             Some(line) => {
-                let event_us = self.time_of(line.timestamp_us, now_ms);
-                self.writer.object(&mut self.open.body, event.text, &line, Times { event_us, observed_us });
+                let event_us = self.time_of(line.timestamp_us.or(event.envelope.stamp_us), now_ms);
+                let times = Times { event_us, observed_us };
+                self.writer.object(&mut self.open.body, event.text, &line, times, event.envelope);
             }
             None => {
                 let context = Context { now_us: observed_us, dates: self.dates };
                 let found = self.detector.detect(event.text, &context);
-                let event_us = self.time_of(found.timestamp_us, now_ms);
+                let event_us = self.time_of(found.timestamp_us.or(event.envelope.stamp_us), now_ms);
                 self.writer.text(&mut self.open.body, event, &found, Times { event_us, observed_us });
             }
         }

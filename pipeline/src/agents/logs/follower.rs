@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::options::{LogsOptions, StartAt};
 use super::patterns::{FoundFile, Patterns};
-use super::tailed::{Read, TailedFile, is_compressed, resume};
+use super::tailed::{LAG, Read, TailedFile, is_compressed, resume};
 use crate::agents::AgentError;
 use crate::agents::report::Counters;
 use crate::agents::shipping::{Draft, FileId, Position, Spool};
@@ -57,16 +57,15 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// A follower of `patterns` that goes on where the spool says.
+    /// A follower of these files that goes on where the spool says.
     pub(crate) fn new(
         options: Arc<LogsOptions>,
-        patterns: &[String],
+        patterns: Patterns,
         start: StartAt,
         follow: bool,
         spool: Arc<Spool>,
         counters: Arc<Counters>,
     ) -> Result<Self, AgentError> {
-        let patterns = Patterns::new(patterns, &options.shipping.state_dir)?;
         for path in patterns.missing() {
             if !follow {
                 return Err(AgentError::NoSuchFile { path });
@@ -201,6 +200,9 @@ impl Follower {
                 None => {}
             }
         }
+        for file in &self.files {
+            file.tell_lag();
+        }
         // Forgotten once they are gone: a new file may be given the number of an old one.
         self.ignored.retain(|file| found.contains(file));
         self.unopened.retain(|file| found.contains(file));
@@ -314,6 +316,7 @@ impl Follower {
             spool_closed(file, spool)?;
             tracing::info!(path = %file.path.display(), "closing the file that was renamed or removed");
             let file = self.files.remove(at);
+            metrics::gauge!(LAG, "path" => file.lane.to_string()).set(0.0);
             self.known.insert(file.id, file.origin().position(file.feed.offset()));
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use regex::Regex;
 
+use super::containers::Envelope;
 use super::options::{Multiline, MultilineLimits};
 use crate::agents::AgentError;
 
@@ -14,6 +15,8 @@ pub(crate) struct Event<'a> {
     pub(crate) end: u64,
     /// Bytes cut off its lines.
     pub(crate) cut_size_bytes: u64,
+    /// What its first line came in.
+    pub(crate) envelope: Envelope,
 }
 
 /// Joins lines by a rule.
@@ -26,6 +29,7 @@ pub(crate) struct Joiner {
     lines: usize,
     end: u64,
     cut_size_bytes: u64,
+    envelope: Envelope,
     last_line_ms: i64,
     in_traceback: bool,
 }
@@ -57,6 +61,7 @@ impl Joiner {
             lines: 0,
             end: 0,
             cut_size_bytes: 0,
+            envelope: Envelope::default(),
             last_line_ms: 0,
             in_traceback: false,
         })
@@ -67,13 +72,16 @@ impl Joiner {
         if matches!(self.rule, Rule::Off) {
             return each(line);
         }
-        let joins = self.lines > 0 && self.continues(line.text);
+        // Lines of two streams stand between each other by chance.
+        let joins = self.lines > 0 && self.envelope.stream == line.envelope.stream && self.continues(line.text);
         let fits = self.lines < self.limits.lines && self.pending.len() + 1 + line.text.len() <= self.limit_bytes;
         if !(joins && fits) {
             self.flush(&mut each);
         }
         if self.lines > 0 {
             self.pending.push('\n');
+        } else {
+            self.envelope = line.envelope;
         }
         self.pending.push_str(line.text);
         self.lines += 1;
@@ -93,7 +101,12 @@ impl Joiner {
     /// Hands out the pending event.
     pub(crate) fn flush(&mut self, mut each: impl FnMut(Event<'_>)) {
         if self.lines > 0 {
-            each(Event { text: &self.pending, end: self.end, cut_size_bytes: self.cut_size_bytes });
+            each(Event {
+                text: &self.pending,
+                end: self.end,
+                cut_size_bytes: self.cut_size_bytes,
+                envelope: self.envelope,
+            });
             self.pending.clear();
             (self.lines, self.cut_size_bytes, self.in_traceback) = (0, 0, false);
         }
@@ -141,7 +154,7 @@ mod tests {
         let mut joiner = Joiner::new(multiline, limit_bytes).unwrap();
         let mut events = Vec::new();
         for (at, line) in lines.iter().enumerate() {
-            let line = Event { text: line, end: at as u64 + 1, cut_size_bytes: 0 };
+            let line = Event { text: line, end: at as u64 + 1, cut_size_bytes: 0, envelope: Envelope::default() };
             joiner.push(line, 0, |event| events.push(event.text.to_owned()));
         }
         joiner.flush(|event| events.push(event.text.to_owned()));
@@ -193,7 +206,7 @@ mod tests {
     fn silence_ends_an_event_and_so_does_a_clock_set_back() {
         let limits = MultilineLimits { wait: Duration::from_secs(2), ..MultilineLimits::default() };
         let mut joiner = Joiner::new(&Multiline::Traces(limits), 1000).unwrap();
-        let line = Event { text: "a", end: 7, cut_size_bytes: 0 };
+        let line = Event { text: "a", end: 7, cut_size_bytes: 0, envelope: Envelope::default() };
         joiner.push(line, 10_000, |_| unreachable!("nothing is complete"));
         joiner.flush_due(11_999, |_| unreachable!("it is not due"));
         let mut events = Vec::new();

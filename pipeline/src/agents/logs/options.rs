@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::containers::Wrapping;
+use super::filters::FilterOptions;
 use crate::agents::AgentError;
 use crate::agents::shipping::{ShippingOptions, WhenFull};
 
@@ -22,6 +24,10 @@ pub struct LogsOptions {
     pub input: Input,
     /// Added to every row's attributes.
     pub labels: BTreeMap<String, String>,
+    /// What lines come in. Default: a container runtime's envelope, where they have one.
+    pub wrapping: Wrapping,
+    /// What becomes of events before they are rows.
+    pub filters: FilterOptions,
     /// Join lines into events. Default: one line, one event.
     pub multiline: Multiline,
     /// How formats without all parts of a date are read.
@@ -45,6 +51,8 @@ pub enum Input {
     Files {
         /// Paths and glob patterns (`*`, `?`, `[..]`, `**`).
         patterns: Vec<String>,
+        /// Paths and patterns of files that are not read although a pattern leads to them.
+        exclude: Vec<String>,
         /// Where a file starts for which no position is kept, at the start of the agent. Files that appear later are
         /// read from their beginning.
         start: StartAt,
@@ -113,6 +121,8 @@ impl LogsOptions {
             host: host.into(),
             input,
             labels: BTreeMap::new(),
+            wrapping: Wrapping::default(),
+            filters: FilterOptions::default(),
             multiline: Multiline::default(),
             dates: Dates::default(),
             line_size_bytes: 256 << 10,

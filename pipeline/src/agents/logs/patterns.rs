@@ -16,6 +16,7 @@ const MATCHING: MatchOptions =
 #[derive(Debug)]
 pub(crate) struct Patterns {
     wanted: Vec<Wanted>,
+    unwanted: Vec<Pattern>,
     /// Nothing in here is read: the agent's own files would grow by being read.
     excluded: PathBuf,
 }
@@ -34,8 +35,8 @@ pub(crate) struct FoundFile {
 }
 
 impl Patterns {
-    /// Checks the patterns. `excluded` is a directory whose files are left alone.
-    pub(crate) fn new(texts: &[String], excluded: &Path) -> Result<Self, AgentError> {
+    /// Checks the patterns; files that `unwanted` ones lead to are left out. `excluded` is a directory whose files are left alone.
+    pub(crate) fn new(texts: &[String], unwanted: &[String], excluded: &Path) -> Result<Self, AgentError> {
         let wrong = |reason: String| AgentError::Option { option: "--file", reason };
         if texts.is_empty() {
             return Err(wrong("at least one path or pattern is needed, or --stdin".to_owned()));
@@ -45,7 +46,12 @@ impl Patterns {
             Ok(Wanted { text: text.clone(), pattern })
         });
         let excluded = fs::canonicalize(excluded).unwrap_or_else(|_| excluded.to_path_buf());
-        Ok(Self { wanted: wanted.collect::<Result<_, AgentError>>()?, excluded })
+        let unwanted = unwanted.iter().map(|text| {
+            Pattern::new(text)
+                .map_err(|error| AgentError::Option { option: "--exclude", reason: format!("{text:?}: {error}") })
+        });
+        let unwanted = unwanted.collect::<Result<_, AgentError>>()?;
+        Ok(Self { wanted: wanted.collect::<Result<_, AgentError>>()?, unwanted, excluded })
     }
 
     /// All regular files, each once (under the first name that led to it), in the order of the patterns and then of
@@ -57,7 +63,8 @@ impl Patterns {
             for path in wanted.paths() {
                 let Ok(metadata) = fs::metadata(&path) else { continue };
                 let id = FileId::of(&metadata);
-                if metadata.is_file() && !self.is_excluded(&path) && seen.insert(id) {
+                let is_wanted = !self.is_unwanted(&path) && !self.is_excluded(&path);
+                if metadata.is_file() && is_wanted && seen.insert(id) {
                     found.push(FoundFile { path, id });
                 }
             }
@@ -76,6 +83,15 @@ impl Patterns {
         self.wanted
             .iter()
             .any(|wanted| Path::new(&wanted.text) == path || wanted.pattern.matches_path_with(path, MATCHING))
+    }
+
+    /// By its path, or by its name alone where the pattern has no folder.
+    fn is_unwanted(&self, path: &Path) -> bool {
+        self.unwanted.iter().any(|pattern| {
+            pattern.matches_path_with(path, MATCHING)
+                || (!pattern.as_str().contains('/')
+                    && path.file_name().is_some_and(|name| pattern.matches_path_with(Path::new(name), MATCHING)))
+        })
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
@@ -116,7 +132,7 @@ mod tests {
         std::os::unix::fs::symlink(root, root.join("sub/loop")).unwrap();
         let text = |pattern: &str| root.join(pattern).display().to_string();
         let patterns = |list: &[&str]| {
-            Patterns::new(&list.iter().map(|p| text(p)).collect::<Vec<_>>(), &root.join("state")).unwrap()
+            Patterns::new(&list.iter().map(|p| text(p)).collect::<Vec<_>>(), &[], &root.join("state")).unwrap()
         };
         assert_eq!(names(&patterns(&["*.log"]), root), ["a.log", "b[1].log"]);
         assert_eq!(
@@ -128,12 +144,16 @@ mod tests {
         assert_eq!(patterns(&["a.log", "none*", "sub"]).missing(), [root.join("none*"), root.join("sub")]);
         assert!(patterns(&["**/*.log"]).covers(&root.join("x/y.log")));
         assert!(!patterns(&["*.log"]).covers(&root.join("x/y.log")));
+        let without = Patterns::new(&[text("**/*.log")], &["b*".into(), text("sub/**")], &root.join("state")).unwrap();
+        assert_eq!(names(&without, root), ["a.log"]);
     }
 
     #[test]
     fn a_pattern_that_is_none_is_named() {
-        let error = Patterns::new(&["a/***/b".to_owned()], Path::new("x")).unwrap_err();
+        let error = Patterns::new(&["a/***/b".to_owned()], &[], Path::new("x")).unwrap_err();
         assert!(error.to_string().starts_with("--file: \"a/***/b\": "), "{error}");
-        assert!(Patterns::new(&[], Path::new("x")).is_err());
+        assert!(Patterns::new(&[], &[], Path::new("x")).is_err());
+        let error = Patterns::new(&["a".to_owned()], &["[".to_owned()], Path::new("x")).unwrap_err();
+        assert!(error.to_string().starts_with("--exclude: "), "{error}");
     }
 }

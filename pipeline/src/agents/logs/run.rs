@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follower::{Follower, Progress};
 use super::options::{Input, LogsOptions};
+use super::patterns::Patterns;
 use super::stdin::StdinSource;
 use crate::agents::report::Counters;
 use crate::agents::shipping::{Delivery, Drain, Spool, off_thread};
@@ -105,9 +106,10 @@ fn open(
 ) -> Result<Source, AgentError> {
     Ok(match &options.input {
         Input::Stdin => Source::Stdin(Box::new(StdinSource::start(&options, stdin, spool, counters)?)),
-        Input::Files { patterns, start, follow } => {
-            let (patterns, start, follow) = (patterns.clone(), *start, *follow);
-            Source::Files(Box::new(Follower::new(options, &patterns, start, follow, spool, counters)?))
+        Input::Files { patterns, exclude, start, follow } => {
+            let (start, follow) = (*start, *follow);
+            let patterns = Patterns::new(patterns, exclude, &options.shipping.state_dir)?;
+            Source::Files(Box::new(Follower::new(options, patterns, start, follow, spool, counters)?))
         }
     })
 }

@@ -15,6 +15,9 @@ use crate::agents::shipping::{FileId, HEAD_SIZE_BYTES, Head, Place, Position};
 /// First bytes of compressed files, which rotation leaves beside the logs: gzip, zstd, xz, bzip2.
 const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
 
+/// Bytes of a file that are still to be read, by its path.
+pub(crate) const LAG: &str = "highwater_agent_lag_bytes";
+
 /// A file being read.
 #[derive(Debug)]
 pub(crate) struct TailedFile {
@@ -115,6 +118,14 @@ impl TailedFile {
         self.last_bytes_ms = now_ms;
         self.feed.push(bytes, now_ms);
         Ok(Read::Bytes(count))
+    }
+
+    /// Tells how much of the file is still to be read.
+    pub(crate) fn tell_lag(&self) {
+        if let Ok(metadata) = self.file.metadata() {
+            let lag_bytes = metadata.len().saturating_sub(self.feed.offset());
+            metrics::gauge!(LAG, "path" => self.lane.to_string()).set(lag_bytes as f64);
+        }
     }
 
     /// What positions in this file are made of.

@@ -281,7 +281,7 @@ impl Courier {
     async fn attempt(&self, claimed: &Claimed, loaded: &Loaded) -> Result<Answer, Option<Later>> {
         let sent = self.breaker.call_with(|later: &Later| later.away, async {
             self.counters.requests(1);
-            self.door.post(&loaded.key, loaded.body.clone()).await
+            self.door.post(&loaded.key, &claimed.lane, loaded.body.clone()).await
         });
         match sent.await {
             Ok(answer) => {

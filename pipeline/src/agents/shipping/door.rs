@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 
+use super::kafka::{self, KafkaDoor};
 use super::options::ShippingOptions;
 use super::refused::RefusedRow;
 use crate::agents::AgentError;
@@ -16,8 +17,16 @@ const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(300);
 /// How much of an error page is worth logging.
 const REASON_LIMIT_BYTES: usize = 300;
 
+/// Where batches of one kind go.
+pub(crate) enum Door {
+    /// To a path of a server.
+    Http(HttpDoor),
+    /// To a topic of a cluster.
+    Kafka(Box<KafkaDoor>),
+}
+
 /// Posts batches to one path of one server.
-pub(crate) struct Door {
+pub(crate) struct HttpDoor {
     client: reqwest::Client,
     url: String,
 }
@@ -60,13 +69,36 @@ struct Rejected {
 }
 
 impl Door {
-    /// `path` is `/logs` or `/metrics`.
+    /// `path` is `/logs` or `/metrics`; of a cluster, it names the topic.
     pub(crate) fn new(options: &ShippingOptions, path: &str) -> Result<Self, AgentError> {
+        match options.server.strip_prefix(kafka::SCHEME) {
+            Some(brokers) => {
+                let topic = path.trim_start_matches('/');
+                Ok(Self::Kafka(Box::new(KafkaDoor::new(options, brokers.trim_end_matches('/'), topic)?)))
+            }
+            None => HttpDoor::new(options, path).map(Self::Http),
+        }
+    }
+
+    /// Sends a compressed body of a lane under its key.
+    pub(crate) async fn post(&self, key: &str, lane: &str, body: Bytes) -> Result<Answer, Later> {
+        match self {
+            Self::Http(door) => door.post(key, body).await,
+            Self::Kafka(door) => door.post(lane, body).await,
+        }
+    }
+}
+
+impl HttpDoor {
+    fn new(options: &ShippingOptions, path: &str) -> Result<Self, AgentError> {
         let wrong = |reason: String| AgentError::Option { option: "--server", reason };
         let url = format!("{}{path}", options.server.trim_end_matches('/'));
         let parsed = reqwest::Url::parse(&url).map_err(|error| wrong(format!("{:?}: {error}", options.server)))?;
         if !["http", "https"].contains(&parsed.scheme()) {
-            return Err(wrong(format!("{:?}: expected http://HOST:PORT or https://HOST:PORT", options.server)));
+            return Err(wrong(format!(
+                "{:?}: expected http://HOST:PORT, https://HOST:PORT or kafka://HOST:PORT,...",
+                options.server
+            )));
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -104,7 +136,7 @@ impl Door {
     }
 
     /// Sends a compressed body under its key.
-    pub(crate) async fn post(&self, key: &str, body: Bytes) -> Result<Answer, Later> {
+    async fn post(&self, key: &str, body: Bytes) -> Result<Answer, Later> {
         let later = |error: reqwest::Error| Later {
             reason: format!("{}: {}", self.url, cause(&error)),
             wait: None,

@@ -1,4 +1,4 @@
-//! What all agents do with their rows: batches, a bounded disk spool, delivery over HTTP.
+//! What all agents do with their rows: batches, a bounded disk spool, delivery over HTTP or Kafka.
 //!
 //! ```text
 //!  rows ──> Draft ──push──> spool/ (durable, with the file position) ──claim──> Delivery ──POST──> server
@@ -11,6 +11,7 @@ mod checkpoint;
 mod delivery;
 mod door;
 mod files;
+mod kafka;
 mod options;
 mod position;
 mod refused;

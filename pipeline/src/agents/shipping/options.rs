@@ -1,5 +1,6 @@
 //! How rows travel: sizes, limits, retries.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +10,10 @@ use crate::agents::AgentError;
 /// Where to ship and how. [`ShippingOptions::new`] has the defaults.
 #[derive(Clone)]
 pub struct ShippingOptions {
-    /// The server, `http://HOST:PORT` or `https://HOST:PORT`, with or without a path before `/logs` and `/metrics`.
+    /// The server, `http://HOST:PORT` or `https://HOST:PORT`, with or without a path before `/logs` and `/metrics`; or `kafka://HOST:PORT,...`.
     pub server: String,
+    /// Properties of librdkafka, for `kafka://` servers.
+    pub kafka: BTreeMap<String, String>,
     /// Sent as `Authorization: Bearer`.
     pub api_key: Option<String>,
     /// Authorities that vouch for an `https://` server, PEM, besides those of the system.
@@ -81,6 +84,7 @@ impl ShippingOptions {
     pub fn new(server: impl Into<String>, state_dir: impl Into<PathBuf>) -> Self {
         Self {
             server: server.into(),
+            kafka: BTreeMap::new(),
             api_key: None,
             ca_file: None,
             tenant: None,

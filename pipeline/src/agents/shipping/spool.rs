@@ -38,6 +38,10 @@ const HEALTHY_BACKLOG: usize = 256;
 /// zstd's fastest ordinary level: log lines shrink about tenfold, for less CPU than sending them would cost.
 const COMPRESSION_LEVEL: i32 = 1;
 
+/// Gauges of all spools of a process together.
+const SIZE: &str = "highwater_agent_spool_size_bytes";
+const ROWS: &str = "highwater_agent_spool_rows";
+
 /// Rows ready to be spooled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft<'a> {
@@ -359,6 +363,8 @@ impl State {
     }
 
     fn insert(&mut self, number: u64, header: Header, size_bytes: u64) {
+        metrics::gauge!(SIZE).increment(size_bytes as f64);
+        metrics::gauge!(ROWS).increment(header.rows as f64);
         self.size_bytes += size_bytes;
         self.rows += header.rows;
         let lane: Arc<str> = match self.lanes.get(header.lane.as_str()) {
@@ -379,6 +385,8 @@ impl State {
 
     fn remove(&mut self, number: u64) {
         if let Some(entry) = self.batches.remove(&number) {
+            metrics::gauge!(SIZE).decrement(entry.size_bytes as f64);
+            metrics::gauge!(ROWS).decrement(entry.rows as f64);
             self.size_bytes -= entry.size_bytes;
             self.rows -= entry.rows;
         }

@@ -18,7 +18,7 @@ pub(super) fn report(report: &IngestReport) -> Response {
 }
 
 /// The answer to a request that was refused as a whole.
-pub(super) fn error(error: &IngestError) -> Response {
+pub(in crate::sources) fn error(error: &IngestError) -> Response {
     let (status, retry_after_s) = status(error);
     if status.is_server_error() {
         tracing::warn!(%error, status = status.as_u16(), "a request could not be stored");
@@ -43,6 +43,9 @@ pub(in crate::sources) fn status(error: &IngestError) -> (StatusCode, Option<u16
         IngestError::TooLarge { .. } | IngestError::Expanded { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
         IngestError::UnknownEncoding { .. } | IngestError::ContentType { .. } => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+        }
+        IngestError::Limited(limited) => {
+            (StatusCode::TOO_MANY_REQUESTS, Some(u16::try_from(limited.retry_after_s()).unwrap_or(u16::MAX)))
         }
         IngestError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, Some(1)),
         IngestError::Log { source, .. } | IngestError::Topic { source, .. } => match source {

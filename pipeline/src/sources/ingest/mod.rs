@@ -12,6 +12,7 @@ use super::encoding::Encoding;
 use super::metadata::{self, Described, Said};
 use super::meter::{self, Meter};
 use super::{IdempotencyKey, IngestConfig, IngestError, IngestReport};
+use crate::access::Quotas;
 use crate::data::logs::Logs;
 use crate::data::metric_metadata::MetricMetadata;
 use crate::data::metrics::Metrics;
@@ -26,6 +27,8 @@ mod tests;
 
 /// Bodies above this size, and compressed ones, are read off the async threads, which they would hold up for too long.
 const INLINE_SIZE_BYTES: usize = 64 << 10;
+/// Doors that are of this process.
+const UNLIMITED: [&str; 2] = ["internal", "scrape"];
 
 /// Takes logs and metrics into the log. One per process, shared by all doors.
 pub struct Ingest {
@@ -39,6 +42,8 @@ pub struct Ingest {
     said: Said,
     /// What this process took in, for the ledger.
     doors: Arc<Doors>,
+    /// Limits of tenants.
+    quotas: Option<Quotas>,
 }
 
 /// One request, its body as it came.
@@ -123,7 +128,15 @@ impl Ingest {
             span_partitions,
             said: Said::default(),
             doors,
+            quotas: None,
         })
+    }
+
+    /// Holds tenants to these limits.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: Quotas) -> Self {
+        self.quotas = Some(quotas);
+        self
     }
 
     /// What the doors have counted since this was opened.
@@ -223,11 +236,18 @@ impl Ingest {
         let Request { door, tenant, body, encoding, inside, key, mut reservation } = request;
         let (limit_bytes, limits, partitions) =
             (self.config.max_body_size_bytes, self.config.limits(), S::partitions(self));
+        // What this process says of itself, and what it asks for, is not held to a rate.
+        let rates = self.quotas.clone().filter(|_| !UNLIMITED.contains(&door));
+        let gate = self.quotas.as_ref().map(|quotas| quotas.series(&tenant)).transpose()?.flatten();
+        let (for_bytes, for_rows) = (rates.clone(), rates.map(|rates| (rates, tenant.clone())));
         let inline = body.len() <= INLINE_SIZE_BYTES && [encoding, inside] == [Encoding::Identity; 2];
         let work = move || {
             let body = encoding.decode(body, limit_bytes, &mut reservation)?;
             let body = inside.decode(body, limit_bytes, &mut reservation)?;
-            let mut dealer = Dealer::<S>::new(&tenant, partitions, limits, limit_bytes);
+            if let Some(rates) = for_bytes {
+                rates.bytes(&tenant, body.len())?;
+            }
+            let mut dealer = Dealer::<S>::new(&tenant, partitions, limits, limit_bytes).with_gate(gate);
             let extra = read(&body, &mut dealer)?;
             let batch = dealer.finish()?;
             // One record per request is small change; more is held like a body.
@@ -245,6 +265,13 @@ impl Ingest {
             done.map_err(|error| IngestError::Abandoned { reason: error.to_string() })??
         };
         meter.read(size_bytes, &prepared.batch);
+        let rows = prepared.batch.report.accepted;
+        if let Some((rates, tenant)) = for_rows
+            && let Err(limited) = rates.rows(&tenant, rows)
+        {
+            meter.rejected(limited.code(), rows);
+            return Err(limited.into());
+        }
         Ok(prepared)
     }
 

@@ -59,7 +59,7 @@ async fn metrics_go_the_same_way() {
     let report = world.ingest.ingest_metrics(&Tenant::default(), body, None).await.unwrap();
     let reason = "`value` must be a number, or one of the strings NaN, +Inf and -Inf, not null".to_owned();
     let errors = vec![EntryError { index: 1, reason }];
-    assert_eq!(report, IngestReport { accepted: 1, rejected: 1, errors, duplicate: false });
+    assert_eq!(report, IngestReport { accepted: 1, rejected: 1, errors, duplicate: false, series_refused: 0 });
     assert_eq!(world.texts("metrics", RowKind::Metrics, "labels").await, [r#"{"job":"a"}"#]);
 }
 

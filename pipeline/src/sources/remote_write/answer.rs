@@ -14,7 +14,7 @@ const MAX_NAMED: usize = 10;
 
 /// The answer to a request that was read to its end, and whose good samples are stored.
 pub(super) fn stored(version: Version, report: &IngestReport, written: &Written) -> Response {
-    let mut response = match written.refused {
+    let mut response = match written.refused + report.series_refused {
         0 => StatusCode::NO_CONTENT.into_response(),
         refused => {
             let all = refused + report.accepted;

@@ -3,6 +3,7 @@
 //! Most tests drive the follower by hand through made-up time and look into the spool.
 
 use super::super::follower::{Follower, Progress};
+use super::super::patterns::Patterns;
 use super::*;
 use crate::agents::report::Counters;
 use crate::agents::shipping::Spool;
@@ -18,14 +19,15 @@ struct Bench {
 impl Bench {
     fn open(directory: &Path, patterns: &[&str], start: StartAt) -> Self {
         let patterns: Vec<String> = patterns.iter().map(|p| directory.join(p).display().to_string()).collect();
-        let input = Input::Files { patterns: patterns.clone(), start, follow: true };
+        let input = Input::Files { patterns: patterns.clone(), exclude: Vec::new(), start, follow: true };
         // The usual waits, for time is made up here.
         let mut options = LogsOptions::new(shipping("http://nobody", directory), "svc", "h1", input);
         options.shipping.batch_wait = Duration::from_secs(5);
         let options = Arc::new(options);
         let counters = Arc::new(Counters::default());
         let spool = Arc::new(Spool::open(&options.shipping, Arc::clone(&counters)).unwrap());
-        let follower = Follower::new(options, &patterns, start, true, Arc::clone(&spool), counters).unwrap();
+        let patterns = Patterns::new(&patterns, &[], &options.shipping.state_dir).unwrap();
+        let follower = Follower::new(options, patterns, start, true, Arc::clone(&spool), counters).unwrap();
         Self { follower, spool, now_ms: 1_800_000_000_000 }
     }
 

@@ -32,7 +32,12 @@ fn options(server: &str, directory: &Path, input: Input) -> LogsOptions {
 }
 
 fn files(pattern: &Path, follow: bool) -> Input {
-    Input::Files { patterns: vec![pattern.display().to_string()], start: StartAt::Beginning, follow }
+    Input::Files {
+        patterns: vec![pattern.display().to_string()],
+        exclude: Vec::new(),
+        start: StartAt::Beginning,
+        follow,
+    }
 }
 
 fn environment(stdin: &'static [u8]) -> Environment {

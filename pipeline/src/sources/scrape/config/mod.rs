@@ -1,0 +1,563 @@
+//! `scrape_configs` as in prometheus.yml. Files written for Prometheus load unchanged; what is not known, or not there, is an error with its place.
+
+mod http_client;
+mod relabel;
+mod units;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use http_client::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
+pub use relabel::{Action, RelabelConfig};
+pub use units::{Hidden, PromDuration, Size, Text};
+
+use super::relabel::Relabelling;
+
+/// What is wrong with a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl From<&str> for ConfigError {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for ConfigError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// What holds for jobs that say nothing else: `global` of a prometheus.yml.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GlobalConfig {
+    /// How often targets are scraped; 1 minute where nothing is said.
+    pub scrape_interval: Option<PromDuration>,
+    /// How long a scrape may take; 10 seconds where nothing is said.
+    pub scrape_timeout: Option<PromDuration>,
+    /// Expositions that are understood, best first.
+    pub scrape_protocols: Option<Vec<Protocol>>,
+    /// Limits of each scrape.
+    pub body_size_limit: Option<Size>,
+    /// See [`JobConfig::sample_limit`].
+    pub sample_limit: Option<usize>,
+    /// See [`JobConfig::target_limit`].
+    pub target_limit: Option<usize>,
+    /// See [`JobConfig::label_limit`].
+    pub label_limit: Option<usize>,
+    /// See [`JobConfig::label_name_length_limit`].
+    pub label_name_length_limit: Option<usize>,
+    /// See [`JobConfig::label_value_length_limit`].
+    pub label_value_length_limit: Option<usize>,
+    /// Dropped targets that are remembered, for people.
+    pub keep_dropped_targets: Option<usize>,
+}
+
+/// An exposition that a target may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Protocol {
+    /// Protobuf messages with their sizes.
+    PrometheusProto,
+    /// Text.
+    #[serde(rename = "PrometheusText0.0.4")]
+    PrometheusText0_0_4,
+    /// Text with names in UTF-8.
+    #[serde(rename = "PrometheusText1.0.0")]
+    PrometheusText1_0_0,
+    /// OpenMetrics, a draft.
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetricsText0_0_1,
+    /// OpenMetrics.
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetricsText1_0_0,
+}
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain.
+    #[default]
+    Http,
+    /// Under TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Targets with labels of their own: an entry of `static_configs`, or of a file of targets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetGroup {
+    /// Addresses, `host:port`.
+    pub targets: Vec<Text>,
+    /// Labels of all of them.
+    pub labels: BTreeMap<String, Text>,
+}
+
+/// `file_sd_configs`: files of targets, read again where they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSdConfig {
+    /// Paths; the last part may have one `*`.
+    pub files: Vec<PathBuf>,
+    /// They are read again so often, changed or not.
+    #[serde(default = "default_refresh")]
+    pub refresh_interval: PromDuration,
+}
+
+fn default_refresh() -> PromDuration {
+    PromDuration(Duration::from_secs(5 * 60))
+}
+
+/// One entry of `scrape_configs`, as it is written down.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    job_name: String,
+    scrape_interval: Option<PromDuration>,
+    scrape_timeout: Option<PromDuration>,
+    scrape_protocols: Option<Vec<Protocol>>,
+    fallback_scrape_protocol: Option<Protocol>,
+    scrape_native_histograms: Option<bool>,
+    always_scrape_classic_histograms: Option<bool>,
+    metrics_path: Option<String>,
+    scheme: Scheme,
+    params: BTreeMap<String, Vec<Text>>,
+    honor_labels: bool,
+    honor_timestamps: Option<bool>,
+    track_timestamps_staleness: bool,
+    enable_compression: Option<bool>,
+    body_size_limit: Option<Size>,
+    sample_limit: Option<usize>,
+    target_limit: Option<usize>,
+    label_limit: Option<usize>,
+    label_name_length_limit: Option<usize>,
+    label_value_length_limit: Option<usize>,
+    keep_dropped_targets: Option<usize>,
+    metric_name_validation_scheme: Option<String>,
+    metric_name_escaping_scheme: Option<String>,
+    static_configs: Vec<TargetGroup>,
+    file_sd_configs: Vec<FileSdConfig>,
+    relabel_configs: Vec<RelabelConfig>,
+    metric_relabel_configs: Vec<RelabelConfig>,
+    basic_auth: Option<BasicAuth>,
+    authorization: Option<Authorization>,
+    bearer_token: Option<Hidden>,
+    bearer_token_file: Option<PathBuf>,
+    tls_config: TlsConfig,
+    follow_redirects: Option<bool>,
+    enable_http2: Option<bool>,
+    http_headers: BTreeMap<String, HttpHeader>,
+    proxy_url: Option<String>,
+    no_proxy: Option<String>,
+    proxy_from_environment: bool,
+    /// Not Prometheus's: whose samples they are.
+    tenant: Option<String>,
+}
+
+/// One job, with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobConfig {
+    /// Its name, the label `job` of its targets.
+    pub job_name: String,
+    /// How often.
+    pub scrape_interval: PromDuration,
+    /// How long at most.
+    pub scrape_timeout: PromDuration,
+    /// What is asked for, best first.
+    pub protocols: Vec<Protocol>,
+    /// How to read what says nothing of itself.
+    pub fallback_protocol: Option<Protocol>,
+    /// Whether native histograms are taken.
+    pub native_histograms: bool,
+    /// Whether classic buckets are taken beside native ones.
+    pub classic_histograms: bool,
+    /// Where on the target.
+    pub metrics_path: String,
+    /// How to get there.
+    pub scheme: Scheme,
+    /// Parameters of the URL.
+    pub params: BTreeMap<String, Vec<String>>,
+    /// Labels of the target yield to those of its samples; otherwise those are renamed to `exported_...`.
+    pub honor_labels: bool,
+    /// Times that samples have are theirs; otherwise they have the scrape's.
+    pub honor_timestamps: bool,
+    /// Series whose samples have times go stale too.
+    pub track_timestamps_staleness: bool,
+    /// Whether gzip may be used.
+    pub enable_compression: bool,
+    /// Bytes of an exposition, decompressed; 0 is no limit. Past it the scrape fails.
+    pub body_size_limit: usize,
+    /// Samples after relabelling; 0 is no limit. Past it the scrape fails.
+    pub sample_limit: usize,
+    /// Targets after relabelling; 0 is no limit. Past it all of the job's scrapes fail.
+    pub target_limit: usize,
+    /// Labels of a sample; 0 is no limit. Past it the scrape fails.
+    pub label_limit: usize,
+    /// Bytes of a label's name; 0 is no limit.
+    pub label_name_length_limit: usize,
+    /// Bytes of a label's value; 0 is no limit.
+    pub label_value_length_limit: usize,
+    /// Dropped targets that are remembered; 0 is no limit.
+    pub keep_dropped_targets: usize,
+    /// Targets that are written down.
+    pub static_configs: Vec<TargetGroup>,
+    /// Files of targets.
+    pub file_sd_configs: Vec<FileSdConfig>,
+    /// What is done to targets.
+    pub relabel: Relabelling,
+    /// What is done to samples.
+    pub metric_relabel: Relabelling,
+    /// How targets are asked.
+    pub http: HttpClientConfig,
+    /// Whose samples they are.
+    pub tenant: crate::data::Tenant,
+}
+
+/// All jobs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ScrapeConfig {
+    /// In the order in which they are written.
+    pub jobs: Vec<JobConfig>,
+}
+
+/// Jobs as they are written down; [`ScrapeConfigs::resolve`] fills in the rest.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct ScrapeConfigs(Vec<Written>);
+
+/// A file of `scrape_config_files`: what it has beside jobs, and what holds for them, is Prometheus's business.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobsFile {
+    global: FileGlobal,
+    scrape_configs: ScrapeConfigs,
+}
+
+/// What of a file's `global` holds for its jobs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct FileGlobal {
+    scrape_interval: Option<PromDuration>,
+    scrape_timeout: Option<PromDuration>,
+    scrape_protocols: Option<Vec<Protocol>>,
+    scrape_native_histograms: Option<bool>,
+    always_scrape_classic_histograms: Option<bool>,
+    body_size_limit: Option<Size>,
+    sample_limit: Option<usize>,
+    target_limit: Option<usize>,
+    label_limit: Option<usize>,
+    label_name_length_limit: Option<usize>,
+    label_value_length_limit: Option<usize>,
+    keep_dropped_targets: Option<usize>,
+}
+
+impl ScrapeConfigs {
+    /// Reads `scrape_configs` of a file, which may be a whole prometheus.yml.
+    ///
+    /// # Errors
+    /// What is wrong, with file and line.
+    pub fn of_file(file: &Path) -> Result<Self, ConfigError> {
+        let place = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {place}: {error}"))?;
+        let read: JobsFile = serde_saphyr::from_str(&text).map_err(|error| {
+            let plain = error.without_snippet();
+            let line = plain.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
+            format!("{place}{line}: {plain}")
+        })?;
+        let JobsFile { global, mut scrape_configs } = read;
+        for job in &mut scrape_configs.0 {
+            job.inherit(&global);
+        }
+        Ok(scrape_configs)
+    }
+
+    /// Adds jobs behind these.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    /// Fills in defaults, checks, and takes relative paths from this folder.
+    ///
+    /// # Errors
+    /// What is wrong, with the name of the job.
+    pub fn resolve(&self, global: &GlobalConfig, folder: &Path) -> Result<ScrapeConfig, ConfigError> {
+        let mut names = BTreeSet::new();
+        let mut jobs = Vec::with_capacity(self.0.len());
+        for (index, written) in self.0.iter().enumerate() {
+            if written.job_name.is_empty() {
+                return Err(format!("scrape_configs[{index}]: job_name is missing or empty").into());
+            }
+            let in_job = |error: ConfigError| format!("scrape_configs: job {:?}: {error}", written.job_name);
+            if !names.insert(written.job_name.as_str()) {
+                return Err(in_job("there are two jobs of this name".into()).into());
+            }
+            jobs.push(written.resolve(global, folder).map_err(in_job)?);
+        }
+        Ok(ScrapeConfig { jobs })
+    }
+}
+
+impl Written {
+    /// What the job does not say is as its file's `global` says.
+    fn inherit(&mut self, global: &FileGlobal) {
+        fn fill<T: Clone>(own: &mut Option<T>, global: Option<&T>) {
+            if own.is_none() {
+                *own = global.cloned();
+            }
+        }
+        fill(&mut self.scrape_interval, global.scrape_interval.as_ref());
+        // The file's timeout yields to a job's short interval.
+        let fits = |timeout: &&PromDuration| self.scrape_interval.is_none_or(|interval| **timeout <= interval);
+        fill(&mut self.scrape_timeout, global.scrape_timeout.as_ref().filter(fits));
+        fill(&mut self.scrape_protocols, global.scrape_protocols.as_ref());
+        fill(&mut self.scrape_native_histograms, global.scrape_native_histograms.as_ref());
+        fill(&mut self.always_scrape_classic_histograms, global.always_scrape_classic_histograms.as_ref());
+        fill(&mut self.body_size_limit, global.body_size_limit.as_ref());
+        fill(&mut self.sample_limit, global.sample_limit.as_ref());
+        fill(&mut self.target_limit, global.target_limit.as_ref());
+        fill(&mut self.label_limit, global.label_limit.as_ref());
+        fill(&mut self.label_name_length_limit, global.label_name_length_limit.as_ref());
+        fill(&mut self.label_value_length_limit, global.label_value_length_limit.as_ref());
+        fill(&mut self.keep_dropped_targets, global.keep_dropped_targets.as_ref());
+    }
+
+    fn resolve(&self, global: &GlobalConfig, folder: &Path) -> Result<JobConfig, ConfigError> {
+        let scrape_interval =
+            self.scrape_interval.or(global.scrape_interval).unwrap_or(PromDuration(Duration::from_secs(60)));
+        if scrape_interval.0.is_zero() {
+            return Err("scrape_interval must be above 0".into());
+        }
+        let scrape_timeout = match self.scrape_timeout {
+            Some(timeout) if timeout > scrape_interval => {
+                return Err("scrape_timeout is longer than scrape_interval".into());
+            }
+            Some(timeout) => timeout,
+            // The default yields to a short interval.
+            None => global.scrape_timeout.unwrap_or(PromDuration(Duration::from_secs(10))).min(scrape_interval),
+        };
+        if scrape_timeout.0.is_zero() {
+            return Err("scrape_timeout must be above 0".into());
+        }
+        if self.metric_name_validation_scheme.as_deref().is_some_and(|scheme| !["utf8", "legacy", ""].contains(&scheme))
+        {
+            return Err("metric_name_validation_scheme is utf8 or legacy".into());
+        }
+        let native_histograms = self.scrape_native_histograms.unwrap_or(false);
+        let protocols = match (&self.scrape_protocols, &global.scrape_protocols) {
+            (Some(named), _) | (None, Some(named)) if !named.is_empty() => named.clone(),
+            _ => {
+                use Protocol::{
+                    OpenMetricsText0_0_1, OpenMetricsText1_0_0, PrometheusProto, PrometheusText0_0_4,
+                    PrometheusText1_0_0,
+                };
+                let text = [OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText1_0_0, PrometheusText0_0_4];
+                // Only protobuf has native histograms.
+                native_histograms.then_some(PrometheusProto).into_iter().chain(text).collect()
+            }
+        };
+        let bearer = match (&self.bearer_token, &self.bearer_token_file) {
+            (None, None) => None,
+            (Some(_), Some(_)) => return Err("at most one of bearer_token and bearer_token_file".into()),
+            (token, file) => {
+                Some(Authorization { scheme: None, credentials: token.clone(), credentials_file: file.clone() })
+            }
+        };
+        if bearer.is_some() && self.authorization.is_some() {
+            return Err("at most one of authorization, bearer_token and bearer_token_file".into());
+        }
+        let mut http = HttpClientConfig {
+            basic_auth: self.basic_auth.clone(),
+            authorization: self.authorization.clone().or(bearer),
+            tls_config: self.tls_config.clone(),
+            follow_redirects: self.follow_redirects.unwrap_or(true),
+            enable_http2: self.enable_http2.unwrap_or(true),
+            http_headers: self.http_headers.clone(),
+            proxy_url: self.proxy_url.clone().filter(|url| !url.is_empty()),
+            no_proxy: self.no_proxy.clone(),
+            proxy_from_environment: self.proxy_from_environment,
+        };
+        http.check()?;
+        http.resolve(folder);
+        let mut file_sd_configs = self.file_sd_configs.clone();
+        for sd in &mut file_sd_configs {
+            if sd.files.is_empty() {
+                return Err("file_sd_configs: name at least one file".into());
+            }
+            for file in &mut sd.files {
+                let good = ["json", "yml", "yaml"].iter().any(|ext| file.extension().is_some_and(|e| e == *ext));
+                let stars = file.display().to_string().matches('*').count();
+                let in_name = file.file_name().map(|name| name.to_string_lossy().matches('*').count()).unwrap_or(0);
+                if !good || stars > 1 || stars != in_name {
+                    return Err(format!(
+                        "file_sd_configs: {:?} must end in .json, .yml or .yaml, with at most one * in its last part",
+                        file.display().to_string()
+                    )
+                    .into());
+                }
+                *file = folder.join(&*file);
+            }
+        }
+        for group in &self.static_configs {
+            for target in &group.targets {
+                if target.0.contains("://") || target.0.contains('/') {
+                    return Err(format!("{:?} is not a valid hostname: a target is host:port", target.0).into());
+                }
+            }
+            for name in group.labels.keys() {
+                if name.is_empty() {
+                    return Err("static_configs: a label without a name".into());
+                }
+            }
+        }
+        let text = |texts: &[Text]| texts.iter().map(|text| text.0.clone()).collect::<Vec<_>>();
+        let tenant = self.tenant.as_deref().unwrap_or(crate::data::Tenant::DEFAULT);
+        Ok(JobConfig {
+            job_name: self.job_name.clone(),
+            scrape_interval,
+            scrape_timeout,
+            protocols,
+            fallback_protocol: self.fallback_scrape_protocol,
+            native_histograms,
+            classic_histograms: self.always_scrape_classic_histograms.unwrap_or(false),
+            metrics_path: self.metrics_path.clone().unwrap_or_else(|| "/metrics".into()),
+            scheme: self.scheme,
+            params: self.params.iter().map(|(name, values)| (name.clone(), text(values))).collect(),
+            honor_labels: self.honor_labels,
+            honor_timestamps: self.honor_timestamps.unwrap_or(true),
+            track_timestamps_staleness: self.track_timestamps_staleness,
+            enable_compression: self.enable_compression.unwrap_or(true),
+            body_size_limit: self.body_size_limit.or(global.body_size_limit).unwrap_or_default().0,
+            sample_limit: self.sample_limit.or(global.sample_limit).unwrap_or(0),
+            target_limit: self.target_limit.or(global.target_limit).unwrap_or(0),
+            label_limit: self.label_limit.or(global.label_limit).unwrap_or(0),
+            label_name_length_limit: self.label_name_length_limit.or(global.label_name_length_limit).unwrap_or(0),
+            label_value_length_limit: self.label_value_length_limit.or(global.label_value_length_limit).unwrap_or(0),
+            keep_dropped_targets: self.keep_dropped_targets.or(global.keep_dropped_targets).unwrap_or(0),
+            static_configs: self.static_configs.clone(),
+            file_sd_configs,
+            relabel: Relabelling::new(&self.relabel_configs).map_err(|error| format!("relabel_configs{error}"))?,
+            metric_relabel: Relabelling::new(&self.metric_relabel_configs)
+                .map_err(|error| format!("metric_relabel_configs{error}"))?,
+            http,
+            tenant: crate::data::Tenant::new(tenant).map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<ScrapeConfig, String> {
+        let written: ScrapeConfigs = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
+        written.resolve(&GlobalConfig::default(), Path::new("/etc/hw")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_job_of_prometheus_loads_unchanged() {
+        let yaml = r#"
+- job_name: node
+  scrape_interval: 15s
+  scrape_timeout: 5s
+  metrics_path: /probe
+  scheme: https
+  honor_labels: true
+  honor_timestamps: false
+  sample_limit: 100
+  body_size_limit: 10MB
+  params: { module: [http_2xx], n: [1] }
+  basic_auth: { username: me, password_file: secret }
+  tls_config: { ca_file: ca.pem, insecure_skip_verify: true, server_name: node }
+  static_configs:
+    - targets: ['a:9100', "b:9100"]
+      labels: { env: prod, shard: 1 }
+  file_sd_configs:
+    - files: ['targets/*.json']
+      refresh_interval: 30s
+  relabel_configs:
+    - source_labels: [__address__]
+      regex: '(.*):\d+'
+      target_label: host
+  metric_relabel_configs:
+    - { source_labels: [__name__], regex: 'go_.*', action: drop }
+"#;
+        let config = read(yaml).unwrap();
+        let job = &config.jobs[0];
+        assert_eq!((job.scrape_interval.as_ms(), job.scrape_timeout.as_ms()), (15_000, 5_000));
+        assert_eq!((job.sample_limit, job.body_size_limit), (100, 10 << 20));
+        assert_eq!(job.params["n"], ["1"]);
+        assert_eq!(job.static_configs[0].labels["shard"], Text("1".into()));
+        assert_eq!(job.file_sd_configs[0].files, [PathBuf::from("/etc/hw/targets/*.json")]);
+        assert_eq!(job.http.tls_config.ca_file, Some("/etc/hw/ca.pem".into()));
+        assert_eq!(job.http.basic_auth.as_ref().unwrap().password_file, Some("/etc/hw/secret".into()));
+        assert_eq!(job.protocols.len(), 4);
+        assert!(job.honor_labels && !job.honor_timestamps && job.http.follow_redirects);
+    }
+
+    #[test]
+    fn a_whole_prometheus_yml_gives_its_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("prometheus.yml");
+        let text = "global: { scrape_interval: 15s, scrape_timeout: 12s, evaluation_interval: 15s, external_labels: { a: b } }\n\
+                    alerting: { alertmanagers: [] }\nrule_files: [x.yml]\nscrape_configs:\n\
+                    - job_name: prometheus\n  static_configs: [{ targets: ['localhost:9090'] }]\n\
+                    - { job_name: quick, scrape_interval: 5s }\n";
+        std::fs::write(&file, text).unwrap();
+        let written = ScrapeConfigs::of_file(&file).unwrap();
+        let config = written.resolve(&GlobalConfig::default(), Path::new("/")).unwrap();
+        let times = |job: &JobConfig| (job.scrape_interval.as_ms(), job.scrape_timeout.as_ms());
+        assert_eq!(config.jobs.iter().map(times).collect::<Vec<_>>(), [(15_000, 12_000), (5_000, 5_000)]);
+        std::fs::write(&file, "scrape_configs:\n- job_name: a\n  scrape_intervall: 1s\n").unwrap();
+        let error = ScrapeConfigs::of_file(&file).unwrap_err().to_string();
+        assert!(error.contains("prometheus.yml:3") && error.contains("scrape_intervall"), "{error}");
+    }
+
+    #[test]
+    fn defaults_are_prometheus_defaults() {
+        let config = read("[{ job_name: a }, { job_name: b, scrape_interval: 5s }]").unwrap();
+        let of = |at: usize| (config.jobs[at].scrape_interval.as_ms(), config.jobs[at].scrape_timeout.as_ms());
+        assert_eq!((of(0), of(1)), ((60_000, 10_000), (5_000, 5_000)));
+        assert_eq!((config.jobs[0].metrics_path.as_str(), config.jobs[0].scheme), ("/metrics", Scheme::Http));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (yaml, said) in [
+            ("[{ job_name: a, scrape_intervall: 5s }]", "scrape_intervall"),
+            ("[{ scrape_interval: 5s }]", "job_name is missing"),
+            ("[{ job_name: a }, { job_name: a }]", "two jobs of this name"),
+            ("[{ job_name: a, scrape_interval: 5s, scrape_timeout: 6s }]", "longer than scrape_interval"),
+            ("[{ job_name: a, kubernetes_sd_configs: [{ role: pod }] }]", "kubernetes_sd_configs"),
+            ("[{ job_name: a, static_configs: [{ targets: ['http://a:1'] }] }]", "not a valid hostname"),
+            ("[{ job_name: a, file_sd_configs: [{ files: [a.txt] }] }]", ".json, .yml or .yaml"),
+            ("[{ job_name: a, bearer_token: x, authorization: { credentials: y } }]", "at most one of"),
+            ("[{ job_name: a, relabel_configs: [{ action: fly }] }]", "unknown relabel action"),
+            ("[{ job_name: a, relabel_configs: [{ regex: '(' }] }]", "relabel_configs[0]"),
+        ] {
+            let error = read(yaml).unwrap_err();
+            assert!(error.contains(said), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = read("[{ job_name: a, basic_auth: { username: u, password: hunter2 } }]").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Scraping with the real binary: a target of ours whose page changes, and Debian's node exporter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::support::{Server, Site, eventually, skipped};
+
+/// A target that says what its test wants it to say.
+struct Target {
+    address: std::net::SocketAddr,
+    page: Arc<std::sync::Mutex<(u16, &'static str, String)>>,
+    scrapes: Arc<AtomicUsize>,
+    asked: Arc<std::sync::Mutex<HeaderMap>>,
+}
+
+impl Target {
+    async fn start(content_type: &'static str, page: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let page = Arc::new(std::sync::Mutex::new((200, content_type, page.to_owned())));
+        let (scrapes, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Mutex::new(HeaderMap::new())));
+        let (shown, counted, kept) = (Arc::clone(&page), Arc::clone(&scrapes), Arc::clone(&asked));
+        let answer = async move |headers: HeaderMap| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            *kept.lock().unwrap() = headers;
+            let (status, content_type, text) = shown.lock().unwrap().clone();
+            (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, content_type)], text)
+        };
+        let router = Router::new().route("/metrics", get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, page, scrapes, asked }
+    }
+
+    fn say(&self, status: u16, page: &str) {
+        let mut said = self.page.lock().unwrap();
+        (said.0, said.2) = (status, page.to_owned());
+    }
+}
+
+/// The newest row of a metric: value (or `stale`), and labels.
+async fn newest(server: &Server, name: &str) -> Value {
+    let query = format!(
+        "SELECT CASE WHEN stale THEN 'stale' ELSE CAST(value AS VARCHAR) END AS value, labels FROM metrics WHERE name = '{name}' ORDER BY timestamp DESC LIMIT 1"
+    );
+    server.sql(&query).await.first().cloned().unwrap_or(Value::Null)
+}
+
+async fn value(server: &Server, name: &str) -> Value {
+    newest(server, name).await["value"].clone()
+}
+
+const TEXT: &str = "text/plain; version=0.0.4";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_is_scraped_and_what_it_loses_goes_stale() {
+    let target = Target::start(TEXT, "# TYPE jobs_total counter\njobs_total{queue=\"a\"} 5\ngone 1\n").await;
+    let site = Site::with_config("");
+    site.write("password", "hunter2\n");
+    site.write(
+        "targets.json",
+        &json!([{"targets": [target.address.to_string()], "labels": {"env": "test"}}]).to_string(),
+    );
+    site.configure(
+        "scrape_configs:\n  - job_name: app\n    scrape_interval: 1s\n    file_sd_configs: [{ files: ['targets.json'] }]\n    \
+         basic_auth: { username: me, password_file: password }\n    \
+         metric_relabel_configs: [{ source_labels: [queue], target_label: line }]\n",
+    );
+    let server = site.start().await;
+    eventually("up", json!("1.0"), async || value(&server, "up").await).await;
+    eventually("the samples", json!("5.0"), async || value(&server, "jobs_total").await).await;
+    let row = newest(&server, "jobs_total").await;
+    let instance = target.address.to_string();
+    let labels: Value = serde_json::from_str(row["labels"].as_str().unwrap()).unwrap();
+    assert_eq!(labels, json!({"env": "test", "instance": instance, "job": "app", "line": "a", "queue": "a"}));
+    for (name, expected) in [("scrape_samples_scraped", "2.0"), ("scrape_samples_post_metric_relabeling", "2.0")] {
+        assert_eq!(value(&server, name).await, json!(expected), "{name}");
+    }
+    let asked = target.asked.lock().unwrap().clone();
+    assert!(asked["accept"].to_str().unwrap().starts_with("application/openmetrics-text;version=1.0.0"), "{asked:?}");
+    assert_eq!(asked["authorization"], "Basic bWU6aHVudGVyMg==");
+    assert_eq!(asked["x-prometheus-scrape-timeout-seconds"], "1");
+
+    target.say(200, "jobs_total{queue=\"a\"} 6\n");
+    eventually("a series that is gone", json!("stale"), async || value(&server, "gone").await).await;
+    target.say(500, "");
+    eventually("down", json!("0.0"), async || value(&server, "up").await).await;
+    eventually("all of it is stale", json!("stale"), async || value(&server, "jobs_total").await).await;
+    target.say(200, "jobs_total{queue=\"a\"} 7\n");
+    eventually("up again", json!("7.0"), async || value(&server, "jobs_total").await).await;
+
+    // Taken out of the file it is scraped no more, and its report ends too.
+    site.write("targets.json", "[]");
+    eventually("removed", json!("stale"), async || value(&server, "up").await).await;
+    let scrapes = target.scrapes.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(target.scrapes.load(Ordering::SeqCst), scrapes);
+    let query = "SELECT count(*) AS n FROM (SELECT DISTINCT timestamp FROM metrics WHERE name = 'up' AND NOT stale)";
+    assert_eq!(server.number(query).await as usize, scrapes, "one report a scrape");
+    server.stop().await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn debians_node_exporter_is_scraped_as_it_is() {
+    const EXPORTER: &str = "/usr/bin/prometheus-node-exporter";
+    if !std::path::Path::new(EXPORTER).exists() {
+        if std::env::var_os("HIGHWATER_REQUIRE_NODE_EXPORTER").is_some() {
+            panic!("{EXPORTER} is not there");
+        }
+        return skipped("scraping node exporter", "prometheus-node-exporter is not installed");
+    }
+    // A free port: taken, and let go.
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut exporter = tokio::process::Command::new(EXPORTER)
+        .arg(format!("--web.listen-address={address}"))
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let site = Site::with_config(&format!(
+        "scrape_configs:\n  - job_name: node\n    scrape_interval: 1s\n    static_configs: [{{ targets: ['{address}'] }}]\n"
+    ));
+    let server = site.start().await;
+    eventually("up", json!("1.0"), async || value(&server, "up").await).await;
+    // All samples of a scrape are rows with its time.
+    let query = "SELECT r.value AS told, (SELECT count(*) FROM metrics s WHERE s.timestamp = r.timestamp AND s.instance = r.instance \
+                 AND s.name NOT LIKE 'scrape_%' AND s.name <> 'up' AND NOT s.stale) AS stored \
+                 FROM metrics r WHERE r.name = 'scrape_samples_scraped' AND r.value > 0 ORDER BY r.timestamp LIMIT 1";
+    let rows = server.sql(query).await;
+    assert_eq!(rows[0]["told"].as_f64(), rows[0]["stored"].as_f64(), "{rows:?}");
+    assert!(rows[0]["told"].as_f64().unwrap() > 200.0, "{rows:?}");
+    let boot = std::fs::read_to_string("/proc/stat").unwrap();
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().trim().parse::<f64>().unwrap();
+    let told: f64 = value(&server, "node_boot_time_seconds").await.as_str().unwrap().parse().unwrap();
+    assert!((told - boot).abs() <= 1.0, "{told} {boot}");
+    let kinds = server.sql("SELECT DISTINCT kind FROM metrics WHERE name = 'node_cpu_seconds_total'").await;
+    assert_eq!(kinds, [json!({"kind": "counter"})]);
+    exporter.kill().await.unwrap();
+    eventually("down", json!("0.0"), async || value(&server, "up").await).await;
+    server.stop().await;
+    site.verify().await;
+}
