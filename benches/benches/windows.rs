@@ -1,5 +1,5 @@
-//! Windows: rows of one partition through the first stage of a rollup. Once the operator alone, and once the whole pure part of a
-//! task (decode, watermark, operator, partials of closed windows).
+//! Windows: rows of one partition through the first stage of a rollup. Once the operator alone, as keys grow and slides shrink, and for the built-in
+//! downsampling; and once the whole pure part of a task (decode, watermark, operator, partials of closed windows).
 //!
 //! `cargo bench -p highwater-benches --bench windows`. Throughput is in rows.
 
@@ -19,7 +19,7 @@ use highwater_pipeline::log::TopicPartition;
 use highwater_pipeline::runtime::{
     At, Effects, Input, InputKind, Processor, ProcessorFactory, Rows, TaskCore, TaskSpec,
 };
-use highwater_processors::rollups::{PartialsProcessor, RollupConfig, RollupPlan};
+use highwater_processors::rollups::{PartialsProcessor, RollupConfig, RollupPlan, built_in};
 
 const ROWS: usize = 8_192;
 const RECORDS: usize = 64;
@@ -44,10 +44,15 @@ const QUERIES: [(&str, &str); 2] = [
 
 /// One record of samples, as the log gives it back.
 fn record(index: usize) -> StoredRecord {
+    record_of(index, SERVICES)
+}
+
+/// The same with so many services, which are spread over all records.
+fn record_of(index: usize, services: usize) -> StoredRecord {
     let mut body = String::new();
     for row in 0..ROWS {
         let at = START_MS + index as i64 * RECORD_MS + (row as i64 * RECORD_MS) / ROWS as i64;
-        let (service, value) = (row * 31 % SERVICES, (row * 7919 + index) % 1000);
+        let (service, value) = ((index * ROWS + row) * 31 % services, (row * 7919 + index) % 1000);
         writeln!(body, r#"{{"name":"latency","value":{value},"service":"service-{service}","timestamp":{at}}}"#)
             .unwrap();
     }
@@ -76,8 +81,28 @@ fn rows(decoder: &Decoder, record: &StoredRecord) -> RecordBatch {
 }
 
 fn processor(sql: &str) -> PartialsProcessor {
-    let plan = RollupPlan::new(&RollupConfig::new("bench", sql)).unwrap();
+    let plan = RollupPlan::new(&RollupConfig { lateness_ms: 0, ..RollupConfig::new("bench", sql) }).unwrap();
     PartialsProcessor::new("metrics/0", "__highwater.partials", "__highwater.backfill", 4, [Arc::new(plan)])
+}
+
+/// Passes batches through stage 1.
+fn pass(mut processor: PartialsProcessor, batches: &[RecordBatch]) -> (PartialsProcessor, Effects) {
+    let mut effects = Effects::new();
+    for (position, batch) in (0..).zip(batches) {
+        // In order, so the watermark after a row is its own time.
+        let times = batch.column_by_name("timestamp").unwrap().as_primitive::<TimestampMicrosecondType>();
+        let watermarks_us = times.values();
+        let at = At {
+            position,
+            append_time_us: (START_MS + 60_000) * 1000,
+            watermark_us: watermarks_us.last().copied(),
+            idle: false,
+        };
+        let rows = Rows { batch, watermarks_us };
+        processor.process(at, Input::Rows(rows), &mut effects).unwrap();
+    }
+    assert!(!effects.as_slice().is_empty(), "windows close");
+    (processor, effects)
 }
 
 fn operator(criterion: &mut Criterion) {
@@ -87,25 +112,39 @@ fn operator(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((ROWS * RECORDS) as u64)).sample_size(20);
     for (name, sql) in QUERIES {
         group.bench_function(name, |bencher| {
-            let run = |mut processor: PartialsProcessor| {
-                let mut effects = Effects::new();
-                for (position, batch) in (0..).zip(&batches) {
-                    // In order, so the watermark after a row is its own time.
-                    let times = batch.column_by_name("timestamp").unwrap().as_primitive::<TimestampMicrosecondType>();
-                    let watermarks_us = times.values();
-                    let at = At {
-                        position,
-                        append_time_us: (START_MS + 60_000) * 1000,
-                        watermark_us: watermarks_us.last().copied(),
-                        idle: false,
-                    };
-                    let rows = Rows { batch, watermarks_us };
-                    processor.process(at, Input::Rows(rows), &mut effects).unwrap();
-                }
-                assert!(!effects.as_slice().is_empty(), "windows close");
-                (processor, effects)
-            };
-            bencher.iter_batched(|| processor(sql), run, BatchSize::PerIteration);
+            bencher.iter_batched(|| processor(sql), |one| pass(one, &batches), BatchSize::PerIteration);
+        });
+    }
+    for slide in ["10 seconds", "1 second", "100 milliseconds"] {
+        let window = format!("hop(timestamp, INTERVAL '{slide}', INTERVAL '30 seconds')");
+        let sql = format!("SELECT {window} AS window_start, service, count(*) AS n FROM metrics GROUP BY 1, 2");
+        group.bench_function(format!("count, hop 30 s every {slide}"), |bencher| {
+            bencher.iter_batched(|| processor(&sql), |one| pass(one, &batches), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+/// Row 4 of the aims as keys grow, and what the built-in downsampling costs a sample.
+fn keys(criterion: &mut Criterion) {
+    let decoder = Decoder::new(RowKind::Metrics);
+    let mut group = criterion.benchmark_group("tumble 10 s, operator");
+    group.throughput(Throughput::Elements((ROWS * RECORDS) as u64)).sample_size(10);
+    for services in [100, 10_000, 1_000_000] {
+        let batches: Vec<_> = (0..RECORDS).map(|index| rows(&decoder, &record_of(index, services))).collect();
+        for (name, aggregates) in [
+            ("count, sum", "count(*) AS n, sum(value) AS s"),
+            ("count, sum, p95", "count(*) AS n, sum(value) AS s, quantile(value, 0.95) AS p"),
+        ] {
+            let window = "tumble(timestamp, INTERVAL '10 seconds')";
+            let sql = format!("SELECT {window} AS window_start, service, {aggregates} FROM metrics GROUP BY 1, 2");
+            group.bench_function(format!("{name} by {services}"), |bencher| {
+                bencher.iter_batched(|| processor(&sql), |one| pass(one, &batches), BatchSize::PerIteration);
+            });
+        }
+        let built_in = built_in(|name| name == "metrics_1m", |_| false).remove(0);
+        group.bench_function(format!("metrics_1m by {services} series"), |bencher| {
+            bencher.iter_batched(|| processor(&built_in.sql), |one| pass(one, &batches), BatchSize::PerIteration);
         });
     }
     group.finish();
@@ -136,5 +175,5 @@ fn task(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, operator, task);
+criterion_group!(benches, operator, keys, task);
 criterion_main!(benches);

@@ -82,7 +82,8 @@ impl LogDefinitions {
         Ok(())
     }
 
-    /// Has a rollup begin anew, filled with what is stored. False where there is none of this name.
+    /// Has a rollup begin anew, filled with what is stored: where it reads another, the one that reads stored rows, and with it all that stand on it.
+    /// False where there is none of this name.
     pub(crate) async fn begin_anew(&self, rollup: &str) -> Result<bool, Error> {
         if !self.may_write() {
             return Err(Error::Failed(
@@ -90,7 +91,13 @@ impl LogDefinitions {
             ));
         }
         let Some(mut config) = self.newest()? else { return Ok(false) };
-        let Some(found) = config.rollups.iter_mut().find(|found| found.name == rollup) else { return Ok(false) };
+        let planned = highwater_processors::topology(&config);
+        let planned = planned.map_err(|error| Error::failed("planning the rollups in the log", error))?;
+        let Some(mut plan) = planned.rollups.iter().find(|plan| plan.name() == rollup) else { return Ok(false) };
+        while let Some(below) = plan.upstream() {
+            plan = below;
+        }
+        let Some(found) = config.rollups.iter_mut().find(|found| found.name == plan.name()) else { return Ok(false) };
         found.generation = found.generation.saturating_add(1);
         found.backfill = true;
         self.write(&to_definitions(&config)?).await.map(|()| true)

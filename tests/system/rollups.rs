@@ -60,7 +60,7 @@ async fn a_new_rollup_takes_in_what_is_stored_and_goes_on_with_the_log_whatever_
 
     // Computed anew, every window is replaced by what it was.
     let before = minutes(&server, "counted").await;
-    site.run(&["rollup", "backfill", "counted", "--server", &server.url("")]).await.output();
+    site.run(&["rollup", "backfill", "counted_5m", "--server", &server.url("")]).await.output();
     server.pass_time("app", START_S + 410).await;
     let replaced = "SELECT count(*) FROM counted WHERE service = 'app' AND _revision > 0";
     server.until(replaced, before.len() as i64).await;

@@ -144,10 +144,14 @@ impl Pane {
 
     /// Drops what a source has here. True where it had anything.
     pub(super) fn clear(&mut self, plan: &RollupPlan, source: usize) -> Result<bool, ProcessorError> {
-        let was_closed = self.is_closed;
-        let had = self.open(plan)?.get_mut(source).is_some_and(|parts| !std::mem::take(parts).is_empty());
-        self.is_closed = was_closed && !had;
-        Ok(had)
+        let has = match &self.partials {
+            Partials::Parts(sources) => sources.get(source).is_some_and(|parts| !parts.is_empty()),
+            Partials::Packed(packed) => packed.rows.get(source).is_some_and(|&rows| rows > 0),
+        };
+        if has && let Some(parts) = self.open(plan)?.get_mut(source) {
+            parts.clear();
+        }
+        Ok(has)
     }
 
     fn open(&mut self, plan: &RollupPlan) -> Result<&mut Vec<Vec<Part>>, ProcessorError> {
