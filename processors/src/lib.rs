@@ -23,7 +23,6 @@ mod planning;
 pub mod rollups;
 pub mod rules;
 mod topology;
-mod unread;
 
 pub use config::ProcessorsConfig;
 pub use error::ProcessorsError;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use highwater_pipeline::data::{RowKind, metric_metadata, spans};
+use highwater_pipeline::data::{RowKind, metric_metadata};
 use highwater_pipeline::log::{CleanupPolicy, TopicConfig, TopicPartition};
 use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, ProcessorFactory, TaskSpec, Versions};
 
@@ -13,7 +13,6 @@ use crate::rollups::{
     self, BackfillProcessor, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan, Source,
 };
 use crate::rules::{RulePlan, RulesProcessor};
-use crate::unread::Unread;
 
 /// Topic of partials and progress, from stage 1 to stage 2.
 pub const PARTIALS_TOPIC: &str = "__highwater.partials";
@@ -93,7 +92,6 @@ pub fn input_topics(partitions: i32) -> Vec<(String, TopicConfig)> {
     let stage = |partitions| TopicConfig { retention_ms: Some(STAGE_RETENTION_MS), ..topic(partitions) };
     let mut topics: Vec<_> =
         Source::ALL.into_iter().map(|source| (source.topic().to_owned(), topic(partitions))).collect();
-    topics.push((spans::TOPIC.to_owned(), topic(partitions)));
     topics.push((PARTIALS_TOPIC.to_owned(), stage(partitions)));
     topics.push((RULES_TOPIC.to_owned(), stage(1)));
     topics.push((BACKFILL_TOPIC.to_owned(), stage(partitions)));
@@ -106,8 +104,8 @@ fn inputs(partitions: i32) -> impl Iterator<Item = (TopicPartition, InputKind)> 
         let kind = match Source::ALL.into_iter().find(|source| source.topic() == name) {
             Some(Source::Logs) => InputKind::Table(RowKind::Logs),
             Some(Source::Metrics) => InputKind::Table(RowKind::Metrics),
+            Some(Source::Spans) => InputKind::Table(RowKind::Spans),
             None if name == BACKFILL_TOPIC => InputKind::Slices,
-            None if name == spans::TOPIC => InputKind::Table(RowKind::Spans),
             None => InputKind::Stage,
         };
         let topic: Arc<str> = name.into();
@@ -131,7 +129,6 @@ impl Plans {
                 let plans = self.rollups.iter().filter(reads).map(Arc::clone);
                 Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, BACKFILL_TOPIC, partitions, plans))
             }
-            (spans::TOPIC, None) => Box::new(Unread),
             (PARTIALS_TOPIC, None) => {
                 let to_rules = |rollup: &str| self.read_by_rules.contains(rollup);
                 let topics = FoldTopics { rules: RULES_TOPIC, partials: PARTIALS_TOPIC };

@@ -125,6 +125,37 @@ async fn built_in_rollups_follow_what_comes_in() {
     site.verify().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_are_rolled_up() {
+    let site = Site::with_config(
+        "rollups:
+  - name: calls
+    sql: |
+      SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS calls,
+             count(*) FILTER (WHERE status = 'ERROR') AS errors, max(duration_ns) AS slowest_ns
+      FROM spans GROUP BY 1, 2
+",
+    );
+    let server = site.start().await;
+    // One trace, so one partition: the last span carries its time past the end of the first minute.
+    let span = |second: i64, took_ns: i64, code: i64| {
+        let start_ns = (START_S + second) * 1_000_000_000;
+        json!({
+            "traceId": "5b8efff798038103d269b633813fc60c", "spanId": format!("{second:016x}"), "name": "GET /", "kind": 2,
+            "startTimeUnixNano": start_ns.to_string(), "endTimeUnixNano": (start_ns + took_ns).to_string(), "status": {"code": code}
+        })
+    };
+    let spans = [span(1, 5_000_000, 1), span(2, 7_000_000, 2), span(30, 6_000_000, 0), span(70, 1_000, 1)];
+    let service = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "web"}}]});
+    let request = json!({"resourceSpans": [{"resource": service, "scopeSpans": [{"spans": spans}]}]});
+    server.accepted("/v1/traces", request.to_string()).await;
+    server.until("SELECT count(*) FROM calls", 1).await;
+    let rows = server.sql("SELECT service, calls, errors, slowest_ns FROM calls").await;
+    assert_eq!(rows, [json!({"service": "web", "calls": 3, "errors": 1, "slowest_ns": 7_000_000})]);
+    server.stop().await;
+    site.verify().await;
+}
+
 /// The same query by somebody else, over the raw table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rollups_of_real_logs_equal_what_duckdb_says_of_the_raw_table() {

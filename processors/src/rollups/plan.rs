@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use highwater_pipeline::data::{identity, logs, metrics, time};
+use highwater_pipeline::data::{identity, logs, metrics, spans, time};
 use highwater_pipeline::functions::tumble_start_us;
 use highwater_pipeline::runtime::ProcessorError;
 use highwater_pipeline::tables::WINDOW_START_COLUMN;
@@ -29,17 +29,20 @@ pub enum Source {
     Logs,
     /// Topic `metrics`.
     Metrics,
+    /// Topic `spans`.
+    Spans,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Logs, Self::Metrics];
+    pub const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Spans];
 
     /// Name of the topic and of the table.
     pub fn topic(self) -> &'static str {
         match self {
             Self::Logs => "logs",
             Self::Metrics => "metrics",
+            Self::Spans => "spans",
         }
     }
 
@@ -48,6 +51,7 @@ impl Source {
         match self {
             Self::Logs => logs::schema(),
             Self::Metrics => metrics::schema(),
+            Self::Spans => spans::schema(),
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::planning;
 const WINDOW_END: &str = "window_end";
 const TENANT: &str = "tenant";
 /// The topics that rollups read, for people.
-const TOPICS: &str = "logs, metrics";
+const TOPICS: &str = "logs, metrics, spans";
 /// Part of the definition's hash; bumped when the meaning of partials changes.
 const FORMAT: &str = "rollup 2";
 

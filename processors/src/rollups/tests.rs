@@ -47,6 +47,17 @@ fn the_window_need_not_be_selected_and_json_operators_work() {
 }
 
 #[test]
+fn spans_are_rolled_up_like_logs() {
+    let plan = plan(&format!(
+        "SELECT {WINDOW} AS window_start, service, attributes['http.route'] AS route, count(*) FILTER (WHERE status = 'ERROR') AS errors,
+                quantile(duration_ns / 1e6, 0.95) AS p95_ms
+         FROM spans WHERE kind = 'SERVER' GROUP BY 1, 2, 3"
+    ))
+    .unwrap();
+    assert_eq!((plan.source(), plan.input()), (Source::Spans, "spans"));
+}
+
+#[test]
 fn the_arrow_binds_tighter_than_the_comparison_as_in_a_query() {
     plan(&format!("SELECT count(*) AS n FROM metrics WHERE labels->>'job' = 'web' GROUP BY {WINDOW}")).unwrap();
 }

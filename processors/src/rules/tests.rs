@@ -113,10 +113,10 @@ fn names_are_unique_across_files() {
     let mut config = ProcessorsConfig { rollups: vec![rollup.clone()], rule_files: vec![file.clone()], partitions: 4 };
     let laid_out = topology(&config).unwrap();
     let names: Vec<&str> = laid_out.tasks.iter().map(|t| &*t.name).collect();
-    assert_eq!(names.len(), 4 + 4 + 4 + 1 + 4);
+    assert_eq!(names.len(), 4 + 4 + 4 + 4 + 1 + 4);
     assert_eq!(
-        (names[0], names[4], names[8], names[12], names[13]),
-        ("logs/0", "metrics/0", "__highwater.partials/0", "__highwater.rules/0", "__highwater.backfill/0")
+        (names[0], names[4], names[8], names[12], names[16], names[17]),
+        ("logs/0", "metrics/0", "spans/0", "__highwater.partials/0", "__highwater.rules/0", "__highwater.backfill/0")
     );
     config.rule_files.push(RuleFile { file: "b.yaml".to_owned(), ..file });
     assert!(topology(&config).err().unwrap().to_string().contains("b.yaml"));
