@@ -35,7 +35,7 @@ pub use columns::{
 };
 pub use cover::{COMMIT_ID_KEY, COVER_KEY, Cover, covers_from_json, covers_to_json};
 pub use path::{data_file_path, encode_path_value, is_data_file_path, table_path, table_url};
-pub use spec::{PARTITION_COLUMNS, TableSpec, built_in_tables, rollup_table};
+pub use spec::{DEFAULT_LOG_AGE_MS, PARTITION_COLUMNS, Retention, TableSpec, built_in_tables, rollup_table};
 pub use superseded::{REVISION_COLUMN, Superseded, WINDOW_START_COLUMN};
 
 /// Why a table's description or a commit's cover could not be understood.

@@ -10,6 +10,18 @@ use crate::data::{RowKind, alerts, dead_letter, logs, metric_metadata, metrics, 
 /// The columns by which a table's files are partitioned, in order.
 pub const PARTITION_COLUMNS: [&str; 2] = ["tenant", "date"];
 
+/// What a table keeps of each tenant's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Rows go once the later of their event's day and their append is this long ago; `None`: never for their age.
+    pub age_ms: Option<u64>,
+    /// The oldest files go where all of them come to more; `None`: however large.
+    pub size_bytes: Option<u64>,
+}
+
+/// How long logs are kept where nothing else is said, milliseconds.
+pub const DEFAULT_LOG_AGE_MS: u64 = 31 * 24 * 60 * 60 * 1000;
+
 /// A table: where its rows come from and how they lie in its files.
 #[derive(Debug, Clone)]
 pub struct TableSpec {
@@ -23,6 +35,8 @@ pub struct TableSpec {
     pub time_column: String,
     /// The columns by which rows are sorted inside a file, ascending, NULLs first.
     pub sort_columns: Vec<String>,
+    /// What is kept where the settings of tables say nothing about it.
+    pub retention: Retention,
 }
 
 impl TableSpec {
@@ -57,7 +71,10 @@ impl TableSpec {
 /// The tables every Highwater has: `logs`, `metrics`, `spans`, `metric_metadata`, `alerts`, `dead_letter`.
 pub fn built_in_tables() -> Vec<TableSpec> {
     vec![
-        table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"]),
+        TableSpec {
+            retention: Retention { age_ms: Some(DEFAULT_LOG_AGE_MS), size_bytes: None },
+            ..table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"])
+        },
         table("metrics", "metrics", RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"]),
         table("spans", "spans", RowKind::Spans, "timestamp", &["service", "timestamp"]),
         table(
@@ -95,5 +112,6 @@ fn table(name: &str, topic: &str, kind: RowKind, time_column: &str, sort_columns
         kind,
         time_column: time_column.to_string(),
         sort_columns: sort_columns.iter().map(|c| (*c).to_string()).collect(),
+        retention: Retention::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use highwater_pipeline::tables::{Retention, TableSpec};
 use serde::Deserialize;
 
 const MAX_CONFLICT_WAIT_MS: u64 = 30;
@@ -24,6 +25,9 @@ pub struct TablesConfig {
     pub row_group_rows: usize,
     /// Zstandard level of the files, 1 to 22.
     pub compression_level: i32,
+    /// Whether floats are stored byte by byte of one significance (`BYTE_STREAM_SPLIT`), which saves a third of most. Apache Spark reads that only with
+    /// `spark.sql.parquet.enableVectorizedReader=false`.
+    pub byte_stream_split: bool,
     /// A checkpoint of the Delta log is written every so many commits.
     pub checkpoint_every: u64,
     /// Milliseconds after which a file that no commit names may be removed.
@@ -33,7 +37,47 @@ pub struct TablesConfig {
     /// Milliseconds that a partition which is taken away may keep the group waiting while its rows are committed. What is not committed by then
     /// the next owner reads again.
     pub revoke_timeout_ms: u64,
+    /// Whether small files are merged.
+    pub compaction: bool,
+    /// Milliseconds between two looks for files to merge.
+    pub compaction_interval_ms: u64,
+    /// A file of this size is left alone; none is made of more than twice as much. A rollup's are a quarter of it, because corrections rewrite them.
+    pub compaction_target_bytes: u64,
+    /// Milliseconds without a new file after which a day is quiet, and what is left of it is merged.
+    pub compaction_quiet_ms: u64,
+    /// Bytes of decoded rows that a merge holds. Compressed pieces of its files come on top.
+    pub compaction_memory_bytes: usize,
+    /// Bytes of files that merges read in a second, at most; 0: as fast as it goes.
+    pub compaction_bytes_per_s: u64,
+    /// Milliseconds between two looks at retention, at files to delete and at old commits.
+    pub upkeep_interval_ms: u64,
+    /// Milliseconds for which a file stays after it was taken out of the table. Queries on older versions need them; none may run for longer.
+    pub vacuum_after_ms: u64,
+    /// Milliseconds for which commits stay in the Delta log.
+    pub history_ms: u64,
+    /// What is kept, where it is not what the table says of itself.
+    pub retention: Vec<RetentionRule>,
 }
+
+/// What is kept of a table, or of one tenant's rows in it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionRule {
+    /// The table.
+    pub table: String,
+    /// The tenant; all of them where it is missing. A rule that names one goes before a rule that does not.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// Rows older than this go, milliseconds; `None`: never for their age.
+    #[serde(default)]
+    pub age_ms: Option<u64>,
+    /// The oldest files go where a tenant's come to more; `None`: however large.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+}
+
+/// Shortest history of a Delta log: readers and writers look at it at least every ten minutes.
+pub const MIN_HISTORY_MS: u64 = 60 * 60 * 1000;
 
 impl Default for TablesConfig {
     fn default() -> Self {
@@ -45,10 +89,21 @@ impl Default for TablesConfig {
             fetch_size_bytes: 4 << 20,
             row_group_rows: 128 << 10,
             compression_level: 1,
+            byte_stream_split: true,
             checkpoint_every: 100,
             sweep_age_ms: 60 * 60 * 1000,
             max_backoff_ms: 10_000,
             revoke_timeout_ms: 20_000,
+            compaction: true,
+            compaction_interval_ms: 30_000,
+            compaction_target_bytes: 128 << 20,
+            compaction_quiet_ms: 60 * 60 * 1000,
+            compaction_memory_bytes: 64 << 20,
+            compaction_bytes_per_s: 32 << 20,
+            upkeep_interval_ms: 10 * 60 * 1000,
+            vacuum_after_ms: 60 * 60 * 1000,
+            history_ms: 24 * 60 * 60 * 1000,
+            retention: Vec::new(),
         }
     }
 }
@@ -66,6 +121,10 @@ impl TablesConfig {
             ("checkpoint_every", self.checkpoint_every == 0),
             ("max_backoff_ms", self.max_backoff_ms == 0),
             ("revoke_timeout_ms", self.revoke_timeout_ms == 0),
+            ("compaction_interval_ms", self.compaction_interval_ms == 0),
+            ("compaction_target_bytes", self.compaction_target_bytes == 0),
+            ("compaction_memory_bytes", self.compaction_memory_bytes == 0),
+            ("upkeep_interval_ms", self.upkeep_interval_ms == 0),
         ];
         if let Some((key, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
             return Some(format!("tables.{key} is 0; it must be at least 1"));
@@ -76,7 +135,19 @@ impl TablesConfig {
                 self.compression_level
             ));
         }
+        if self.history_ms < MIN_HISTORY_MS {
+            return Some(format!("tables.history_ms is {}; it must be at least {MIN_HISTORY_MS}", self.history_ms));
+        }
         None
+    }
+
+    /// What is kept of a tenant's rows in a table: the rule that names both, or the table, or what the table says of itself.
+    pub(super) fn retention_of(&self, spec: &TableSpec, tenant: Option<&str>) -> Retention {
+        let of_table = || self.retention.iter().filter(|rule| rule.table == spec.name);
+        let rule = of_table()
+            .find(|rule| rule.tenant.is_some() && rule.tenant.as_deref() == tenant)
+            .or_else(|| of_table().find(|rule| rule.tenant.is_none()));
+        rule.map_or(spec.retention, |rule| Retention { age_ms: rule.age_ms, size_bytes: rule.size_bytes })
     }
 
     pub(super) fn commit_interval(&self) -> Duration {

@@ -11,12 +11,15 @@
 //! | anywhere else, and a commit with our id is there | it was written, and somebody has gone on from there; done |
 //! | anywhere else | another owner is at work in that partition: nothing of the commit goes in |
 //!
+//! Commits that move no offset (compaction, retention) have a rule of their own: see [`rewrite`].
+//!
 //! Several writers share one table, each with partitions of its own. What the others committed meanwhile is read commit by commit
 //! ([`DeltaLog::catch_up`]), a few small objects; the whole log is read again only where that is too long a way.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{Action, Add, CommitInfo, LogicalFileView, MetadataExt, Protocol, Transaction};
@@ -33,17 +36,26 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::encode::EncodedFile;
-use super::supersede::{REPLACED_KEY, Replacement};
+use super::supersede::Replacement;
 use crate::SinkError;
 
+mod history;
+mod rewrite;
 mod schema;
 
+pub(crate) use history::{EXPIRED_KEY, Expired, HISTORY_KEY, LogObjects, Origin, expired_of, info_of, summary_of};
+pub use rewrite::WrittenFile;
+pub(super) use rewrite::removal;
+pub(crate) use rewrite::{Rewrite, RewriteAttempt};
 use schema::{READER_VERSION, WRITER_VERSION};
 
 /// The operation of a commit without content, written before files are swept.
 const FENCE: &str = "FENCE";
 /// How many commits of others are read one by one; where there are more, the log is read anew.
 const MAX_STEPS: u64 = 64;
+/// A version looked at longer ago than this is looked at again before anything is put on top of it: commits are cleaned away after a while, never
+/// before an hour has passed, and a version that is gone could be taken a second time. Milliseconds.
+const STALE_MS: i64 = 10 * 60 * 1000;
 
 /// A table's Delta log, as its writer sees it.
 pub struct DeltaLog {
@@ -51,6 +63,8 @@ pub struct DeltaLog {
     store: LogStoreRef,
     /// Latest version this writer knows.
     version: u64,
+    /// When that was, Unix milliseconds.
+    known_ms: i64,
     /// Where the table stands, by application id, as of `version`. One that is in `asked` but not here was never committed.
     positions: BTreeMap<String, i64>,
     /// The application ids whose positions are known.
@@ -108,6 +122,8 @@ pub(crate) struct ActiveFile {
     pub(crate) tenant: Option<String>,
     pub(crate) date: Option<String>,
     pub(crate) size_bytes: i64,
+    /// When it was added, Unix milliseconds.
+    pub(crate) added_ms: i64,
     /// Delta's statistics, JSON.
     pub(crate) stats: Option<String>,
 }
@@ -116,7 +132,8 @@ impl ActiveFile {
     pub(crate) fn new(file: &LogicalFileView) -> Self {
         let mut values = file.partition_values_map();
         let [tenant, date] = PARTITION_COLUMNS.map(|column| values.remove(column).flatten());
-        Self { path: file.path().to_string(), tenant, date, size_bytes: file.size(), stats: file.stats() }
+        let (size_bytes, added_ms) = (file.size(), file.modification_time());
+        Self { path: file.path().to_string(), tenant, date, size_bytes, added_ms, stats: file.stats() }
     }
 
     /// Its values of the partition columns, as the Delta log has them.
@@ -179,7 +196,7 @@ impl DeltaLog {
     pub async fn open(spec: &TableSpec, storage: &Storage, now_ms: i64) -> Result<Self, SinkError> {
         let store = log_store(&spec.name, storage);
         let (positions, asked) = (BTreeMap::new(), BTreeSet::new());
-        let mut log = Self { table: spec.name.clone(), store, version: 0, positions, asked };
+        let mut log = Self { table: spec.name.clone(), store, version: 0, known_ms: now_ms, positions, asked };
         let wanted = schema::of(spec)?;
         loop {
             if !log.store.is_delta_table_location().await.map_err(|e| log.delta(e))? {
@@ -260,6 +277,10 @@ impl DeltaLog {
     /// [`SinkError::AnotherOwner`] where the table stands neither at the commit's start nor, by this very commit, at its end; otherwise
     /// only where the log cannot be read back (retryable: call again with the same commit).
     pub async fn try_commit(&mut self, commit: &Commit, now_ms: i64) -> Result<Attempt, SinkError> {
+        if self.is_stale(now_ms) {
+            self.reload(self.asked.clone()).await?;
+            self.known_ms = now_ms;
+        }
         if !matches!(self.stands(commit), Stands::AtStart) {
             // The call before this one read where the table stands and then failed.
             return self.resolve(commit, false, String::new()).await;
@@ -269,9 +290,6 @@ impl DeltaLog {
         info.insert(COVER_KEY.to_string(), covers_to_json(&commit.covers));
         info.insert(COMMIT_ID_KEY.to_string(), json!(commit.id.to_string()));
         let replaced = &commit.replacement.replaced;
-        if !replaced.is_empty() {
-            info.insert(REPLACED_KEY.to_string(), commit.replacement.to_json());
-        }
         let mut info = commit_info("STREAMING UPDATE", self.version, now_ms, info);
         info.is_blind_append = Some(replaced.is_empty());
         let mut actions = vec![Action::CommitInfo(info)];
@@ -282,7 +300,7 @@ impl DeltaLog {
         actions.extend(commit.files().map(|file| Action::Add(add(file, now_ms))));
         let error = match self.put(next, self.to_json(&actions)?).await {
             Ok(()) => {
-                self.version = next;
+                (self.version, self.known_ms) = (next, now_ms);
                 self.positions.extend(commit.to.clone());
                 return Ok(Attempt::Done(Committed::Written(next)));
             }
@@ -294,7 +312,13 @@ impl DeltaLog {
             // Taken, and yet not to be found: the store refused two at once, or the commits in between were cleaned away.
             self.reload(self.asked.clone()).await?;
         }
+        self.known_ms = now_ms;
         self.resolve(commit, conflict, error.to_string()).await
+    }
+
+    /// True where the version known may have been cleaned away by now.
+    fn is_stale(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.known_ms) > STALE_MS
     }
 
     /// After anything but success: what the table, as just read, says became of the commit.
@@ -335,6 +359,9 @@ impl DeltaLog {
     /// # Errors
     /// Where the put fails, or what took the version cannot be read.
     pub(super) async fn try_fence(&mut self, now_ms: i64) -> Result<bool, SinkError> {
+        if self.is_stale(now_ms) {
+            self.refresh_files(now_ms).await?;
+        }
         let info = commit_info(FENCE, self.version, now_ms, HashMap::new());
         let bytes = self.to_json(&[Action::CommitInfo(info)])?;
         match self.put(self.version + 1, bytes).await {
@@ -350,6 +377,32 @@ impl DeltaLog {
         }
     }
 
+    /// Reads the table anew, as [`Self::refresh_files`] does; with the columns of its files: all that the table has, in the types of its description
+    /// where that knows them.
+    pub(crate) async fn refresh_table(
+        &mut self,
+        spec: &TableSpec,
+        now_ms: i64,
+    ) -> Result<(Vec<ActiveFile>, SchemaRef), SinkError> {
+        let table = self.load().await.map_err(|e| self.delta(e))?;
+        let state = table.snapshot().map_err(|e| self.delta(e))?;
+        self.check_protocol(state.protocol())?;
+        let described = spec.table_schema();
+        let stored = state.snapshot().arrow_schema();
+        let fields: Vec<FieldRef> = stored
+            .fields()
+            .iter()
+            .filter(|field| !PARTITION_COLUMNS.contains(&field.name().as_str()))
+            .map(|field| match described.fields().find(field.name()) {
+                Some((_, described)) => Arc::clone(described),
+                None => Arc::clone(field),
+            })
+            .collect();
+        (self.version, self.known_ms) = (state.version(), now_ms);
+        let files = state.log_data().iter().map(|file| ActiveFile::new(&file)).collect();
+        Ok((files, Arc::new(Schema::new(fields))))
+    }
+
     /// The table's newest version and the files that make it up.
     pub(super) async fn active_files(&self) -> Result<(u64, Vec<ActiveFile>), SinkError> {
         let table = self.load().await.map_err(|e| self.delta(e))?;
@@ -357,13 +410,16 @@ impl DeltaLog {
         Ok((state.version(), state.log_data().iter().map(|file| ActiveFile::new(&file)).collect()))
     }
 
-    /// Every data file that the table refers to, or did until it was replaced and not yet vacuumed: paths relative to the table.
-    pub(super) async fn referenced_files(&self) -> Result<Vec<String>, SinkError> {
+    /// Every data file that the table refers to, or did until it was replaced and the log forgot it: paths relative to the table, and when it was
+    /// taken out (Unix milliseconds), unless it is in.
+    pub(super) async fn referenced_files(&self) -> Result<HashMap<String, Option<i64>>, SinkError> {
         let table = self.load().await.map_err(|e| self.delta(e))?;
         let state = table.snapshot().map_err(|e| self.delta(e))?;
-        let mut paths: Vec<String> = state.log_data().iter().map(|f| f.path().to_string()).collect();
         let removed: Vec<_> = state.all_tombstones(&self.store).try_collect().await.map_err(|e| self.delta(e))?;
-        paths.extend(removed.iter().map(|f| f.path().to_string()));
+        let gone = |ms: Option<i64>| Some(ms.unwrap_or(i64::MIN));
+        let mut paths: HashMap<String, Option<i64>> =
+            removed.iter().map(|f| (f.path().to_string(), gone(f.deletion_timestamp()))).collect();
+        paths.extend(state.log_data().iter().map(|f| (f.path().to_string(), None)));
         Ok(paths)
     }
 
@@ -382,9 +438,22 @@ impl DeltaLog {
             table: self.table.clone(),
             store: Arc::clone(&self.store),
             version: self.version,
+            known_ms: self.known_ms,
             positions: BTreeMap::new(),
             asked: BTreeSet::new(),
         }
+    }
+
+    /// The Delta log of a table that exists, with no description of it: for work on its files.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is no table.
+    pub(crate) async fn attach(name: &str, storage: &Storage, now_ms: i64) -> Result<Self, SinkError> {
+        let store = log_store(name, storage);
+        let (positions, asked) = (BTreeMap::new(), BTreeSet::new());
+        let mut log = Self { table: name.to_string(), store, version: 0, known_ms: now_ms, positions, asked };
+        log.refresh_files(now_ms).await?;
+        Ok(log)
     }
 
     async fn load(&self) -> Result<DeltaTable, DeltaTableError> {

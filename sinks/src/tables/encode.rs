@@ -1,7 +1,7 @@
 //! Rows to Parquet files: what one commit puts on storage.
 //!
-//! Zstandard, dictionaries, page statistics; times and offsets, which a dictionary would only bloat, as packed deltas. The sort
-//! order is written into the footer, so that an engine may rely on it.
+//! Zstandard, dictionaries, page statistics; times and offsets, which a dictionary would only bloat, as packed deltas; Bloom filters where one value
+//! is looked for. The sort order is written into the footer, so that an engine may rely on it. Compaction writes by the same rules.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -25,6 +25,12 @@ use crate::SinkError;
 const MAX_SORT_BYTES: usize = 1 << 30;
 /// Rows copied into file order at a time. The whole commit's rows are in memory once, and so many of them twice.
 const COPIED_ROWS: usize = 16 << 10;
+/// Columns in which one value is looked for among very many: they get Bloom filters. A column that is NULL throughout costs nothing.
+const NEEDLES: [&str; 6] = ["trace_id", "span_id", "parent_span_id", "request_id", "correlation_id", "user_id"];
+/// How often a row group without the value is read all the same.
+const NEEDLE_FPP: f64 = 0.01;
+/// A dictionary of floats that outgrows this, bytes, would cost more than it saves.
+const FLOAT_DICTIONARY_BYTES: usize = 64 << 10;
 /// Longest text in statistics, bytes.
 const MAX_STATISTIC_BYTES: usize = 64;
 
@@ -112,7 +118,12 @@ fn encode_group(
     })
 }
 
-fn properties(spec: &TableSpec, config: &TablesConfig, schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
+/// How the files of a table are written.
+pub(super) fn properties(
+    spec: &TableSpec,
+    config: &TablesConfig,
+    schema: &SchemaRef,
+) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("highwater ", env!("CARGO_PKG_VERSION")).to_string())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(config.compression_level)?))
@@ -122,38 +133,60 @@ fn properties(spec: &TableSpec, config: &TablesConfig, schema: &SchemaRef) -> Re
         .set_column_index_truncate_length(Some(MAX_STATISTIC_BYTES))
         // Parquet's own names for the parts of a map, whatever Arrow calls them.
         .set_coerce_types(true)
-        .set_sorting_columns(sorting(spec, schema));
+        .set_sorting_columns(sorting(&spec.sort_columns, |name| leaf_of(schema, name)));
     for field in schema.fields() {
+        let column = ColumnPath::from(field.name().as_str());
         let packed = matches!(field.data_type(), DataType::Timestamp(_, _))
             || [identity::OFFSET, identity::ROW].contains(&field.name().as_str());
         if packed {
-            let column = ColumnPath::from(field.name().as_str());
             builder = builder
                 .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+                .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
+        }
+        if *field.data_type() == DataType::Float64 && config.byte_stream_split {
+            // Few values, few bits each; many, and the bytes of one significance side by side.
+            builder = builder
+                .set_column_dictionary_page_size_limit(column.clone(), FLOAT_DICTIONARY_BYTES)
+                .set_column_encoding(column.clone(), Encoding::BYTE_STREAM_SPLIT);
+        }
+        if field.name() == identity::APPEND_TIME {
+            // All rows of a record have one.
+            builder = builder.set_column_dictionary_enabled(column.clone(), true);
+        }
+        if NEEDLES.contains(&field.name().as_str()) && *field.data_type() == DataType::Utf8 {
+            // As large as a row group may need; folded to what its values do need.
+            builder = builder
+                .set_column_bloom_filter_enabled(column.clone(), true)
+                .set_column_bloom_filter_fpp(column.clone(), NEEDLE_FPP)
+                .set_column_bloom_filter_max_ndv(column, config.row_group_rows as u64);
         }
     }
     Ok(builder.build())
 }
 
-/// The sort order in terms of Parquet's leaf columns. A map has two leaves; no other stored type is nested.
-fn sorting(spec: &TableSpec, schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
-    let mut leaf = 0_i32;
-    let mut leaves = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        match field.data_type() {
-            DataType::Map(_, _) => leaf += 1,
-            other if other.is_nested() => return None,
-            _ => {}
-        }
-        leaves.push((field.name(), leaf));
-        leaf += 1;
-    }
-    spec.sort_columns
+/// A sort order, ascending and NULL first, in terms of Parquet's leaf columns; `None` where one of them is missing.
+pub(super) fn sorting(columns: &[String], leaf: impl Fn(&str) -> Option<usize>) -> Option<Vec<SortingColumn>> {
+    columns
         .iter()
         .map(|name| {
-            let (_, leaf) = leaves.iter().find(|(field, _)| *field == name)?;
-            Some(SortingColumn { column_idx: *leaf, descending: false, nulls_first: true })
+            let column_idx = i32::try_from(leaf(name)?).ok()?;
+            Some(SortingColumn { column_idx, descending: false, nulls_first: true })
         })
         .collect()
+}
+
+/// The place of a flat column among Parquet's leaves. A map has two leaves; no other stored type is nested.
+fn leaf_of(schema: &SchemaRef, name: &str) -> Option<usize> {
+    let mut leaf = 0;
+    for field in schema.fields() {
+        if field.name() == name {
+            return (!field.data_type().is_nested()).then_some(leaf);
+        }
+        leaf += match field.data_type() {
+            DataType::Map(_, _) => 2,
+            other if other.is_nested() => return None,
+            _ => 1,
+        };
+    }
+    None
 }

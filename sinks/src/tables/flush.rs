@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use highwater_pipeline::log::{Clock, CommittedOffset, Log};
+use highwater_pipeline::log::{Clock, CommittedOffset, Log, TopicPartition};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{Cover, Superseded, TableSpec};
 use object_store::path::Path;
@@ -17,6 +17,7 @@ use super::buffer::Batch;
 use super::delta::{Attempt, Commit, Committed, DeltaLog};
 use super::encode::{EncodedFile, encode};
 use super::handle::StatusCell;
+use super::maintenance::{Maintainer, Upkeep};
 use super::metrics;
 use super::supersede::Rewriter;
 use crate::SinkError;
@@ -39,6 +40,8 @@ pub(super) struct Flusher {
     pub(super) delta: Option<DeltaLog>,
     pub(super) status: StatusCell,
     pub(super) shutdown: CancellationToken,
+    /// What all tables share in keeping in shape.
+    pub(super) upkeep: Upkeep,
     /// A checkpoint being written beside it.
     pub(super) checkpoint: Option<AbortOnDropHandle<()>>,
 }
@@ -234,6 +237,38 @@ impl Flusher {
         Ok(())
     }
 
+    /// Starts to keep the table in shape, if these partitions make it this writer's turn and the table is open.
+    pub(super) fn start_upkeep<'a>(
+        &self,
+        mut given: impl Iterator<Item = &'a TopicPartition>,
+    ) -> Option<AbortOnDropHandle<()>> {
+        given.find(|key| is_first(&self.spec, key))?;
+        self.delta.as_ref()?;
+        let (spec, storage, config) = (Arc::clone(&self.spec), self.storage.clone(), Arc::clone(&self.config));
+        let (clock, upkeep, stop) = (Arc::clone(&self.clock), self.upkeep.clone(), self.shutdown.clone());
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut attempt = 0;
+            loop {
+                let opened = Maintainer::open(
+                    Arc::clone(&spec),
+                    &storage,
+                    Arc::clone(&config),
+                    Arc::clone(&clock),
+                    upkeep.clone(),
+                );
+                match opened.await {
+                    Ok(maintainer) => return maintainer.run(stop).await,
+                    Err(error) => {
+                        metrics::failed(&spec.name, "upkeep");
+                        tracing::warn!(table = %spec.name, %error, "the table cannot be kept in shape for now; will try again");
+                    }
+                }
+                tokio::time::sleep(config.backoff(attempt, random())).await;
+                attempt += 1;
+            }
+        })))
+    }
+
     fn maybe_checkpoint(&mut self, version: u64) {
         let busy = self.checkpoint.as_ref().is_some_and(|c| !c.is_finished());
         if busy || !version.is_multiple_of(self.config.checkpoint_every) {
@@ -248,6 +283,11 @@ impl Flusher {
             }
         })));
     }
+}
+
+/// The first partition of the table's first topic: whoever has it keeps the table in shape.
+pub(super) fn is_first(spec: &TableSpec, key: &TopicPartition) -> bool {
+    key.partition == 0 && spec.topics.first().is_some_and(|first| key.topic.as_ref() == first)
 }
 
 /// Jitter needs no better source than a fresh UUID's bits.

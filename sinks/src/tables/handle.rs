@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::maintenance::Upkeep;
 use super::writer::{TableWriter, WriterParts};
 use super::{MemoryBudget, TablesConfig};
 use crate::SinkError;
@@ -261,6 +262,7 @@ pub struct Tables {
     config: Arc<TablesConfig>,
     clock: Arc<dyn Clock>,
     budget: MemoryBudget,
+    upkeep: Upkeep,
     shutdown: CancellationToken,
     writers: Mutex<Writers>,
 }
@@ -281,7 +283,8 @@ impl Tables {
         shutdown: CancellationToken,
     ) -> Self {
         let budget = MemoryBudget::new(config.memory_limit_bytes);
-        Self { log, storage, config: Arc::new(config), clock, budget, shutdown, writers: Mutex::default() }
+        let upkeep = Upkeep::new(config.compaction_bytes_per_s);
+        Self { log, storage, config: Arc::new(config), clock, budget, upkeep, shutdown, writers: Mutex::default() }
     }
 
     /// Starts a table's writer, with those of the assigned partitions that are of its topics. It waits for one that does not exist yet.
@@ -298,6 +301,7 @@ impl Tables {
             config: Arc::clone(&self.config),
             clock: Arc::clone(&self.clock),
             budget: self.budget.clone(),
+            upkeep: self.upkeep.clone(),
             shutdown: self.shutdown.child_token(),
         });
         handle.assign(&writers.owned.iter().cloned().collect::<Vec<_>>());

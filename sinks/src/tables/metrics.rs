@@ -46,8 +46,35 @@ pub(super) fn lost(table: &str, from: i64, to: i64) {
         .increment(u64::try_from(to.saturating_sub(from)).unwrap_or(0));
 }
 
-pub(super) fn swept(table: &str, files: usize) {
-    metrics::counter!("highwater_table_swept_files_total", "table" => table.to_string()).increment(files as u64);
+pub(super) fn swept(table: &str, files: u64) {
+    metrics::counter!("highwater_table_swept_files_total", "table" => table.to_string()).increment(files);
+}
+
+pub(super) fn vacuumed(table: &str, files: u64) {
+    metrics::counter!("highwater_table_vacuumed_files_total", "table" => table.to_string()).increment(files);
+}
+
+pub(super) fn compacted(table: &str, merged: u64, files: u64, rows: u64, merged_bytes: u64) {
+    let label = table.to_string();
+    metrics::counter!("highwater_table_compactions_total", "table" => label.clone()).increment(1);
+    metrics::counter!("highwater_table_compaction_read_files_total", "table" => label.clone()).increment(merged);
+    metrics::counter!("highwater_table_compaction_written_files_total", "table" => label.clone()).increment(files);
+    metrics::counter!("highwater_table_compaction_rows_total", "table" => label.clone()).increment(rows);
+    metrics::counter!("highwater_table_compaction_read_bytes_total", "table" => label).increment(merged_bytes);
+}
+
+pub(super) fn overtaken(table: &str) {
+    metrics::counter!("highwater_table_compactions_overtaken_total", "table" => table.to_string()).increment(1);
+}
+
+pub(super) fn expired(table: &str, files: u64, rows: u64) {
+    let label = table.to_string();
+    metrics::counter!("highwater_table_expired_files_total", "table" => label.clone()).increment(files);
+    metrics::counter!("highwater_table_expired_rows_total", "table" => label).increment(rows);
+}
+
+pub(super) fn cleaned(table: &str, commits: u64) {
+    metrics::counter!("highwater_table_cleaned_commits_total", "table" => table.to_string()).increment(commits);
 }
 
 pub(super) fn up(table: &str, up: bool) {

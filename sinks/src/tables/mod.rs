@@ -14,6 +14,7 @@
 //! - Files are durable before the commit that names them, the commit before the group offset that lets the log forget.
 //! - The offsets a commit covers include control records and records that gave no row; what the log has lost is covered
 //!   too, marked as a gap, loudly.
+//! - What is there is kept in shape beside the writers ([`maintenance`]): merged, aged, vacuumed. None of it changes what a reader counts.
 //! - Memory is bounded: past the [`MemoryBudget`], tables stop reading; the log waits.
 //! - A storage fault is retried for ever, with backoff, and shows in [`TableStatus`]; anything else stops the table's writer, with the reason there.
 
@@ -26,19 +27,19 @@ mod fetch;
 mod flush;
 mod handle;
 mod look;
+pub mod maintenance;
 mod metrics;
 mod partitions;
 pub(crate) mod read;
 mod sort;
 mod stats;
 pub(crate) mod supersede;
-mod sweep;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use budget::MemoryBudget;
-pub use config::TablesConfig;
+pub use config::{MIN_HISTORY_MS, RetentionRule, TablesConfig};
 pub use handle::{TableHandle, TableState, TableStatus, Tables};
 pub use writer::{TableWriter, WriterParts};

@@ -57,6 +57,15 @@ impl Sorted {
         Ok(Self { stored, groups })
     }
 
+    /// The rows of one file, which have none of the partition columns, sorted.
+    pub(super) fn of_one_file(spec: &TableSpec, stored: Vec<RecordBatch>) -> Result<Self, ArrowError> {
+        let keys = sort_keys(spec, &stored)?;
+        let rows = stored.iter().enumerate().flat_map(|(i, batch)| (0..batch.num_rows()).map(move |row| (i, row)));
+        let mut places: Vec<Place> = rows.collect();
+        places.sort_unstable_by(|a, b| keys[a.0].row(a.1).cmp(&keys[b.0].row(b.1)).then(a.cmp(b)));
+        Ok(Self { stored, groups: vec![Group { tenant: None, date: None, places }] })
+    }
+
     /// The columns of a file; `None` where there are no rows at all.
     pub(super) fn schema(&self) -> Option<SchemaRef> {
         self.stored.first().map(RecordBatch::schema)

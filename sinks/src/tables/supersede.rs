@@ -18,17 +18,14 @@ use highwater_pipeline::tables::{Superseded, TableSpec, WINDOW_START_COLUMN, dat
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::TablesConfig;
-use super::delta::{ActiveFile, Commit, DeltaLog};
+use super::delta::{ActiveFile, Commit, DeltaLog, removal};
 use super::encode::{EncodedFile, encode};
 use super::read::read_file;
 use crate::SinkError;
 
-/// The key of `commitInfo` under which a commit says what it replaces: `[{"removed": path, "by": [path, ...]}]`. The rows of the files in `by` are
-/// rows of the one removed, and of no other.
-pub(crate) const REPLACED_KEY: &str = "highwater.replaced";
 /// A time in a file's statistics may be cut to milliseconds.
 const CUT_US: i64 = 999;
 
@@ -59,15 +56,6 @@ impl Replacement {
     /// The same, to be renamed.
     pub(super) fn files_mut(&mut self) -> impl Iterator<Item = &mut EncodedFile> {
         self.replaced.iter_mut().flat_map(|replaced| &mut replaced.files)
-    }
-
-    /// As it stands in `commitInfo`, under [`REPLACED_KEY`].
-    pub(super) fn to_json(&self) -> Value {
-        let each = self.replaced.iter().map(|Replaced { remove, files }| {
-            let by: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-            json!({"removed": remove.path, "by": by})
-        });
-        each.collect()
     }
 }
 
@@ -104,7 +92,7 @@ impl Rewriter<'_> {
                 continue;
             }
             if let Some(files) = self.rest_of(file, superseded).await? {
-                plan.replaced.push(Replaced { remove: remove(file, now_ms), files });
+                plan.replaced.push(Replaced { remove: removal(file, true, now_ms), files });
             }
         }
         let changed = !still || plan.replaced.len() > planned;
@@ -148,18 +136,6 @@ fn by_date(superseded: &Superseded) -> BTreeMap<String, Vec<(i32, i64, i64)>> {
     markers
 }
 
-fn remove(file: &ActiveFile, now_ms: i64) -> Remove {
-    Remove {
-        path: file.path.clone(),
-        data_change: true,
-        deletion_timestamp: Some(now_ms),
-        extended_file_metadata: Some(true),
-        partition_values: Some(file.partition_values()),
-        size: Some(file.size_bytes),
-        ..Remove::default()
-    }
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Stats {
@@ -192,6 +168,7 @@ mod tests {
     fn file(stats: Option<&str>) -> ActiveFile {
         ActiveFile {
             path: "tenant=t/date=1970-01-01/x.parquet".into(),
+            added_ms: 0,
             tenant: Some("t".into()),
             date: Some("1970-01-01".into()),
             size_bytes: 1,

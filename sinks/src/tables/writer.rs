@@ -19,16 +19,17 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::buffer::{Buffer, Chunk};
 use super::fetch::Fetcher;
-use super::flush::{Flushed, Flusher, random};
+use super::flush::{Flushed, Flusher, is_first, random};
 use super::handle::{Command, StatusCell};
 use super::look::Looked;
+use super::maintenance::Upkeep;
 use super::partitions::{Holding, Partitions};
 use super::{MemoryBudget, TableHandle, TableState, TableStatus, TablesConfig, metrics};
 use crate::SinkError;
 
 /// How often a missing topic is looked for.
 const TOPIC_POLL: Duration = Duration::from_millis(500);
-/// How long a checkpoint or a sweep may hold up the end.
+/// How long a checkpoint or upkeep may hold up the end.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the lag is measured.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub struct WriterParts {
     pub clock: Arc<dyn Clock>,
     /// Memory shared with other tables.
     pub budget: MemoryBudget,
+    /// Turns and pace at keeping tables in shape, shared with other tables.
+    pub upkeep: Upkeep,
     /// Cancelled: flush and stop.
     pub shutdown: CancellationToken,
 }
@@ -134,7 +137,7 @@ struct Writer {
     /// At rest, or away in `job`.
     flusher: Option<Box<Flusher>>,
     job: Option<Job>,
-    sweep: Option<AbortOnDropHandle<()>>,
+    upkeep: Option<AbortOnDropHandle<()>>,
     pending: Vec<Pending>,
     leaving: Vec<Leaving>,
     stopping: bool,
@@ -151,7 +154,7 @@ enum Event {
 
 impl Writer {
     fn new(parts: WriterParts, inbox: mpsc::UnboundedReceiver<Command>, status: StatusCell) -> Self {
-        let WriterParts { spec, log, storage, config, clock, budget, shutdown } = parts;
+        let WriterParts { spec, log, storage, config, clock, budget, upkeep, shutdown } = parts;
         let spec = Arc::new(spec);
         let decoder = Arc::new(Decoder::new(spec.kind.clone()));
         let flusher = Flusher {
@@ -164,6 +167,7 @@ impl Writer {
             delta: None,
             status: status.clone(),
             shutdown: shutdown.clone(),
+            upkeep,
             checkpoint: None,
         };
         let fetcher = Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
@@ -183,7 +187,7 @@ impl Writer {
             due: false,
             flusher: Some(Box::new(flusher)),
             job: None,
-            sweep: None,
+            upkeep: None,
             pending: Vec::new(),
             leaving: Vec::new(),
             stopping: false,
@@ -236,9 +240,9 @@ impl Writer {
     /// Gives what is done beside the flushes a little time to end: it reads the Delta log on threads that cannot be stopped half-way.
     async fn finish_beside(&mut self) {
         let checkpoint = self.flusher.as_mut().and_then(|flusher| flusher.checkpoint.take());
-        for task in [checkpoint, self.sweep.take()].into_iter().flatten() {
+        for task in [checkpoint, self.upkeep.take()].into_iter().flatten() {
             if tokio::time::timeout(PATIENCE, task).await.is_err() {
-                tracing::info!(table = %self.fetcher.spec.name, "stopping without the end of a checkpoint or sweep; a later one makes up for it");
+                tracing::info!(table = %self.fetcher.spec.name, "stopping without the end of a checkpoint or of upkeep; a later one makes up for it");
             }
         }
     }
@@ -286,6 +290,9 @@ impl Writer {
         self.buffer.drop_partition(key);
         self.partitions.let_go(key);
         self.status.let_go(key);
+        if is_first(&self.fetcher.spec, key) {
+            self.upkeep = None;
+        }
     }
 
     fn owned_changed(&self) {
@@ -446,8 +453,8 @@ impl Writer {
         if let Some(version) = looked.version {
             self.status.running(version);
         }
-        if self.sweep.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
-            self.sweep = flusher.start_sweep(given.iter());
+        if self.upkeep.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            self.upkeep = flusher.start_upkeep(given.iter());
         }
         Ok(())
     }

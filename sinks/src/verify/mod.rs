@@ -4,13 +4,14 @@
 //! For each table under the storage root:
 //! 1. its Delta history is read commit by commit: per partition the covers follow each other without hole or overlap, and each commit's
 //!    application transaction says where its covers end;
-//! 2. the files of each commit are read: every row lies in one of the commit's covers, none is there twice, and each cover has as many rows
-//!    as it says;
+//! 2. its files are read: every row lies in one of the covers, none is there twice, and each cover has as many rows as it says, less those that
+//!    retention took and says it took;
 //! 3. what the log still holds of each cover is decoded anew and compared with the table, value by value. In a rollup's table that is the newest
 //!    revision of each window, and nothing else.
 //!
-//! Nothing is written and no lock is taken, so it runs beside a server as well as on a data directory alone. It holds one commit's rows in memory
-//! at a time. A file that was replaced stands for the commit that added it, where the commit that replaced it says by what.
+//! Nothing is written and no lock is taken, so it runs beside a server as well as on a data directory alone. It holds some 250,000 rows in memory
+//! at a time, whatever files they lie in: compaction merges the rows of many commits. What commits said that were cleaned away is in the summary that the
+//! cleaner wrote.
 
 mod history;
 mod report;

@@ -19,7 +19,7 @@ const FETCH_SIZE_BYTES: usize = 4 << 20;
 /// The markers that the log still holds, as far as the table has read it.
 pub(super) async fn markers(spec: &TableSpec, log: &dyn Log, history: &History) -> Result<Superseded, SinkError> {
     let mut ends: BTreeMap<String, &Cover> = BTreeMap::new();
-    for cover in history.commits.iter().flat_map(|commit| &commit.covers) {
+    for cover in history.covers.iter().map(|covered| &covered.cover) {
         ends.insert(cover.app_id(), cover);
     }
     let decoder = Decoder::new(spec.kind.clone());

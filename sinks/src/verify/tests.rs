@@ -9,6 +9,7 @@ use highwater_pipeline::tables::built_in_tables;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::tables::maintenance::Upkeep;
 use crate::tables::{MemoryBudget, TableWriter, TablesConfig, WriterParts};
 use crate::testing::{LogRow, MemoryLog, log_record, partitions};
 
@@ -33,6 +34,7 @@ async fn written() -> (tempfile::TempDir, Arc<MemoryLog>, Storage) {
         config: Arc::new(TablesConfig { commit_interval_ms: 3_600_000, ..TablesConfig::default() }),
         clock: Arc::new(ManualClock::new(0)),
         budget: MemoryBudget::new(usize::MAX),
+        upkeep: Upkeep::new(0),
         shutdown: CancellationToken::new(),
     });
     writer.assign(&partitions("logs", 0..2));

@@ -3,6 +3,8 @@
 mod crash;
 mod encoding;
 mod equality;
+mod formats;
+mod maintenance;
 mod owners;
 mod schema;
 mod superseding;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::*;
+use crate::tables::maintenance::{Maintainer, Upkeep};
 use crate::testing::{FaultStore, LogRow, MemoryLog, log_record, partitions};
 use crate::verify::{VerifyReport, verify};
 
@@ -53,6 +56,8 @@ impl World {
             commit_interval_ms: 3_600_000,
             empty_commit_interval_ms: 3_600_000,
             max_backoff_ms: 20,
+            // The tests' days are long past.
+            retention: vec![keep_all("logs")],
             ..TablesConfig::default()
         };
         Self {
@@ -91,8 +96,20 @@ impl World {
             config: Arc::new(self.config.clone()),
             clock: Arc::clone(&self.clock) as Arc<dyn highwater_pipeline::log::Clock>,
             budget: self.budget.clone(),
+            upkeep: Upkeep::new(0),
             shutdown: self.shutdown.clone(),
         })
+    }
+
+    /// What keeps a table in shape, at hand.
+    async fn maintainer(&self, spec: TableSpec) -> Maintainer {
+        self.maintainer_on(spec, &self.storage).await
+    }
+
+    async fn maintainer_on(&self, spec: TableSpec, storage: &Storage) -> Maintainer {
+        let clock = Arc::clone(&self.clock) as Arc<dyn highwater_pipeline::log::Clock>;
+        let config = Arc::new(self.config.clone());
+        Maintainer::open(Arc::new(spec), storage, config, clock, Upkeep::new(0)).await.unwrap()
     }
 
     /// One record of `rows` rows.
@@ -177,6 +194,10 @@ fn identities_of(batch: &RecordBatch) -> Vec<(i32, i64, i32)> {
     let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<Int64Type>().clone();
     let rows = batch.column_by_name("_row").unwrap().as_primitive::<Int32Type>().clone();
     (0..batch.num_rows()).map(|i| (partitions.value(i), offsets.value(i), rows.value(i))).collect()
+}
+
+fn keep_all(table: &str) -> RetentionRule {
+    RetentionRule { table: table.to_string(), tenant: None, age_ms: None, size_bytes: None }
 }
 
 fn logs_table() -> TableSpec {
