@@ -2,7 +2,8 @@
 //!
 //! A snapshot is a version, the data files of that version with what is known of their rows, and the offset per partition that
 //! the table stands at. Files never change, so what was read of one is kept for as long as the table has it. A new version is
-//! noticed by the existence of the next commit file, one look-up, not a listing.
+//! noticed by the existence of the next commit file, one look-up, not a listing. Old commits are cleaned away, but never the newest: where the commit of the
+//! version known is gone as well, the table has moved on for longer than its history goes back, and is read anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError, ObjectStoreError};
 use highwater_pipeline::storage::Storage;
+use highwater_pipeline::tables::is_data_file_path;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -25,6 +27,8 @@ use crate::stats;
 pub(crate) struct DataFile {
     /// The tenant whose rows it holds; files never mix them.
     pub(crate) tenant: Option<String>,
+    /// Whether one of our writers made it, which sort.
+    pub(crate) is_sorted: bool,
     /// Where it lies (under the storage root), its partition values and its statistics.
     pub(crate) file: PartitionedFile,
 }
@@ -57,6 +61,14 @@ pub(crate) struct DeltaReader {
     state: Mutex<State>,
 }
 
+/// What comes after a version.
+enum After {
+    Nothing,
+    Commits,
+    /// The version is gone itself.
+    Unknown,
+}
+
 #[derive(Default)]
 struct State {
     table: Option<DeltaTable>,
@@ -77,23 +89,24 @@ impl DeltaReader {
     /// The newest version, with the offsets of these application ids; `None` where there is no table yet.
     pub(crate) async fn latest(&self, app_ids: &[String]) -> Result<Option<Arc<TableSnapshot>>, DeltaTableError> {
         let mut state = self.state.lock().await;
-        let known = state.current.as_ref().map(|c| c.version);
-        let fresh = match known {
-            Some(version) if !self.exists(version + 1).await? => true,
-            Some(version) => {
-                self.advance(&mut state, version, app_ids).await?;
-                false
-            }
-            None => {
-                if !self.log_store.is_delta_table_location().await? {
-                    return Ok(None);
+        let fresh = match state.current.as_ref().map(|c| c.version) {
+            Some(version) => match self.after(version).await? {
+                After::Nothing => true,
+                After::Commits => {
+                    self.advance(&mut state, version, app_ids).await?;
+                    false
                 }
-                let mut table = DeltaTable::new(Arc::clone(&self.log_store));
-                table.load().await?;
-                let ends = self.ask_ends(&table, app_ids).await?;
-                self.install(&mut state, table, ends)?;
+                After::Unknown => {
+                    (state.table, state.current) = (None, None);
+                    self.load(&mut state, app_ids).await?;
+                    false
+                }
+            },
+            None if self.log_store.is_delta_table_location().await? => {
+                self.load(&mut state, app_ids).await?;
                 false
             }
+            None => return Ok(None),
         };
         // A topic made since: ask for it once.
         if fresh && let Some(current) = state.current.as_ref().map(Arc::clone) {
@@ -109,12 +122,29 @@ impl DeltaReader {
         Ok(state.current.as_ref().map(Arc::clone))
     }
 
+    /// What comes after a version.
+    async fn after(&self, version: u64) -> Result<After, DeltaTableError> {
+        Ok(match futures::try_join!(self.exists(version), self.exists(version + 1))? {
+            (_, true) => After::Commits,
+            (true, false) => After::Nothing,
+            (false, false) => After::Unknown,
+        })
+    }
+
     async fn exists(&self, version: u64) -> Result<bool, DeltaTableError> {
         match self.log_store.object_store(None).head(&commit_uri_from_version(Some(version))).await {
             Ok(_) => Ok(true),
             Err(ObjectStoreError::NotFound { .. }) => Ok(false),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Reads the table from its newest checkpoint on.
+    async fn load(&self, state: &mut State, app_ids: &[String]) -> Result<(), DeltaTableError> {
+        let mut table = DeltaTable::new(Arc::clone(&self.log_store));
+        table.load().await?;
+        let ends = self.ask_ends(&table, app_ids).await?;
+        self.install(state, table, ends)
     }
 
     /// From version `from` to the newest. The offsets come from the commits in between, each read once.
@@ -191,9 +221,11 @@ impl DeltaReader {
             ObjectMeta { location, last_modified: view.modification_datetime()?, size, e_tag: None, version: None };
         let values = stats::partition_values(tenant.as_deref(), date.as_deref())
             .ok_or_else(|| bad_file(view, "its date partition is not a date"))?;
-        let statistics = stats::file_statistics(&self.file_schema, size, view.stats().as_deref());
+        let ours = is_data_file_path(&view.path());
+        let statistics = stats::file_statistics(&self.file_schema, size, view.stats().as_deref(), ours);
         Ok(DataFile {
             tenant,
+            is_sorted: ours,
             file: PartitionedFile::new_from_meta(meta)
                 .with_partition_values(values)
                 .with_statistics(Arc::new(statistics)),

@@ -30,6 +30,8 @@ use crate::view::{View, Views};
 
 /// How many operators a memory error names.
 const NAMED_CONSUMERS: usize = 3;
+/// What the footers of files may take up, bytes.
+const METADATA_CACHE_BYTES: usize = 256 << 20;
 
 /// Answers SQL over the tables of one storage root and one log. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +77,8 @@ impl Engine {
         let runtime_env = RuntimeEnvBuilder::new()
             .with_disk_manager_builder(disk)
             .with_object_store_registry(Arc::<LockedRegistry>::clone(&registry))
+            // Footers of months of files, with their page indexes.
+            .with_metadata_cache_limit(METADATA_CACHE_BYTES)
             .build()
             .map_err(|e| start(format!("spill directory {}: {e}", spill_dir.display())))?;
         let session = base_session(&config).map_err(|e| start(e.to_string()))?;

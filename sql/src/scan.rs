@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -16,6 +17,8 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, ident, lit, not};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
@@ -86,6 +89,39 @@ impl TenantTable {
             .build()
     }
 
+    /// The order in which the rows of each of these files lie; `None` where not all were written by us.
+    fn order(&self, files: &[Arc<DataFile>], schema: &SchemaRef) -> Option<LexOrdering> {
+        if !files.iter().all(|file| file.is_sorted) {
+            return None;
+        }
+        let by = |name: &String| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, schema.index_of(name).ok()?));
+            Some(PhysicalSortExpr::new(column, SortOptions { descending: false, nulls_first: true }))
+        };
+        LexOrdering::new(self.table.spec.sort_columns.iter().map(by).collect::<Option<Vec<_>>>()?)
+    }
+
+    /// The files in groups that are read side by side, the newest rows first in each: whoever wants the latest finds them at once, and leaves out by
+    /// their statistics the files behind.
+    fn groups(&self, files: &[Arc<DataFile>], schema: &SchemaRef, count: usize) -> Vec<FileGroup> {
+        let time = schema.index_of(&self.table.spec.time_column).ok();
+        let newest = |file: &DataFile| {
+            let statistics = file.file.statistics.as_deref()?;
+            match statistics.column_statistics.get(time?)?.max_value.get_value()? {
+                ScalarValue::TimestampMicrosecond(us, _) => *us,
+                _ => None,
+            }
+        };
+        let mut files: Vec<_> = files.iter().map(|file| (newest(file), file)).collect();
+        files.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.file.path().cmp(b.1.file.path())));
+        let count = count.clamp(1, files.len().max(1));
+        let mut groups = vec![Vec::with_capacity(files.len().div_ceil(count)); count];
+        for (i, (_, file)) in files.into_iter().enumerate() {
+            groups[i % count].push(file.file.clone());
+        }
+        groups.into_iter().map(FileGroup::new).collect()
+    }
+
     fn scan_files(
         &self,
         files: &[Arc<DataFile>],
@@ -105,13 +141,14 @@ impl TenantTable {
             runtime.object_store(&self.store_url)?,
             runtime.cache_manager.get_file_metadata_cache(),
         );
+        let groups = self.groups(files, scan_schema.table_schema(), state.config().target_partitions());
+        let order = self.order(files, scan_schema.table_schema());
         let source = ParquetSource::new(scan_schema)
             .with_table_parquet_options(state.default_table_options().parquet)
             .with_parquet_file_reader_factory(Arc::new(reader));
-        let groups = FileGroup::new(files.iter().map(|f| f.file.clone()).collect())
-            .split_files(state.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.store_url.clone(), Arc::new(source))
             .with_file_groups(groups)
+            .with_output_ordering(order.into_iter().collect())
             .with_statistics(statistics)
             .with_projection_indices(Some(indices))?
             .with_limit(limit)

@@ -1,7 +1,8 @@
 //! What a Delta log says of a file's rows, in DataFusion's terms, and which files a filter rules out by it.
 //!
 //! Delta writes statistics as JSON, timestamps cut to milliseconds and possibly strings cut too. So a bound is a bound and nothing
-//! more: it prunes files, and only whole numbers, which are exact, are offered as facts.
+//! more: it prunes files. Offered as facts are whole numbers, and times that our own writers wrote with all six digits: by these a query for the latest rows
+//! leaves files out while it runs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,26 +36,28 @@ struct AddStats {
     null_count: Map<String, Value>,
 }
 
-/// Statistics of a file's own columns. What is missing or unreadable in `json` is unknown.
-pub(crate) fn file_statistics(file_schema: &SchemaRef, size_bytes: u64, json: Option<&str>) -> Statistics {
+/// Statistics of a file's own columns. What is missing or unreadable in `json` is unknown. `ours`: whether one of our writers made the file.
+pub(crate) fn file_statistics(file_schema: &SchemaRef, size_bytes: u64, json: Option<&str>, ours: bool) -> Statistics {
     let stats: AddStats = json.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let column_statistics = file_schema
         .fields()
         .iter()
         .map(|field| {
             let mut column = ColumnStatistics::new_unknown();
-            let exact = field.data_type().is_integer();
-            let precise = |value: Option<ScalarValue>| match value {
-                Some(value) if exact => Precision::Exact(value),
-                Some(value) => Precision::Inexact(value),
-                None => Precision::Absent,
+            let bound = |values: &Map<String, Value>, bound: Bound| {
+                let Some(value) = values.get(field.name()) else { return Precision::Absent };
+                let whole_time = ours && value.as_str().is_some_and(has_microseconds);
+                let bound = if whole_time { Bound::Exact } else { bound };
+                match scalar(field.data_type(), value, bound) {
+                    Some(value) if field.data_type().is_integer() => Precision::Exact(value),
+                    Some(value @ ScalarValue::TimestampMicrosecond(..)) if whole_time => Precision::Exact(value),
+                    Some(value) => Precision::Inexact(value),
+                    None => Precision::Absent,
+                }
             };
-            let name = field.name();
-            column.min_value =
-                precise(stats.min_values.get(name).and_then(|v| scalar(field.data_type(), v, Bound::Lower)));
-            column.max_value =
-                precise(stats.max_values.get(name).and_then(|v| scalar(field.data_type(), v, Bound::Upper)));
-            if let Some(nulls) = stats.null_count.get(name).and_then(Value::as_u64) {
+            column.min_value = bound(&stats.min_values, Bound::Lower);
+            column.max_value = bound(&stats.max_values, Bound::Upper);
+            if let Some(nulls) = stats.null_count.get(field.name()).and_then(Value::as_u64) {
                 column.null_count = Precision::Exact(usize::try_from(nulls).unwrap_or(usize::MAX));
             }
             column
@@ -72,6 +75,13 @@ pub(crate) fn file_statistics(file_schema: &SchemaRef, size_bytes: u64, json: Op
 enum Bound {
     Lower,
     Upper,
+    /// Not cut at all.
+    Exact,
+}
+
+/// Whether a time is written with six digits behind the second: who cuts it, leaves three.
+fn has_microseconds(time: &str) -> bool {
+    time.rsplit_once('.').is_some_and(|(_, fraction)| fraction.len() == 7 && fraction.ends_with('Z'))
 }
 
 fn scalar(data_type: &DataType, value: &Value, bound: Bound) -> Option<ScalarValue> {
@@ -171,7 +181,7 @@ mod tests {
         let json = r#"{"numRecords":3,"minValues":{"timestamp":"2026-01-02T03:04:05.678Z","n":-5,"v":0.5,"s":"a"},
                        "maxValues":{"timestamp":"2026-01-02T03:04:05.678Z","n":7,"v":1.5,"s":"z"},
                        "nullCount":{"timestamp":0,"n":1,"v":0,"s":2}}"#;
-        let statistics = file_statistics(&schema(), 1234, Some(json));
+        let statistics = file_statistics(&schema(), 1234, Some(json), true);
         assert_eq!(statistics.num_rows, Precision::Exact(3));
         assert_eq!(statistics.total_byte_size, Precision::Inexact(1234));
         let [time, n, v, s, b] = statistics.column_statistics.as_slice() else { panic!("five columns") };
@@ -187,9 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn times_with_all_their_digits_are_facts_where_the_file_is_ours() {
+        let json = r#"{"maxValues":{"timestamp":"2026-01-02T03:04:05.678900Z"}}"#;
+        let max = |ours| file_statistics(&schema(), 1, Some(json), ours).column_statistics[0].max_value.clone();
+        let at = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+        assert_eq!(max(true), Precision::Exact(at(1_767_323_045_678_900)));
+        assert_eq!(max(false), Precision::Inexact(at(1_767_323_045_679_899)));
+    }
+
+    #[test]
     fn what_is_missing_or_odd_is_unknown() {
         for json in [None, Some("{}"), Some("not json"), Some(r#"{"minValues":{"n":"x","timestamp":5}}"#)] {
-            let statistics = file_statistics(&schema(), 1, json);
+            let statistics = file_statistics(&schema(), 1, json, true);
             assert_eq!(statistics.num_rows, Precision::Absent, "{json:?}");
             assert!(statistics.column_statistics.iter().all(|c| c.min_value == Precision::Absent), "{json:?}");
         }

@@ -10,6 +10,7 @@ mod http;
 mod kafka;
 mod otlp;
 mod roles;
+mod tables;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub(crate) use http::HttpConfig;
 pub(crate) use kafka::{HostPort, KafkaSection, Listen};
 pub(crate) use otlp::{OtlpPort, OtlpSection};
 pub(crate) use roles::{Role, Roles};
+use tables::TablesSection;
 pub(crate) use tls::TlsSection;
 
 /// Where data goes when nothing is said.
@@ -198,23 +200,6 @@ pub(crate) enum Durability {
     Relaxed,
 }
 
-/// How tables are written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct TablesSection {
-    /// A table commits at least this often while rows arrive.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub(crate) commit_interval: Duration,
-    /// A table commits once it holds this much, uncompressed.
-    pub(crate) commit_size_bytes: usize,
-}
-
-impl Default for TablesSection {
-    fn default() -> Self {
-        Self { commit_interval: Duration::from_secs(10), commit_size_bytes: 128 << 20 }
-    }
-}
-
 impl Config {
     /// Reads a config file, or the defaults without one. Relative paths of other files are taken from the file's folder.
     pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -336,9 +321,7 @@ impl Config {
         }
         self.scrape()?;
         Mappings::new(&self.mappings).map_err(|error| ConfigError::said(error.to_string()))?;
-        if self.tables.commit_interval.is_zero() {
-            return Err(ConfigError::in_key("tables.commit_interval", "must be longer than zero; 1s is short"));
-        }
+        self.tables.check(self.sql.timeout)?;
         Ok(())
     }
 }
@@ -420,6 +403,14 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named() {
+        let tables = "tables: { history: 7d, retention: [{ table: logs, age: 90d }, { table: logs, tenant: acme, size_bytes: 5 }] }";
+        let settings = parse(tables).unwrap().tables.settings();
+        assert_eq!((settings.history_ms, settings.retention.len()), (7 * 86_400_000, 2));
+        assert_eq!(settings.retention[0].age_ms, Some(90 * 86_400_000));
+        assert_eq!((settings.retention[1].age_ms, settings.retention[1].size_bytes), (None, Some(5)));
+        assert!(parse("tables: { vacuum_after: 5s }").unwrap_err().contains("shorter than sql.timeout"));
+        assert!(parse("tables: { history: 5s }").unwrap_err().contains("at least 3600000"));
+        assert!(parse("tables: { retention: [{ table: logs, age: 0s }] }").unwrap_err().contains("nothing would stay"));
         assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
         assert!(parse("roles: []").unwrap_err().contains("name some of"));

@@ -22,6 +22,7 @@ mod scraping;
 mod self_monitoring;
 pub(crate) mod signals;
 mod status;
+mod table_storage;
 mod topics;
 pub(crate) mod topology;
 mod workers;
@@ -359,8 +360,11 @@ async fn open_gateway(config: &Config, quotas: &Quotas, log: &Arc<dyn Log>) -> R
 
 fn open_engine(config: &Config, topology: &Topology, storage: &Storage, log: &Arc<dyn Log>) -> Result<Engine, Error> {
     let spill_dir = clear_spill_dir(&config.data_dir)?;
-    Engine::new(config.sql.clone(), storage.clone(), Arc::clone(log), topology.tables().to_vec(), &spill_dir)
-        .map_err(|error| Error::failed("starting the query engine", error))
+    let engine =
+        Engine::new(config.sql.clone(), storage.clone(), Arc::clone(log), topology.tables().to_vec(), &spill_dir)
+            .map_err(|error| Error::failed("starting the query engine", error))?;
+    engine.register_view(table_storage::TABLE, Arc::new(table_storage::TableStorage(storage.clone())));
+    Ok(engine)
 }
 
 /// Where the config says tables and snapshots are: the data directory unless `storage.url` names another place.

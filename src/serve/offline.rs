@@ -11,6 +11,7 @@ use highwater_sql::{Engine, SqlConfig};
 use tempfile::TempDir;
 
 use super::ledger::{self, LedgerView};
+use super::table_storage::{self, TableStorage};
 use crate::error::Error;
 
 /// The tables of a data directory.
@@ -43,9 +44,10 @@ pub(crate) async fn engine(data_dir: &Path) -> Result<(Engine, TempDir), Error> 
         .await
         .map_err(|error| Error::failed("listing the tables", error))?;
     let spill = tempfile::tempdir().map_err(|error| Error::failed("making a directory for spilled rows", error))?;
-    let engine = Engine::new(SqlConfig::default(), storage, Arc::clone(&log), tables, spill.path())
+    let engine = Engine::new(SqlConfig::default(), storage.clone(), Arc::clone(&log), tables, spill.path())
         .map_err(|error| Error::failed("starting the query engine", error))?;
     let ledger = Ledger::new(log, Arc::new(SystemClock), None);
+    engine.register_view(table_storage::TABLE, Arc::new(TableStorage(storage)));
     engine.register_view(ledger::TABLE, Arc::new(LedgerView(Arc::new(ledger))));
     Ok((engine, spill))
 }

@@ -13,7 +13,7 @@ use highwater_pipeline::log::{Change, Log, LogError, Membership, TopicConfig, To
 use highwater_pipeline::runtime::{DriverConfig, TaskSpec, TaskState, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
-use highwater_sinks::tables::{TableStatus, Tables, TablesConfig};
+use highwater_sinks::tables::{TableStatus, Tables};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -73,11 +73,7 @@ impl Workers {
         view: WorkersView,
     ) -> Result<Self, Error> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let tables_config = TablesConfig {
-            commit_interval_ms: u64::try_from(config.tables.commit_interval.as_millis()).unwrap_or(u64::MAX),
-            commit_size_bytes: config.tables.commit_size_bytes,
-            ..TablesConfig::default()
-        };
+        let tables_config = config.tables.settings();
         if let Some(problem) = tables_config.problem() {
             return Err(Error::Failed(problem));
         }

@@ -173,3 +173,42 @@ async fn a_second_server_on_the_same_data_is_refused() {
     server.stop().await;
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_listed_merged_beside_the_server_and_told_of() {
+    let site = Site::new();
+    let server = site.start().await;
+    // Two commits, so two files of one day at least.
+    for (i, stored) in [(0, 3), (1, 6)] {
+        let entry =
+            |j: i64| json!({"timestamp": "2026-03-01T12:00:00Z", "service": "s", "message": format!("{i} {j}")});
+        server.accepted("/logs", json!((0..3).map(entry).collect::<Vec<_>>()).to_string()).await;
+        let rows = "SELECT coalesce(sum(rows), 0) FROM table_storage WHERE table_name = 'logs' AND date = '2026-03-01'";
+        server.until(rows, stored).await;
+    }
+    let url = server.url("");
+    let list = site.run(&["table", "list", "--server", &url, "-o", "json"]).await.output();
+    let list: Vec<Value> = serde_json::from_str(&list).unwrap();
+    let logs = list.iter().find(|row| row["table_name"] == "logs").unwrap();
+    assert!(logs["stored_rows"].as_i64().unwrap() >= 6 && logs["size_bytes"].as_i64().unwrap() > 0, "{logs}");
+    let described =
+        site.run(&["table", "describe", "logs", "--storage", "--server", &url, "-o", "json"]).await.output();
+    assert!(described.contains("2026-03-01"), "{described}");
+
+    let data_dir = site.data_dir().to_str().unwrap().to_owned();
+    let compacted = site.run(&["table", "compact", "logs", "--data-dir", &data_dir]).await.output();
+    assert!(compacted.starts_with("logs: ") && compacted.contains(" merged into 1 of "), "{compacted}");
+    server.until("SELECT count(*) FROM logs WHERE service = 's'", 6).await;
+    let files = "SELECT sum(files) FROM table_storage WHERE table_name = 'logs' AND date = '2026-03-01'";
+    server.until(files, 1).await;
+    let history = site.run(&["table", "history", "logs", "--json", "--data-dir", &data_dir]).await.output();
+    let history: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let operations: Vec<&str> = history.iter().map(|line| line["operation"].as_str().unwrap()).collect();
+    assert!(operations.contains(&"OPTIMIZE") && operations.contains(&"STREAMING UPDATE"), "{operations:?}");
+    assert_eq!(operations.last(), Some(&"CREATE TABLE"));
+    let missing = site.run(&["table", "history", "nosuch", "--data-dir", &data_dir]).await;
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains("no stored table nosuch") && missing.stderr.contains("logs"), "{}", missing.stderr);
+    server.stop().await;
+    site.verify().await;
+}

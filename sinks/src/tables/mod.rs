@@ -26,6 +26,7 @@ pub mod encode;
 mod fetch;
 mod flush;
 mod handle;
+pub mod inspect;
 mod look;
 pub mod maintenance;
 mod metrics;

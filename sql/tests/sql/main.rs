@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod limits;
 mod log;
+mod pruning;
 mod revisions;
 mod s3;
 mod slt;

@@ -6,6 +6,7 @@ mod equality;
 mod formats;
 mod maintenance;
 mod owners;
+mod readers;
 mod schema;
 mod superseding;
 mod writing;
