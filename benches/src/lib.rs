@@ -4,3 +4,5 @@
 
 pub mod compression;
 pub mod logs;
+pub mod protobuf;
+pub mod requests;

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Flags of `tail`.
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// Topic: logs, metrics, alerts, dead-letter or rollup.<name>.
+    /// Topic: logs, metrics, spans, alerts, dead-letter or rollup.<name>.
     topic: String,
     #[command(flatten)]
     follow: FollowArgs,

@@ -23,6 +23,7 @@ pub mod mapped;
 mod metadata;
 mod meter;
 pub mod otlp;
+mod probe;
 mod remote_write;
 mod report;
 pub mod scrape;
@@ -37,6 +38,7 @@ pub use config::IngestConfig;
 pub use error::IngestError;
 pub use ingest::Ingest;
 pub use key::IdempotencyKey;
+pub use probe::{Probe, probe};
 pub use report::{EntryError, IngestReport};
 
 /// All doors over HTTP.

@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::support::{DEADLINE, Server, eventually, skipped, within};
 
+mod hostile;
 mod loki;
 mod opentelemetry;
 mod prometheus;

@@ -140,6 +140,10 @@ async fn what_prometheus_has_is_what_sql_shows() {
     let query = "SELECT DISTINCT kind FROM metrics WHERE name = 'prometheus_http_requests_total'";
     assert_eq!(server.sql_of("v2", query).await, [json!({"kind": "counter"})]);
     drop(prometheus);
+    // Nothing comes in any more: what did is stored, or rejected for a reason that shows.
+    server.until("SELECT count(*) FROM loss_ledger WHERE balance <> 0 OR in_flight <> 0", 0).await;
+    let query = "SELECT DISTINCT signal FROM loss_ledger WHERE source = 'remote_write' AND stored > 0 ORDER BY signal";
+    assert_eq!(server.sql(query).await, [json!({"signal": "metric-metadata"}), json!({"signal": "metrics"})]);
     server.stop().await;
     site.verify().await;
 }

@@ -87,6 +87,8 @@ pub enum BridgedSignal {
     Logs,
     /// Rows of `metrics`.
     Metrics,
+    /// Rows of `spans`.
+    Spans,
 }
 
 /// Where a partition begins that was never read before.
@@ -148,6 +150,9 @@ impl KafkaSourceConfig {
         }
         if self.signal == BridgedSignal::Metrics && self.format == Format::Text {
             return refuse("format", "a line of text is no metric: use json, otlp or arrow".to_owned());
+        }
+        if self.signal == BridgedSignal::Spans && !matches!(self.format, Format::Auto | Format::Otlp | Format::Arrow) {
+            return refuse("format", "spans come as otlp or arrow".to_owned());
         }
         match Tenant::new(&self.tenant) {
             Ok(_) => Ok(()),

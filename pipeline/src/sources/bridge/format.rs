@@ -9,6 +9,7 @@ pub(super) fn content(format: Format, signal: BridgedSignal, record: &StoredReco
     let otlp = match signal {
         BridgedSignal::Logs => Content::OtlpLogs,
         BridgedSignal::Metrics => Content::OtlpMetrics,
+        BridgedSignal::Spans => Content::OtlpTraces,
     };
     match format {
         Format::Json => Ok(Content::Json),

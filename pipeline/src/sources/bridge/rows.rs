@@ -14,7 +14,7 @@ use crate::agents::logs::Dates;
 use crate::agents::logs::formats::{Context, Detector};
 use crate::data::content_type::Content;
 use crate::data::logs::{self, LogColumns, LogParts};
-use crate::data::{Decoded, Decoder, Refused, RowKind, identity, labels, level, metrics, partitioner, time};
+use crate::data::{Decoded, Decoder, Refused, RowKind, identity, labels, level, metrics, partitioner, spans, time};
 use crate::log::StoredRecord;
 
 /// Longest line taken, in bytes; as the doors have it.
@@ -43,6 +43,7 @@ impl RowReader {
         let kind = match config.signal {
             BridgedSignal::Logs => RowKind::Logs,
             BridgedSignal::Metrics => RowKind::Metrics,
+            BridgedSignal::Spans => RowKind::Spans,
         };
         Self {
             format: config.format,
@@ -58,6 +59,7 @@ impl RowReader {
         match self.signal {
             BridgedSignal::Logs => logs::TOPIC,
             BridgedSignal::Metrics => metrics::TOPIC,
+            BridgedSignal::Spans => spans::TOPIC,
         }
     }
 
@@ -178,6 +180,8 @@ struct Keys<'b> {
 enum KeyColumns<'b> {
     /// Service, host.
     Logs(Option<&'b StringArray>, Option<&'b StringArray>),
+    /// Trace.
+    Spans(Option<&'b StringArray>),
     /// Name, labels; and the partition of each series seen so far.
     Metrics(Option<&'b StringArray>, Option<&'b StringArray>, HashMap<(&'b str, &'b str), i32, ahash::RandomState>),
 }
@@ -187,6 +191,7 @@ impl<'b> Keys<'b> {
         let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
         let columns = match signal {
             BridgedSignal::Logs => KeyColumns::Logs(text("service"), text("host")),
+            BridgedSignal::Spans => KeyColumns::Spans(text("trace_id")),
             BridgedSignal::Metrics => KeyColumns::Metrics(text("name"), text("labels"), HashMap::default()),
         };
         let mut key = tenant.as_bytes().to_vec();
@@ -204,6 +209,10 @@ impl<'b> Keys<'b> {
                 self.key.extend_from_slice(value(*service).as_bytes());
                 self.key.push(0);
                 self.key.extend_from_slice(value(*host).as_bytes());
+                partitioner::partition(&self.key, partitions)
+            }
+            KeyColumns::Spans(trace_id) => {
+                self.key.extend_from_slice(value(*trace_id).as_bytes());
                 partitioner::partition(&self.key, partitions)
             }
             KeyColumns::Metrics(name, labels, known) => {

@@ -220,6 +220,42 @@ async fn text_lines_have_the_time_and_level_they_state() {
 }
 
 #[tokio::test]
+async fn spans_go_where_the_doors_put_them() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+    use prost::Message;
+    let bench = Bench::new(r#"{"signal": "spans", "service": "shop", "tenant": "acme"}"#).await;
+    let span =
+        |id: u8| Span { trace_id: vec![id; 16], span_id: vec![id; 8], name: format!("s{id}"), ..Span::default() };
+    let spans = vec![span(1), span(0), span(2)];
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    bench.produce(1, ExportTraceServiceRequest { resource_spans }.encode_to_vec(), None).await;
+    bench.run(1).await;
+    let texts = async |column: &str| bench.world.texts("spans", crate::data::RowKind::Spans, column).await;
+    assert_eq!(
+        (texts("name").await, texts("service").await),
+        (vec!["s1".into(), "s2".into()], vec!["shop".into(), "shop".to_owned()])
+    );
+    assert_eq!(texts("tenant").await, ["acme", "acme"]);
+    for batch in bench.world.rows("spans", crate::data::RowKind::Spans).await {
+        let traces = batch.column_by_name("trace_id").unwrap().as_string::<i32>();
+        let partitions = batch.column_by_name("_partition").unwrap().as_primitive::<arrow::datatypes::Int32Type>();
+        for (trace, partition) in traces.iter().zip(partitions.values()) {
+            let key = format!("acme\0{}", trace.unwrap());
+            assert_eq!(crate::data::partitioner::partition(key.as_bytes(), 4), *partition);
+        }
+    }
+    let letters = bench.dead_letters().await;
+    assert!(header(&letters[0], "reason").starts_with("`trace_id` is"), "{}", header(&letters[0], "reason"));
+    let row = bench.ledger().await.remove(0);
+    assert_eq!(
+        (row.signal.as_str(), row.received, row.stored, row.dead_lettered, row.balance()),
+        ("spans", 3, 2, 1, 0)
+    );
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_kept_with_its_coordinate_and_the_rest_goes_on() {
     let bench = Bench::new("{}").await;
     bench.produce(1, r#"{"message":"good"}"#, None).await;

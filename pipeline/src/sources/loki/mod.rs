@@ -22,6 +22,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
+use super::batcher::Dealer;
 use super::encoding::Encoding;
 use super::http::answer::status;
 use super::http::request;
@@ -88,6 +89,11 @@ async fn store(ingest: &Ingest, format: Format, request: super::ingest::Request)
         })
         .await?;
     ingest.append(prepared).await.map(|(report, ())| report)
+}
+
+/// Reads a body as this door does.
+pub(super) fn probe(json: bool, body: &[u8], dealer: &mut Dealer<'_, Logs>) -> Result<(), IngestError> {
+    if json { json::read(body, dealer) } else { protobuf::read(body, dealer) }
 }
 
 /// JSON where it says so; everything else is protobuf, as Loki has it.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::batcher::Dealer;
 use super::ingest::{Ingest, Request, Route};
-use super::{IngestError, IngestReport};
+use super::{EntryError, IngestError, IngestReport};
 use crate::data::logs::Logs;
 use crate::data::metrics::Metrics;
 use crate::data::otlp::{self, Encoding, OtlpError};
@@ -27,7 +27,7 @@ use sinks::{Dealt, Taken};
 const MAX_NAMED: usize = 10;
 
 /// What differs between the signals.
-trait Signal: Route {
+pub(super) trait Signal: Route {
     /// What the answer calls the number of refused entries, in JSON.
     const REJECTED: &'static str;
     /// Name of the service, `opentelemetry.proto.collector.<...>`.
@@ -79,6 +79,12 @@ struct Outcome {
     message: String,
 }
 
+/// Reads a body as these doors do.
+pub(super) fn probe<S: Signal>(json: bool, body: &[u8], dealer: &mut Dealer<'_, S>) -> Result<(), IngestError> {
+    let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
+    S::read(body, encoding, dealer).map(drop)
+}
+
 async fn store<S: Signal>(ingest: &Ingest, encoding: Encoding, request: Request) -> Result<Outcome, IngestError> {
     let door = request.door;
     let mut prepared =
@@ -87,12 +93,15 @@ async fn store<S: Signal>(ingest: &Ingest, encoding: Encoding, request: Request)
     let described = std::mem::take(&mut prepared.extra.described);
     ingest.describe(door, &prepared.tenant, described).await?;
     let (report, taken) = ingest.append(prepared).await?;
-    Ok(Outcome { refused: taken.refused, message: reasons(&report) })
+    Ok(Outcome { refused: taken.refused + report.series_refused, message: reasons(&report) })
 }
 
 /// The first reasons, for people.
 fn reasons(report: &IngestReport) -> String {
-    let named = report.errors.iter().take(MAX_NAMED).map(|error| format!("entry {}: {}", error.index, error.reason));
+    let named = report.errors.iter().take(MAX_NAMED).map(|error| match error.index {
+        EntryError::SEVERAL => format!("some entries: {}", error.reason),
+        index => format!("entry {index}: {}", error.reason),
+    });
     let mut text = named.collect::<Vec<_>>().join("; ");
     if report.errors.len() > MAX_NAMED {
         text.push_str("; ...");

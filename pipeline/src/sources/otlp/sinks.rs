@@ -17,7 +17,7 @@ use crate::sources::metadata::{Described, Kind, MAX_DESCRIBED};
 
 /// What a request holds beside its rows.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(in crate::sources) struct Taken {
     /// Entries that are refused.
     pub(super) refused: u64,
     /// What metrics are.

@@ -7,30 +7,38 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Version, Written};
 use crate::sources::http::answer::status;
-use crate::sources::{IngestError, IngestReport};
+use crate::sources::{EntryError, IngestError, IngestReport};
 
 /// Most refused series that an answer names.
 const MAX_NAMED: usize = 10;
 
 /// The answer to a request that was read to its end, and whose good samples are stored.
 pub(super) fn stored(version: Version, report: &IngestReport, written: &Written) -> Response {
-    let mut response = match written.refused + report.series_refused {
-        0 => StatusCode::NO_CONTENT.into_response(),
-        refused => {
-            let all = refused + report.accepted;
-            let mut text = format!("{refused} of {all} samples are refused for good, the others are stored\n");
-            for error in report.errors.iter().take(MAX_NAMED) {
-                // Writing to a string cannot fail.
-                writeln!(text, "series {}: {}", error.index, error.reason).unwrap_or_default();
+    let refused = written.refused + report.series_refused;
+    // A series of no samples is refused, too.
+    let mut response = if refused == 0 && report.errors.is_empty() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        let all = refused + report.accepted;
+        let mut text = format!("{refused} of {all} samples are refused for good, the others are stored\n");
+        for error in report.errors.iter().take(MAX_NAMED) {
+            // Writing to a string cannot fail.
+            match error.index {
+                EntryError::SEVERAL => writeln!(text, "some series: {}", error.reason),
+                index => writeln!(text, "series {index}: {}", error.reason),
             }
-            if report.errors.len() > MAX_NAMED {
-                text.push_str("...\n");
-            }
-            (StatusCode::BAD_REQUEST, text).into_response()
+            .unwrap_or_default();
         }
+        if report.errors.len() > MAX_NAMED {
+            text.push_str("...\n");
+        }
+        (StatusCode::BAD_REQUEST, text).into_response()
     };
     if version == Version::V2 {
-        count(&mut response, written.samples, written.histograms);
+        // Which of both were too many series is not known; more than was written is never said.
+        let over = report.series_refused.saturating_sub(written.samples);
+        let samples = written.samples.saturating_sub(report.series_refused);
+        count(&mut response, samples, written.histograms.saturating_sub(over));
     }
     response
 }

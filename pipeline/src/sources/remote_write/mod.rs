@@ -21,7 +21,9 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
+use bytes::Bytes;
 
+use super::batcher::Dealer;
 use super::encoding::Encoding;
 use super::http::request;
 use super::ingest::Ingest;
@@ -96,6 +98,12 @@ async fn store(
     let metadata = std::mem::take(&mut prepared.extra.metadata);
     ingest.describe(DOOR, &prepared.tenant, metadata).await?;
     ingest.append(prepared).await
+}
+
+/// Reads a body as this door does.
+pub(super) fn probe(v2: bool, body: &Bytes, dealer: &mut Dealer<'_, Metrics>) -> Result<(), IngestError> {
+    let read = if v2 { v2::read(body, dealer) } else { v1::read(body, dealer) };
+    read.map(drop)
 }
 
 /// The protocol that the content type names; without one it is 1.0, as its first senders had none.
