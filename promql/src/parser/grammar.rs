@@ -1,8 +1,8 @@
 //! Tokens to tree. The first error ends the parse: it is the one that Prometheus shows.
 
 use super::ast::{
-    Aggregation, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, Extended, Matching, MatrixSelector,
-    Subquery, TimeSpan, VectorSelector,
+    AggregateOp, Aggregation, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, Extended, Matching,
+    MatrixSelector, Subquery, TimeSpan, VectorSelector,
 };
 use super::functions;
 use super::lexer::{Keyword, Kind, Token, tokens, unquote};
@@ -573,7 +573,17 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// `min(` and `max(` stood for `min_of` and `max_of` until 3.9.
+    fn old_extreme_follows(&self) -> bool {
+        self.options.duration_expressions
+            && matches!(self.peek().kind, Kind::Aggregate(AggregateOp::Min | AggregateOp::Max))
+            && self.peek_second().kind == Kind::LeftParen
+    }
+
     fn duration_follows(&self) -> bool {
+        if self.old_extreme_follows() {
+            return true;
+        }
         matches!(
             self.peek().kind,
             Kind::Number
@@ -665,7 +675,11 @@ impl<'a> Parser<'a> {
     }
 
     fn duration_primary(&mut self) -> Result<DurationExpr> {
-        let token = self.peek().clone();
+        let mut token = self.peek().clone();
+        if self.old_extreme_follows() {
+            let max = token.kind == Kind::Aggregate(AggregateOp::Max);
+            token.kind = Kind::Keyword(if max { Keyword::MaxOf } else { Keyword::MinOf });
+        }
         match token.kind {
             Kind::Number | Kind::Duration => {
                 let number = self.number()?;

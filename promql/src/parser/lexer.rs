@@ -359,7 +359,12 @@ impl Lexer<'_> {
                 return true;
             }
             while self.accept(is_alpha) {}
-            let word = self.text[self.start..self.at].to_ascii_lowercase();
+            let word = match self.text[self.start..self.at].to_ascii_lowercase().as_str() {
+                // What they were called until 3.9.
+                "min" => "min_of".to_owned(),
+                "max" => "max_of".to_owned(),
+                word => word.to_owned(),
+            };
             match KEYWORDS.iter().find(|(name, _)| *name == word) {
                 Some((_, k @ (Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf))) => {
                     self.emit(Kind::Keyword(*k))

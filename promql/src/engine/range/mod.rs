@@ -194,6 +194,18 @@ struct Slide<'a> {
 }
 
 impl Slide<'_> {
+    /// The end of the range at a step.
+    #[inline]
+    fn end(&self, step: usize) -> i64 {
+        reference(self.ranges.at, self.ranges.offset_ms, self.steps.time(step))
+    }
+
+    /// Floats alone, at plain ranges, whose start times do not matter.
+    fn is_plain(&self) -> bool {
+        let starts = self.use_starts && !self.series.start_timestamps_ms.is_empty();
+        self.series.histograms.is_empty() && self.ranges.extended.is_none() && !starts
+    }
+
     /// Calls `f` on the window of each step that has samples in it.
     #[inline(always)]
     fn each(&self, row: &mut Row, touched: &mut u64, mut f: impl FnMut(&Window<'_>, usize) -> Out) {
@@ -268,6 +280,9 @@ fn apply(
     touched: &mut u64,
 ) -> Result<(), Error> {
     match name {
+        "rate" if slide.is_plain() => *touched += counters::plain_column(slide, true, true, &mut row.values),
+        "increase" if slide.is_plain() => *touched += counters::plain_column(slide, true, false, &mut row.values),
+        "delta" if slide.is_plain() => *touched += counters::plain_column(slide, false, false, &mut row.values),
         "rate" => slide.each(row, touched, |w, _| counters::extrapolated(w, true, true, notes)),
         "increase" => slide.each(row, touched, |w, _| counters::extrapolated(w, true, false, notes)),
         "delta" => slide.each(row, touched, |w, _| counters::extrapolated(w, false, false, notes)),
