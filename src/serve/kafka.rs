@@ -71,6 +71,8 @@ fn settings(config: &Config, keys: &ApiKeys, listen: SocketAddr) -> DoorSettings
         may_write: may_write(config.roles.has(Role::Worker)),
         may_alter: Arc::new(|topic| !is_own(topic)),
         is_shared: Arc::new(is_own),
+        has_tenants: Arc::new(has_tenants),
+        tenant_header: data::FORCED_TENANT,
         max_connections: kafka.limits.max_connections,
         max_connections_per_address: kafka.limits.max_connections_per_address,
         max_in_flight_bytes: kafka.limits.max_in_flight_bytes,
@@ -93,6 +95,11 @@ pub(crate) fn is_of_tasks(topic: &str) -> bool {
     is_own(topic) && !sent.contains(&topic) && !others.contains(&topic)
 }
 
+/// True for topics whose records are rows of tenants, which a client's login decides.
+fn has_tenants(topic: &str) -> bool {
+    is_own(topic) && !is_of_tasks(topic) && !topic.starts_with("__highwater")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +109,7 @@ mod tests {
         let (here, elsewhere) = (may_write(true), may_write(false));
         for topic in ["logs", "metrics", "orders", "__highwater.members", "__highwater.keys", "__highwater.ledger"] {
             assert!(here(topic) && elsewhere(topic), "{topic}");
+            assert_eq!(has_tenants(topic), ["logs", "metrics"].contains(&topic), "{topic}");
         }
         for topic in ["alerts", "dead-letter", "rollup.errors_10s", "__highwater.partials", "__highwater.config"] {
             assert!(!here(topic) && elsewhere(topic), "{topic}");

@@ -41,6 +41,7 @@ mod encode;
 mod header;
 mod probe;
 mod records;
+mod stamp;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use probe::probe;
 #[cfg(test)]
 pub(crate) use probe::tests::good_batches;
 pub use records::decode_records;
+pub(crate) use stamp::with_header;
 
 /// How the records of a batch are compressed; the numbers on the wire are Kafka's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

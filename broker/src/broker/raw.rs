@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 use super::Broker;
 use super::inner::Topic;
 use super::writer::Command;
-use crate::batch::{BatchError, BatchHeader, CheckedBatch, Compression};
+use crate::batch::{BatchError, BatchHeader, CheckedBatch, Compression, with_header};
 use crate::error::BrokerError;
 use crate::log::LogSettings;
 use crate::raw::{FetchedBatches, Isolation, PartitionEnds, Produced, TimeQuery, TransactionMarker};
@@ -28,6 +28,21 @@ impl Broker {
     pub async fn produce(&self, topic: &str, partition: i32, batch: Bytes) -> Result<Produced, BrokerError> {
         let prepared = self.prepare(topic, partition, batch).await?;
         self.submit(prepared).await?.await
+    }
+
+    /// A batch of a client on its way to a partition, with one more header in each record (see [`crate::batch::with_header`]).
+    pub(crate) async fn with_header(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+        (name, value): (&'static str, Bytes),
+    ) -> Result<Bytes, BrokerError> {
+        let limit_bytes = self.inner.config.max_decompressed_size_bytes;
+        let topic = topic.to_owned();
+        let refuse = move |source: BatchError| BrokerError::InvalidBatch { topic, partition, source };
+        let work = move || with_header(&batch, name, &value, limit_bytes).map_err(refuse);
+        self.inner.crew.blocking(work).await
     }
 
     /// The first step of [`Self::produce`]: checks the batch. Batches may be checked side by side and then submitted in their order.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
 use super::security::Session;
@@ -78,6 +79,13 @@ impl Context {
     /// True where who asks may do more to this topic than write to it.
     pub(in crate::kafka) fn may_alter(&self, topic: &str) -> bool {
         self.may().admin && (self.door.may_write)(topic) && (self.door.may_alter)(topic)
+    }
+
+    /// The header that says whose records for this topic are, where who asks does not say so itself.
+    pub(in crate::kafka) fn tenant_header(&self, topic: &str) -> Option<(&'static str, Bytes)> {
+        let principal = self.client.principal.as_ref().filter(|principal| !principal.any_tenant)?;
+        let value = (self.door.has_tenants)(topic).then(|| Bytes::from(principal.tenant.clone()))?;
+        Some((self.door.tenant_header, value))
     }
 
     /// True where who asks may read this topic. What holds rows of several tenants is read by those who speak for all of them.

@@ -44,6 +44,10 @@ pub struct DoorSettings {
     pub may_alter: MayWrite,
     /// Topics for which this is true hold rows of several tenants: a principal of one of them does not read them.
     pub is_shared: MayWrite,
+    /// Records that a principal of one tenant produces to topics for which this is true get [`Self::tenant_header`], with its tenant.
+    pub has_tenants: MayWrite,
+    /// The name of that header.
+    pub tenant_header: &'static str,
     /// Settings of consumer groups.
     pub groups: GroupSettings,
     /// Connections at once.
@@ -77,6 +81,8 @@ impl Default for DoorSettings {
             may_write: Arc::new(|_| true),
             may_alter: Arc::new(|_| true),
             is_shared: Arc::new(|_| false),
+            has_tenants: Arc::new(|_| false),
+            tenant_header: "tenant",
             groups: GroupSettings::default(),
             max_connections: 4096,
             max_connections_per_address: 1024,

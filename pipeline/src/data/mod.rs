@@ -39,4 +39,4 @@ pub mod time;
 pub use control::Control;
 pub use decoder::{Decoded, Decoder, Refused, RowKind};
 pub use refusal::Refusal;
-pub use tenant::{InvalidTenant, Tenant};
+pub use tenant::{FORCED_TENANT, InvalidTenant, Tenant};

@@ -8,6 +8,9 @@ use super::Refusal;
 /// The header of a record that says whose rows it holds, where they do not say so themselves. Taken at its word, as the HTTP doors take theirs.
 pub(super) const HEADER: &str = "tenant";
 
+/// The header of a record that says whose rows it holds, whatever they say themselves: the Kafka door sets it for clients of one tenant.
+pub const FORCED_TENANT: &str = "highwater-tenant";
+
 /// A tenant's name: 1 to 128 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`. It names directories, so nothing else passes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);

@@ -1,6 +1,6 @@
 //! Produce (0), versions 3-11: record batches into partitions.
 //!
-//! - A batch is stored as it came. There is exactly one per partition, of format 2; zstd may be in it from version 7 on.
+//! - A batch is stored as it came, but for the tenant of who produced it (see [`Context::tenant_header`]). There is exactly one per partition, of format 2; zstd may be in it from version 7 on.
 //! - Partitions are checked and written side by side, each with its own error; a bad one does not hold the others up. Requests of one
 //!   connection are handed to the log in the order in which they came ([`Turns`]), and wait for their sync together.
 //! - `acks` 1 and -1 are answered after the sync, 0 not at all. Where something went wrong under 0 the connection is closed, which
@@ -132,6 +132,13 @@ impl Rules {
         }
         let batch = partition.records.unwrap_or_default();
         self.check(&batch)?;
+        let batch = match cx.tenant_header(topic) {
+            Some(header) => {
+                let stamped = cx.broker.with_header(topic, partition.index, batch, header).await;
+                stamped.map_err(Refusal::Broker)?
+            }
+            None => batch,
+        };
         cx.broker.prepare(topic, partition.index, batch).await.map_err(Refusal::Broker)
     }
 

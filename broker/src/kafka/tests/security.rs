@@ -9,7 +9,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use super::*;
-use crate::access::{ApiKey, ApiKeys, Principal};
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+use crate::access::{ApiKey, ApiKeys, May, Principal};
 use crate::tls::TlsFiles;
 
 const UNSUPPORTED_MECHANISM: i16 = 33;
@@ -163,6 +166,66 @@ async fn a_stranger_may_do_nothing_else() {
     let mut large = door.dial().await;
     large.stream.write_all(&(65_537_i32).to_be_bytes()).await.unwrap();
     assert!(large.is_closed().await, "64 KiB are enough for a login");
+}
+
+/// A client that has logged in with the key of this name.
+async fn logged_in(door: &Door, token: &'static str) -> Client<TcpStream> {
+    let mut client = door.dial().await;
+    assert_eq!(handshake(&mut client, 1).await, 0);
+    assert_eq!(client.ask(&self::token(token), 2).await.error_code, 0);
+    client
+}
+
+#[tokio::test]
+async fn a_key_does_what_it_may_and_its_tenant_is_put_into_records() {
+    let with = |name: &str, may: May, any_tenant: bool| {
+        let principal = Principal { may, any_tenant, ..Principal::new(name, "shop") };
+        ApiKey::of(principal, b"secret")
+    };
+    let keys = vec![
+        with("writer", May { ingest: true, ..May::NONE }, false),
+        with("reader", May { query: true, ..May::NONE }, false),
+        with("gateway", May::ALL, true),
+    ];
+    let door = Door::with(DoorSettings {
+        api_keys: keys.into(),
+        is_shared: Arc::new(|topic| topic == "logs"),
+        has_tenants: Arc::new(|topic| topic == "logs"),
+        tenant_header: "whose",
+        ..DoorSettings::default()
+    })
+    .await;
+    door.topic("logs", 1).await;
+    door.topic("own", 1).await;
+    let (mut writer, mut reader, mut gateway) = (
+        logged_in(&door, "\0writer\0secret").await,
+        logged_in(&door, "\0reader\0secret").await,
+        logged_in(&door, "\0gateway\0secret").await,
+    );
+    let send = async |client: &mut Client<TcpStream>, topic: &str| {
+        let answer = client.ask(&produce(&[(topic, 0, batch(&["a", "b"]))]), 9).await;
+        answer.responses[0].partition_responses[0].error_code
+    };
+    const DENIED: i16 = 29;
+    assert_eq!((send(&mut writer, "logs").await, send(&mut writer, "own").await), (0, 0));
+    assert_eq!((send(&mut reader, "logs").await, send(&mut gateway, "logs").await), (DENIED, 0));
+    let stored = door.broker.read("logs", 0, 0, 1 << 20, std::time::Duration::ZERO).await.unwrap().records;
+    let told: Vec<_> = stored
+        .iter()
+        .map(|record| (record.value.clone().unwrap(), record.header("whose").map(|value| value.to_vec())))
+        .collect();
+    let shop = Some(b"shop".to_vec());
+    let expected = [("a", shop.clone()), ("b", shop), ("a", None), ("b", None)];
+    assert_eq!(told, expected.map(|(value, header)| (Bytes::from(value), header)));
+    let fetch = async |client: &mut Client<TcpStream>, topic: &str| {
+        let partition =
+            FetchPartition::default().with_partition(0).with_fetch_offset(0).with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
+        let request = FetchRequest::default().with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+        client.ask(&request, 11).await.responses[0].partitions[0].error_code
+    };
+    assert_eq!((fetch(&mut reader, "logs").await, fetch(&mut reader, "own").await), (DENIED, 0));
+    assert_eq!((fetch(&mut gateway, "logs").await, fetch(&mut writer, "own").await), (0, DENIED));
 }
 
 #[tokio::test]

@@ -12,10 +12,12 @@
 //! | all but dead letters | control | [`Decoded::Control`] |
 //!
 //! A record without a value (a tombstone) is no rows. Rows that carry no tenant (all but Arrow's) have that of the record's `tenant` header,
-//! else `default`.
+//! else `default`. A `highwater-tenant` header wins over all of it: what a client of one tenant produces is that tenant's.
 
-use arrow::array::{ArrayRef, Int32Array};
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -125,7 +127,13 @@ impl Decoder {
             },
             _ if record.value.is_none() => Ok((RecordBatch::new_empty(self.schema()), Vec::new())),
             Some(full) => match Content::parse(full) {
-                Some(content) => tenant(record).and_then(|tenant| self.rows(content, coordinate, &value, tenant)),
+                Some(content) => tenant(record).and_then(|tenant| {
+                    let forced = record.header(tenant::FORCED_TENANT).is_some();
+                    if forced && content == Content::Arrow {
+                        return self.arrow(coordinate, &value, Some(tenant));
+                    }
+                    self.rows(content, coordinate, &value, tenant)
+                }),
                 None => Err(not_held(content_type::name(full))),
             },
         };
@@ -155,7 +163,7 @@ impl Decoder {
         let lines = content == Content::JsonLines;
         match (&self.kind, content) {
             (RowKind::Logs | RowKind::Metrics | RowKind::Spans | RowKind::Arrow(_), Content::Arrow) => {
-                self.arrow(coordinate, value)
+                self.arrow(coordinate, value, None)
             }
             (RowKind::Logs, Content::Json | Content::JsonLines) => self.json::<Logs>(coordinate, value, lines, tenant),
             (RowKind::Metrics, Content::Json | Content::JsonLines) => {
@@ -208,10 +216,14 @@ impl Decoder {
         Ok((batch, refused.chain(more).collect()))
     }
 
-    fn arrow(&self, coordinate: Coordinate, value: &Bytes) -> Rows {
+    /// Arrow rows, all of this tenant where there is one, else of whom they say.
+    fn arrow(&self, coordinate: Coordinate, value: &Bytes, tenant: Option<&str>) -> Rows {
         let mut aligned = align::Aligned::new(self.schema(), coordinate);
         for batch in ipc::decode(value).map_err(|error| error.to_string())? {
-            aligned.add(&batch)?;
+            match tenant {
+                Some(tenant) => aligned.add(&of_tenant(&batch, tenant)?)?,
+                None => aligned.add(&batch)?,
+            }
         }
         aligned.finish()
     }
@@ -264,9 +276,22 @@ impl Decoder {
     }
 }
 
+/// The same rows, all of this tenant.
+fn of_tenant(batch: &RecordBatch, tenant: &str) -> Result<RecordBatch, String> {
+    const COLUMN: &str = "tenant";
+    let schema = batch.schema();
+    let others = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| field.name() != COLUMN);
+    let (mut fields, mut columns): (Vec<_>, Vec<_>) =
+        others.map(|(field, column)| (Arc::clone(field), ArrayRef::clone(column))).unzip();
+    fields.push(Arc::new(Field::new(COLUMN, DataType::Utf8, false)));
+    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(tenant, batch.num_rows()))));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| error.to_string())
+}
+
 /// Whose rows a record's are, where they do not say so themselves.
 fn tenant(record: &StoredRecord) -> Result<&str, String> {
-    let Some(name) = record.header(tenant::HEADER) else { return Ok(Tenant::DEFAULT) };
+    let header = record.header(tenant::FORCED_TENANT).or_else(|| record.header(tenant::HEADER));
+    let Some(name) = header else { return Ok(Tenant::DEFAULT) };
     let name = std::str::from_utf8(name).map_err(|_| "its tenant header is not UTF-8".to_owned())?;
     Tenant::check(name).map(|()| name).map_err(|error| error.to_string())
 }

@@ -451,3 +451,24 @@ fn columns_that_only_share_a_name_are_left_alone() {
     assert_eq!((batch.num_rows(), ints(&batch, identity::FLAGS)), (1, vec![0]));
     assert_eq!(refused[0].reason, "column `timestamp` is NULL");
 }
+
+#[test]
+fn the_door_says_whose_rows_a_client_produces() {
+    let forced = |content_type: Option<&str>, value: Vec<u8>| {
+        let mut record = stored(content_type, value);
+        record.headers.push(highwater_broker::Header::new("tenant", "bank"));
+        record.headers.push(highwater_broker::Header::new(crate::data::FORCED_TENANT, "shop"));
+        match Decoder::new(RowKind::Logs).decode(0, &record) {
+            Decoded::Rows { batch, refused } => {
+                assert_eq!(refused, []);
+                let column = batch.column_by_name("tenant").unwrap().as_string::<i32>();
+                column.iter().map(|tenant| tenant.unwrap().to_owned()).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(forced(None, br#"{"message": "m"}"#.to_vec()), ["shop"]);
+    let rows =
+        arrow(vec![("message", strings(vec![Some("a"), Some("b")])), ("tenant", strings(vec![Some("bank"), None]))]);
+    assert_eq!(forced(Some(content_type::ARROW), rows.to_vec()), ["shop", "shop"]);
+}
