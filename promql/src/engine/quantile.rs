@@ -28,6 +28,10 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     let weight = rank - rank.floor();
     let (_, low, above) = values.select_nth_unstable_by(lower, nan_first);
     let low = *low;
+    if weight == 0.0 {
+        // An infinite neighbour has no part in it.
+        return low;
+    }
     let high = above.iter().copied().min_by(nan_first).unwrap_or(low);
     low * (1.0 - weight) + high * weight
 }
@@ -345,5 +349,7 @@ mod tests {
         assert_eq!(quantile(0.0, &mut [4.0, f64::NAN]).to_string(), "NaN");
         assert_eq!(quantile(1.0, &mut [4.0, f64::NAN]), 4.0);
         assert_eq!(quantile(2.0, &mut [4.0]), f64::INFINITY);
+        assert_eq!(quantile(1.0, &mut [4.0, f64::INFINITY]), f64::INFINITY);
+        assert_eq!(quantile(0.5, &mut [1.0, 4.0, f64::INFINITY]), 4.0);
     }
 }

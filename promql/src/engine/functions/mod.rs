@@ -14,7 +14,7 @@ use crate::error::{Error, execution};
 use crate::labels::{Labels, METRIC_NAME};
 use crate::options::Steps;
 use crate::parser::{Call, Expr, VectorSelector};
-use crate::source::MatchOp;
+use crate::source::{MatchOp, Matcher};
 
 pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Evaluated, Error> {
     let n = steps.count();
@@ -89,7 +89,14 @@ pub(super) fn absent_labels(expr: &Expr) -> Labels {
     };
     let mut labels: Vec<(&str, &str)> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
-    for m in &selector.matchers {
+    // Prometheus's index looks last at what only takes series away, and leaves the matchers in that order.
+    let takes_away = |m: &&Matcher| {
+        let matches_nothing = |m: &Matcher| m.compile().is_ok_and(|m| m.matches(""));
+        let must_be_set = selector.matchers.iter().any(|other| other.label == m.label && !matches_nothing(other));
+        !must_be_set || (matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex) && matches_nothing(m))
+    };
+    let (last, first): (Vec<&Matcher>, Vec<&Matcher>) = selector.matchers.iter().partition(takes_away);
+    for m in first.into_iter().chain(last) {
         if m.label == METRIC_NAME {
             continue;
         }
