@@ -21,6 +21,7 @@
 mod annotations;
 mod engine;
 mod error;
+pub mod head;
 mod histogram;
 mod kahan;
 mod labels;
