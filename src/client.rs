@@ -72,6 +72,11 @@ impl Client {
         self.checked(self.http.post(format!("{}{path}", self.base)).json(body).send().await).await
     }
 
+    /// POST of a form, and the raw response.
+    pub(crate) async fn post_form(&self, path: &str, form: &[(&str, String)]) -> Result<reqwest::Response, Error> {
+        self.checked(self.http.post(format!("{}{path}", self.base)).form(form).send().await).await
+    }
+
     /// Reads a server-sent event stream until it ends, calling `each` with (id, data) of every event.
     ///
     /// `each` answers false to stop. Returns the last id seen.

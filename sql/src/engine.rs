@@ -15,6 +15,7 @@ use highwater_pipeline::functions::{self, HighwaterDialect};
 use highwater_pipeline::log::Log;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
+use object_store::ObjectStore;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
@@ -118,6 +119,17 @@ impl Engine {
         let mut changed = Views::clone(&views);
         changed.insert(name.to_owned(), view);
         *views = Arc::new(changed);
+    }
+
+    /// The tables whose description `test` likes, as they are now.
+    pub(crate) fn tables(&self, test: impl Fn(&TableSpec) -> bool) -> Vec<Arc<Table>> {
+        let tables = Arc::clone(&self.shared.tables.read());
+        tables.values().filter(|table| test(&table.spec)).map(Arc::clone).collect()
+    }
+
+    /// The storage root, where files of tables lie.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(self.shared.storage.objects())
     }
 
     /// The limits in force.

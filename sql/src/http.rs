@@ -67,7 +67,7 @@ async fn sql(
     body: Bytes,
 ) -> Result<Response, HttpError> {
     let (query, format) = read_request(&headers, &body, parameters)?;
-    let tenant = tenant(&headers)?;
+    let tenant = tenant(&headers).map_err(HttpError::request)?;
     let mut result = engine.query(tenant.as_str(), &query).await?;
     let snapshot = serde_json::to_string(result.info()).ok().and_then(|s| HeaderValue::from_str(&s).ok());
     // The first batch before the status: most of what goes wrong does so by then.
@@ -106,10 +106,13 @@ fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Res
     Ok((query, format))
 }
 
-fn tenant(headers: &HeaderMap) -> Result<Tenant, HttpError> {
+/// Whose data a request asks for.
+///
+/// # Errors
+/// What is wrong with the header.
+pub(crate) fn tenant(headers: &HeaderMap) -> Result<Tenant, String> {
     let Some(value) = headers.get(TENANT_HEADER) else { return Ok(Tenant::default()) };
-    Tenant::new(&String::from_utf8_lossy(value.as_bytes()))
-        .map_err(|e| HttpError::request(format!("header {TENANT_HEADER}: {e}")))
+    Tenant::new(&String::from_utf8_lossy(value.as_bytes())).map_err(|e| format!("header {TENANT_HEADER}: {e}"))
 }
 
 /// The bytes of the response.

@@ -20,6 +20,7 @@ mod error;
 mod guard;
 pub mod http;
 pub mod output;
+pub mod prometheus;
 mod query;
 mod scan;
 mod stats;

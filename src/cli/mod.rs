@@ -5,9 +5,11 @@
 mod agent;
 mod alerts;
 mod api_key;
+mod graph;
 mod groups;
 mod kafka;
 mod out;
+mod promql;
 mod rollup;
 mod rules;
 mod serve;
@@ -41,6 +43,7 @@ use crate::logging::LogFormat;
 ///
 ///   highwater                          start the server (data in ./highwater-data)
 ///   highwater sql "SELECT count(*) FROM metrics"
+///   highwater promql 'rate(requests_total[5m])' -o graph
 ///   highwater agent logs --service web --file '/var/log/web/*.log'
 ///   highwater topic tail logs          what arrives, as any Kafka client sees it (127.0.0.1:9092)
 #[derive(Debug, Parser)]
@@ -107,6 +110,8 @@ enum Command {
     Agent(agent::AgentCommand),
     /// Run a SQL query over history and live data.
     Sql(sql::SqlArgs),
+    /// Run a PromQL query over history and live data; `-o graph` draws it.
+    Promql(promql::PromqlArgs),
     /// Watch or list alerts.
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
@@ -151,6 +156,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
             runtime.block_on(async {
                 match other {
                     Command::Sql(args) => sql::run(args).await,
+                    Command::Promql(args) => promql::run(args).await,
                     Command::Alerts(command) => alerts::run(command).await,
                     Command::Tail(args) => tail::run(args).await,
                     Command::Rollup(command) => rollup::run(command).await,

@@ -28,6 +28,7 @@ use highwater_pipeline::sources::scrape;
 use highwater_pipeline::sources::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeConfigs};
 use highwater_processors::rollups::RollupConfig;
 use highwater_sql::SqlConfig;
+use highwater_sql::prometheus::PromqlConfig;
 use serde::Deserialize;
 
 pub(crate) use built_in::BuiltInRollups;
@@ -91,8 +92,10 @@ pub(crate) struct Config {
     pub(crate) rule_files: Vec<String>,
     /// How tables are written.
     pub(crate) tables: TablesSection,
-    /// Limits of queries.
+    /// Limits of SQL queries.
     pub(crate) sql: SqlConfig,
+    /// Limits of PromQL queries.
+    pub(crate) promql: PromqlConfig,
     /// Ship this process's own logs and this host's metrics into itself.
     pub(crate) self_monitoring: bool,
 }
@@ -122,6 +125,7 @@ impl Default for Config {
             rule_files: Vec::new(),
             tables: TablesSection::default(),
             sql: SqlConfig::default(),
+            promql: PromqlConfig::default(),
             self_monitoring: true,
         }
     }

@@ -16,6 +16,7 @@ mod members;
 pub(crate) mod offline;
 mod otlp;
 mod process;
+mod prometheus;
 mod readiness;
 mod rollups;
 mod scraping;
@@ -163,6 +164,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);
         let questions = highwater_sql::http::router(Arc::new(engine.clone()))
+            .merge(prometheus::router(&config, address, engine)?)
             .merge(highwater_sinks::alerts::router(
                 Arc::clone(log.log()),
                 StreamConfig::default(),

@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod limits;
 mod log;
+mod prometheus;
 mod pruning;
 mod revisions;
 mod s3;
