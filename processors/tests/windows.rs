@@ -311,3 +311,36 @@ proptest! {
         prop_assert_eq!(&calm.topics, &stormy.topics, "to the byte: {}", case.sql);
     }
 }
+
+/// The tasks of the lower rollup do not run abreast, and no window above is closed before all of them have passed it on.
+#[test]
+fn a_rollup_of_a_rollup_closes_once_where_nothing_is_late() {
+    let hours =
+        "SELECT tumble(window_start, INTERVAL '1 hour') AS window_start, sum(n) AS total FROM minutes GROUP BY 1";
+    let minutes =
+        "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2";
+    let rollups = vec![RollupConfig::new("hours", hours), RollupConfig::new("minutes", minutes)];
+    let topology = topology(&ProcessorsConfig { rollups, rule_files: Vec::new(), partitions: 2 }).unwrap();
+    let task = |name: &str| topology.tasks.iter().position(|task| &*task.name == name).unwrap();
+    let mut house = House::new(&topology);
+    for minute in 0..190 {
+        let at_ms = START_MS + minute * 60 * SECOND_MS;
+        for partition in 0..2 {
+            let row = |key: i64| {
+                let at = time::format(at_ms * 1_000);
+                format!(r#"{{"timestamp":"{at}","message":"m","service":"s{key}"}}"#)
+            };
+            let rows: Vec<String> = (0..10).map(row).collect();
+            house.append_json("logs", partition, at_ms, &format!("[{}]", rows.join(",")));
+        }
+    }
+    // Stage 1 keeps abreast, as the runtime sees to; of the second stage one task reads all there is before the other begins.
+    while house.step(task("logs/0")) | house.step(task("logs/1")) {}
+    while house.step(task("__highwater.partials/0")) {}
+    house.settle();
+    let plan = topology.rollups.iter().find(|plan| plan.name() == "hours").unwrap();
+    let columns = ["window_start", "total", "_revision"].map(str::to_owned);
+    let lines = oracle::text(&oracle::newest(&house, plan, 2), &columns);
+    let expected = ["2024-05-06T12:00:00Z 1200 0", "2024-05-06T13:00:00Z 1200 0", "2024-05-06T14:00:00Z 1200 0"];
+    assert_eq!(lines, expected, "each hour once, and whole");
+}

@@ -128,6 +128,9 @@ impl FoldProcessor {
                 continue;
             }
             let merged = MergedWatermark::new((0..partitions).map(|p| format!("{topic}/{p}")));
+            // The tasks of a rollup follow the watermark of what it reads, and speak up seldom: one that is behind is about to.
+            let is_topic = Source::ALL.iter().any(|source| source.topic() == topic);
+            let merged = if is_topic { merged } else { merged.waiting_for_all() };
             // The live ones, and their stored rows.
             let sources = 2 * merged.sources().len();
             for plan in own {

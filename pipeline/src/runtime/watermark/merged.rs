@@ -27,6 +27,14 @@ pub struct SourceWatermark {
 pub struct MergedWatermark {
     sources: Vec<SourceWatermark>,
     merged_us: Option<i64>,
+    /// Every source counts, however far behind.
+    #[serde(default, skip_serializing_if = "is_false")]
+    waits_for_all: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl MergedWatermark {
@@ -36,7 +44,13 @@ impl MergedWatermark {
             .into_iter()
             .map(|source| SourceWatermark { source: source.into(), reported: false, watermark_us: None, idle: false })
             .collect();
-        Self { sources, merged_us: None }
+        Self { sources, merged_us: None, waits_for_all: false }
+    }
+
+    /// The minimum over all sources, none of which is ever passed over: of sources that follow one line of time, and of which one that is behind has only not said so yet.
+    #[must_use]
+    pub fn waiting_for_all(self) -> Self {
+        Self { waits_for_all: true, ..self }
     }
 
     /// The sources and what they last said.
@@ -71,6 +85,9 @@ impl MergedWatermark {
     fn minimum(&self) -> Option<i64> {
         if self.sources.iter().any(|s| !s.reported) {
             return None;
+        }
+        if self.waits_for_all {
+            return self.sources.iter().map(|s| s.watermark_us).min().flatten();
         }
         let furthest = self.sources.iter().filter_map(|s| s.watermark_us).max()?;
         let limit = furthest.saturating_sub(MAX_BEHIND_US);
@@ -123,6 +140,15 @@ mod tests {
         m.report(0, Some(10 * MINUTE), false);
         assert_eq!(m.report(1, Some(5 * MINUTE), false), Some(5 * MINUTE), "exactly five minutes still counts");
         assert_eq!(m.report(0, Some(10 * MINUTE + 1), false), Some(10 * MINUTE + 1));
+    }
+
+    #[test]
+    fn one_that_waits_for_all_passes_nobody_over() {
+        let mut m = merged(2).waiting_for_all();
+        m.report(0, Some(60 * MINUTE), false);
+        assert_eq!(m.report(1, None, true), None);
+        assert_eq!(m.report(1, Some(MINUTE), true), Some(MINUTE));
+        assert_eq!(m.report(1, Some(61 * MINUTE), false), Some(60 * MINUTE));
     }
 
     #[test]
