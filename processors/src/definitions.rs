@@ -39,6 +39,8 @@ struct StoredRollup {
     lateness_ms: i64,
     #[serde(default = "default_horizon", skip_serializing_if = "is_default_horizon")]
     correction_horizon_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "is_default_late")]
     late: LatePolicy,
     #[serde(default = "default_backfill", skip_serializing_if = "is_default_backfill")]
@@ -167,15 +169,17 @@ fn plan(version: &Version) -> Result<Topology, ProcessorError> {
 
 impl From<&RollupConfig> for StoredRollup {
     fn from(rollup: &RollupConfig) -> Self {
-        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation } = rollup.clone();
-        Self { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation }
+        let RollupConfig { name, sql, lateness_ms, correction_horizon_ms, retention_ms, late, backfill, generation } =
+            rollup.clone();
+        Self { name, sql, lateness_ms, correction_horizon_ms, retention_ms, late, backfill, generation }
     }
 }
 
 impl From<StoredRollup> for RollupConfig {
     fn from(stored: StoredRollup) -> Self {
-        let StoredRollup { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation } = stored;
-        Self { name, sql, lateness_ms, correction_horizon_ms, late, backfill, generation }
+        let StoredRollup { name, sql, lateness_ms, correction_horizon_ms, retention_ms, late, backfill, generation } =
+            stored;
+        Self { name, sql, lateness_ms, correction_horizon_ms, retention_ms, late, backfill, generation }
     }
 }
 
@@ -239,6 +243,7 @@ mod tests {
         let rollup = RollupConfig {
             lateness_ms: 1_500,
             correction_horizon_ms: 60_000,
+            retention_ms: Some(90 * 86_400_000),
             late: LatePolicy::Drop,
             ..RollupConfig::new(
                 "requests",
@@ -272,6 +277,7 @@ groups:
         assert_eq!(definitions["rollups"][0]["lateness_ms"], 1_500);
         assert_eq!(definitions["rollups"][0]["correction_horizon_ms"], 60_000);
         assert_eq!(definitions["rollups"][0]["late"], "drop");
+        assert_eq!(definitions["rollups"][0]["retention_ms"], 7_776_000_000_i64);
         assert_eq!(definitions["rule_files"][0]["groups"][0]["rules"][0]["for_ms"], 150_000);
     }
 

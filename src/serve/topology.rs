@@ -59,8 +59,10 @@ pub(crate) fn plan(processors: &ProcessorsConfig) -> Result<Topology, ConfigErro
     let mut tables = built_in_tables();
     for rollup in &inner.rollups {
         let table = rollup_table(rollup.name(), rollup.table_schema());
-        tables
-            .push(table.map_err(|error| ConfigError::in_key(format!("rollup {}", rollup.name()), error.to_string()))?);
+        let mut table =
+            table.map_err(|error| ConfigError::in_key(format!("rollup {}", rollup.name()), error.to_string()))?;
+        table.retention.age_ms = rollup.retention_ms().map(i64::unsigned_abs).or(table.retention.age_ms);
+        tables.push(table);
     }
     Ok(Topology { inner, tables })
 }

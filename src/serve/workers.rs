@@ -286,6 +286,7 @@ fn is_same(old: &TableSpec, new: &TableSpec) -> bool {
     (&old.name, &old.topics, &old.time_column, &old.sort_columns)
         == (&new.name, &new.topics, &new.time_column, &new.sort_columns)
         && old.row_schema() == new.row_schema()
+        && old.retention == new.retention
 }
 
 /// Creates missing topics; existing ones stay as they are.

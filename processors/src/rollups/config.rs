@@ -16,6 +16,10 @@ pub struct RollupConfig {
     /// How long a closed window can still be corrected, in append time after its last closing, e.g. `24h`. In milliseconds here.
     #[serde(default = "default_horizon", deserialize_with = "duration_ms", rename = "correction_horizon")]
     pub correction_horizon_ms: i64,
+    /// How long its table keeps rows, e.g. `90d`, by the later of window start and append time. For ever where it is not said, unless the settings of
+    /// tables say something. In milliseconds here.
+    #[serde(default, deserialize_with = "optional_duration_ms", rename = "retention")]
+    pub retention_ms: Option<i64>,
     /// What becomes of rows that come when their window is closed: `correct` or `drop`.
     #[serde(default)]
     pub late: LatePolicy,
@@ -47,6 +51,7 @@ impl RollupConfig {
             sql,
             lateness_ms: default_lateness(),
             correction_horizon_ms: default_horizon(),
+            retention_ms: None,
             late: LatePolicy::default(),
             backfill: default_backfill(),
             generation: 0,
@@ -65,6 +70,10 @@ fn default_lateness() -> i64 {
 /// A day, in milliseconds.
 pub(crate) fn default_horizon() -> i64 {
     24 * 60 * 60 * 1_000
+}
+
+fn optional_duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    duration_ms(deserializer).map(Some)
 }
 
 fn duration_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {

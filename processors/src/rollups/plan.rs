@@ -80,6 +80,8 @@ pub struct RollupPlan {
     pub(super) late: LatePolicy,
     /// How long the partials of a closed window are kept, in append time. No part of the definition: state means the same with another.
     pub(super) horizon_us: i64,
+    /// How long its table keeps rows; nothing is said where it is not. No part of the definition either.
+    pub(super) retention_ms: Option<i64>,
     /// Whether it takes in the stored rows when it is new or edited. No part of the definition either.
     pub(super) backfill: bool,
     pub(super) definition: u64,
@@ -126,6 +128,11 @@ impl RollupPlan {
     /// Plans a rollup over a topic or one of these rollups, or says why it cannot be one.
     pub fn over(config: &RollupConfig, rollups: &[Arc<Self>]) -> Result<Self, ProcessorsError> {
         planner::plan(config, rollups)
+    }
+
+    /// How long its table keeps rows, where it says so.
+    pub fn retention_ms(&self) -> Option<i64> {
+        self.retention_ms
     }
 
     /// Name of the rollup and of its table.

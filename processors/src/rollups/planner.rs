@@ -69,6 +69,10 @@ impl Planner<'_> {
         if config.lateness_ms < 0 {
             return Err(self.refuse("lateness must not be negative"));
         }
+        if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0) {
+            return Err(self
+                .refuse("retention must be longer than zero: nothing would stay; leave it out to keep rows for ever"));
+        }
         if config.correction_horizon_ms < 0 {
             return Err(self.refuse("correction_horizon must not be negative"));
         }
@@ -140,6 +144,7 @@ impl Planner<'_> {
             lateness_us,
             late: config.late,
             horizon_us: config.correction_horizon_ms.saturating_mul(1_000),
+            retention_ms: config.retention_ms,
             backfill: config.backfill,
             definition,
             filter,
