@@ -19,6 +19,7 @@ pub enum Protocol {
     /// Prometheus remote write 1.0.
     RemoteWrite,
     /// Prometheus remote write 2.0.
+    #[value(name = "remote-write-2")]
     RemoteWrite2,
     /// OTLP/HTTP logs in protobuf.
     OtlpLogs,
