@@ -44,7 +44,7 @@ run() {
     local data=$work/data-$1 report begun cpu_begun wall cpu peak
     mkdir "$data"
     taskset -c "$SERVER_CORES" "$target/release/highwater" serve --config "$CONFIG" --data-dir "$data" \
-        --http-listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --otlp-grpc-listen off --otlp-http-listen off --log-level warn 2>"$data.log" &
+        --http-listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --otlp-grpc-listen off --otlp-http-listen off --pgwire-listen off --log-level warn 2>"$data.log" &
     server=$!
     until [ -s "$data/server.json" ]; do
         kill -0 $server || { cat "$data.log"; exit 1; }

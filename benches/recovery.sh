@@ -41,7 +41,7 @@ since() { awk -v a="$1" -v b="$(now_s)" 'BEGIN { printf "%.2f", b - a }'; }
 start() {
     rm -f "$work/data/server.json"
     taskset -c "$SERVER_CORES" "$target/release/highwater" serve --config "$work/highwater.yaml" --data-dir "$work/data" \
-        --http-listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --otlp-grpc-listen off --otlp-http-listen off --log-level warn 2>>"$work/log" &
+        --http-listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --otlp-grpc-listen off --otlp-http-listen off --pgwire-listen off --log-level warn 2>>"$work/log" &
     server=$!
     until [ -s "$work/data/server.json" ]; do
         kill -0 $server || { cat "$work/log"; exit 1; }

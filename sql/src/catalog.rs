@@ -70,7 +70,7 @@ impl QueryCatalog {
             Some((_, n)) => format!("Did you mean '{n}'?"),
             None => format!("The tables are {}.", names.join(", ")),
         };
-        SqlError::Invalid { message: format!("there is no table '{name}'. {hint}") }.into()
+        SqlError::Invalid { message: format!("there is no table '{name}'. {hint}"), at: None }.into()
     }
 }
 
@@ -80,11 +80,23 @@ struct Public(Arc<QueryCatalog>);
 
 /// The catalog, likewise.
 #[derive(Debug)]
-struct Catalog(Arc<QueryCatalog>);
+struct Catalog {
+    tables: Arc<QueryCatalog>,
+    system: Option<SystemSchemas>,
+}
+
+/// Schemas that describe the tables rather than hold them, by name.
+pub(crate) type SystemSchemas = BTreeMap<&'static str, Arc<dyn SchemaProvider>>;
 
 /// The list of the one catalog.
 #[derive(Debug)]
-pub(crate) struct CatalogList(pub(crate) Arc<QueryCatalog>);
+pub(crate) struct CatalogList(Arc<Catalog>);
+
+impl CatalogList {
+    pub(crate) fn new(tables: Arc<QueryCatalog>, system: Option<SystemSchemas>) -> Self {
+        Self(Arc::new(Catalog { tables, system }))
+    }
+}
 
 #[async_trait]
 impl SchemaProvider for Public {
@@ -115,14 +127,15 @@ impl SchemaProvider for Public {
 
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.to_string()]
+        let system = self.system.iter().flat_map(BTreeMap::keys).map(ToString::to_string);
+        std::iter::once(SCHEMA.to_string()).chain(system).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| {
-            let schema: Arc<dyn SchemaProvider> = Arc::new(Public(Arc::clone(&self.0)));
-            schema
-        })
+        if name == SCHEMA {
+            return Some(Arc::new(Public(Arc::clone(&self.tables))));
+        }
+        self.system.as_ref()?.get(name).map(Arc::clone)
     }
 }
 
@@ -138,7 +151,7 @@ impl CatalogProviderList for CatalogList {
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
         (name == CATALOG).then(|| {
-            let catalog: Arc<dyn CatalogProvider> = Arc::new(Catalog(Arc::clone(&self.0)));
+            let catalog: Arc<dyn CatalogProvider> = Arc::<Catalog>::clone(&self.0);
             catalog
         })
     }

@@ -1,8 +1,11 @@
 //! The engine: plans and runs queries, within limits, on threads of its own.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -11,19 +14,23 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
 use highwater_pipeline::functions::{self, HighwaterDialect};
 use highwater_pipeline::log::Log;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
 use object_store::ObjectStore;
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
 use crate::config::SqlConfig;
 use crate::error::SqlError;
 use crate::guard;
-use crate::query::{QueryInfo, QueryResult};
+use crate::parameters::{self, Parameter, ParameterTypes};
+use crate::postgres::catalog::{PostgresCatalog, Relations, SessionFacts};
+use crate::postgres::names;
+use crate::query::{self, QueryInfo, QueryResult};
 use crate::store::LockedRegistry;
 use crate::table::Table;
 use crate::tail::Budget;
@@ -55,6 +62,8 @@ pub(crate) struct Shared {
     runtime_env: RuntimeEnv,
     /// Holds functions and settings; a query adds its catalog and its memory.
     session: SessionState,
+    /// The same for sessions of Postgres clients, made for the first of them.
+    postgres: OnceLock<Result<PostgresCatalog, String>>,
 }
 
 impl Engine {
@@ -86,7 +95,18 @@ impl Engine {
         let budget = Arc::new(Budget::new(config.tail_cache_bytes));
         let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
         let (tables_now, views) = (RwLock::default(), RwLock::default());
-        let shared = Shared { config, storage, log, budget, tables: tables_now, views, registry, runtime_env, session };
+        let shared = Shared {
+            config,
+            storage,
+            log,
+            budget,
+            tables: tables_now,
+            views,
+            registry,
+            runtime_env,
+            session,
+            postgres: OnceLock::new(),
+        };
         let engine = Self { shared: Arc::new(shared), permits };
         engine.set_tables(tables);
         Ok(engine)
@@ -142,11 +162,22 @@ impl Engine {
     /// # Errors
     /// Whatever stands in the way of the first row's plan: see [`SqlError`]. Later errors come in the stream.
     pub async fn query(&self, tenant: &str, sql: &str) -> Result<QueryResult, SqlError> {
-        let result = self.start(Some(tenant), sql).await;
-        if let Err(error) = &result {
-            metrics::counter!("highwater_sql_queries_total", "outcome" => error.code()).increment(1);
+        self.query_with(tenant, sql, QueryOptions::default()).await
+    }
+
+    /// The same with parameters and a time limit.
+    ///
+    /// # Errors
+    /// As [`Engine::query`], and [`SqlError::Parameter`] where parameters and text do not go together.
+    pub async fn query_with(&self, tenant: &str, sql: &str, options: QueryOptions) -> Result<QueryResult, SqlError> {
+        let prepared = guard::parse(sql, &HighwaterDialect).and_then(|mut statement| {
+            parameters::put_into(&mut statement, &options.parameters)?;
+            Ok(statement)
+        });
+        match prepared {
+            Ok(statement) => self.run(tenant, Ask { timeout: options.timeout, ..Ask::of(statement) }).await,
+            Err(error) => Err(counted(error)),
         }
-        result
     }
 
     /// [`Self::query`] over the rows of all tenants, and no views: for what the process itself does with stored rows, never for a request.
@@ -154,30 +185,121 @@ impl Engine {
     /// # Errors
     /// As [`Self::query`].
     pub async fn query_all_tenants(&self, sql: &str) -> Result<QueryResult, SqlError> {
-        self.start(None, sql).await
+        self.start(None, Ask::of(guard::parse(sql, &HighwaterDialect)?)).await
     }
 
-    async fn start(&self, tenant: Option<&str>, sql: &str) -> Result<QueryResult, SqlError> {
-        let config = &self.shared.config;
-        let busy = SqlError::Busy { limit: config.max_concurrent_queries };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return Err(busy) };
+    /// Plans and starts what is asked.
+    pub(crate) async fn run(&self, tenant: &str, ask: Ask) -> Result<QueryResult, SqlError> {
+        self.start(Some(tenant), ask).await.map_err(counted)
+    }
+
+    /// The columns that the answer will have. Nothing is read but the tables' descriptions.
+    pub(crate) async fn columns(&self, tenant: &str, ask: Ask) -> Result<SchemaRef, SqlError> {
+        let limit = self.limit(&ask);
+        let permit = self.permit(&ask, limit).await?;
         let shared = Arc::clone(&self.shared);
-        let (tenant, sql) = (tenant.map(Arc::<str>::from), sql.to_string());
+        let tenant = Arc::<str>::from(tenant);
+        let work = async move {
+            let columns = async {
+                let (state, _) = shared.session_for(Some(&tenant), &ask)?;
+                let plan = shared.logical(&state, ask.statement, ask.postgres.is_some()).await?;
+                let plan = state.optimize(&plan)?;
+                Ok::<_, PlanError>(Arc::clone(plan.schema().inner()))
+            };
+            columns.await.map_err(|e| shared.explain(e))
+        };
+        query::apart(limit, work, permit).await
+    }
+
+    /// The types that the statement's parameters have to have, as far as they follow from where they stand: by name (`$1`).
+    pub(crate) async fn parameter_types(&self, tenant: &str, ask: Ask) -> Result<ParameterTypes, SqlError> {
+        let limit = self.limit(&ask);
+        let permit = self.permit(&ask, limit).await?;
+        let shared = Arc::clone(&self.shared);
+        let tenant = Arc::<str>::from(tenant);
+        let work = async move {
+            let types = async {
+                let (state, _) = shared.session_for(Some(&tenant), &ask)?;
+                let plan = state.statement_to_plan(ask.statement).await?;
+                Ok::<_, PlanError>(parameters::types(&plan)?)
+            };
+            types.await.map_err(|e| shared.explain(e))
+        };
+        query::apart(limit, work, permit).await
+    }
+
+    /// How long this may take.
+    fn limit(&self, ask: &Ask) -> Duration {
+        let limit = self.shared.config.timeout;
+        ask.timeout.map_or(limit, |timeout| timeout.min(limit))
+    }
+
+    async fn permit(&self, ask: &Ask, limit: Duration) -> Result<OwnedSemaphorePermit, SqlError> {
+        let busy = || SqlError::Busy { limit: self.shared.config.max_concurrent_queries };
+        let permits = Arc::clone(&self.permits);
+        if !ask.waits {
+            return permits.try_acquire_owned().map_err(|_| busy());
+        }
+        match tokio::time::timeout(limit, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+
+    async fn start(&self, tenant: Option<&str>, ask: Ask) -> Result<QueryResult, SqlError> {
+        let limit = self.limit(&ask);
+        let permit = self.permit(&ask, limit).await?;
+        let shared = Arc::clone(&self.shared);
+        let tenant = tenant.map(Arc::<str>::from);
         let plan = async move {
-            let planned = shared.plan(tenant.as_ref(), &sql).await;
+            let planned = shared.plan(tenant.as_ref(), ask).await;
             planned.map_err(|e| shared.explain(e))
         };
-        QueryResult::start(config, plan, permit).await
+        QueryResult::start(&self.shared.config, limit, plan, permit).await
+    }
+}
+
+/// Counts a query that did not begin.
+fn counted(error: SqlError) -> SqlError {
+    metrics::counter!("highwater_sql_queries_total", "outcome" => error.code()).increment(1);
+    error
+}
+
+/// What goes with a query's text.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// The values of `$1`, `$2`, ...
+    pub parameters: Vec<Parameter>,
+    /// Cut after this long, if that is sooner than `sql.timeout`.
+    pub timeout: Option<Duration>,
+}
+
+/// A statement to run, past the guard and with its parameters in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) statement: Statement,
+    /// Who asks, where it is a session of a Postgres client: it sees `pg_catalog`, and an `information_schema` as there.
+    pub(crate) postgres: Option<Arc<SessionFacts>>,
+    /// Cut after this long, if that is sooner than `sql.timeout`.
+    pub(crate) timeout: Option<Duration>,
+    /// Waits for its turn where as many queries run as may, rather than being refused.
+    pub(crate) waits: bool,
+}
+
+impl Ask {
+    /// An ask with nothing but a statement.
+    pub(crate) fn of(statement: Statement) -> Self {
+        Self { statement, postgres: None, timeout: None, waits: false }
     }
 }
 
 impl Shared {
-    async fn plan(
+    /// The session in which one query of a tenant, or over all of them, is planned and run, and the catalog in it.
+    fn session_for(
         &self,
         tenant: Option<&Arc<str>>,
-        sql: &str,
-    ) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
-        let statement = guard::parse(sql, &HighwaterDialect)?;
+        ask: &Ask,
+    ) -> datafusion::error::Result<(SessionState, Arc<QueryCatalog>)> {
         let tables = Arc::clone(&self.tables.read());
         let views = Arc::clone(&self.views.read());
         let catalog = QueryCatalog::new(&tables, &views, tenant, self.registry.url());
@@ -187,19 +309,55 @@ impl Shared {
         );
         let runtime_env =
             RuntimeEnvBuilder::from_runtime_env(&self.runtime_env).with_memory_pool(Arc::new(memory)).build_arc()?;
-        let mut state = SessionStateBuilder::new_from_existing(self.session.clone())
-            .with_catalog_list(Arc::new(CatalogList(Arc::clone(&catalog))))
+        let (session, system) = match &ask.postgres {
+            None => (self.session.clone(), None),
+            Some(facts) => {
+                let postgres = self.postgres.get_or_init(|| PostgresCatalog::new(&self.session));
+                let postgres = postgres.as_ref().map_err(|e| DataFusionError::Internal(e.clone()))?;
+                let relations = Arc::new(Relations::of(&tables, &views));
+                (postgres.session(facts, &relations)?, Some(postgres.schemas(relations, facts)))
+            }
+        };
+        let mut state = SessionStateBuilder::new_from_existing(session)
+            .with_catalog_list(Arc::new(CatalogList::new(Arc::clone(&catalog), system)))
             .with_runtime_env(runtime_env)
             .build();
         state.mark_start_execution();
-        let plan = state.statement_to_plan(statement).await?;
+        Ok((state, catalog))
+    }
+
+    /// The plan of a statement, not yet optimised.
+    async fn logical(
+        &self,
+        state: &SessionState,
+        statement: Statement,
+        is_postgres: bool,
+    ) -> Result<LogicalPlan, PlanError> {
+        let plan = match state.statement_to_plan(statement.clone()).await {
+            // Columns that are computed alike, which Postgres has nothing against.
+            Err(error) if is_postgres && error.strip_backtrace().contains("require unique expression names") => {
+                let mut statement = statement;
+                names::name_all(&mut statement);
+                state.statement_to_plan(statement).await?
+            }
+            plan => plan?,
+        };
         // The guard has let through only what reads; here is the second lock on the same door.
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false)
             .verify_plan(&plan)?;
-        let plan = json_as_text(plan)?;
+        Ok(json_as_text(plan)?)
+    }
+
+    async fn plan(
+        &self,
+        tenant: Option<&Arc<str>>,
+        ask: Ask,
+    ) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
+        let (state, catalog) = self.session_for(tenant, &ask)?;
+        let plan = self.logical(&state, ask.statement, ask.postgres.is_some()).await?;
         let physical = state.create_physical_plan(&plan).await?;
         let stream = execute_stream(physical, state.task_ctx())?;
         Ok((stream, QueryInfo { tables: catalog.seen() }))
@@ -244,6 +402,8 @@ fn base_session(limits: &SqlConfig) -> datafusion::error::Result<SessionState> {
     options.execution.time_zone = Some("UTC".to_string());
     // Text is plain Utf8 in our tables; another kind from a cast would convert the column on every comparison.
     options.sql_parser.map_string_types_to_utf8view = false;
+    // So that errors can say where.
+    options.sql_parser.collect_spans = true;
     // What each sort keeps back for merging what it spilled; all of them together leave most of the memory to use.
     let keep_back = limits.memory_limit_bytes / threads / 8;
     options.execution.sort_spill_reservation_bytes = options.execution.sort_spill_reservation_bytes.min(keep_back);

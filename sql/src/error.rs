@@ -6,6 +6,15 @@ use datafusion::error::DataFusionError;
 use deltalake_core::DeltaTableError;
 use highwater_pipeline::log::LogError;
 
+/// A place in the text of a query, both counted from 1. A column counts characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The character in it.
+    pub column: u64,
+}
+
 /// Why a query was refused or cut.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
@@ -14,11 +23,21 @@ pub enum SqlError {
     Syntax {
         /// What the parser says, with line and column where it knows them.
         message: String,
+        /// Where, as far as it is known.
+        at: Option<Place>,
     },
     /// SQL, but it does not fit the tables: an unknown table, column or function, or types that do not go together.
     #[error("{message}")]
     Invalid {
         /// What does not fit, with a suggestion where there is one.
+        message: String,
+        /// Where, as far as it is known.
+        at: Option<Place>,
+    },
+    /// A parameter is missing, or one too many, or its value is not of its type.
+    #[error("{message}")]
+    Parameter {
+        /// Which, and what is wrong with it.
         message: String,
     },
     /// A statement that would write, or reach outside the tables.
@@ -108,6 +127,7 @@ impl SqlError {
             Self::Busy { .. } | Self::Storage { .. } | Self::File { .. } | Self::Log { .. } => true,
             Self::Syntax { .. }
             | Self::Invalid { .. }
+            | Self::Parameter { .. }
             | Self::Forbidden { .. }
             | Self::Timeout { .. }
             | Self::Memory { .. }
@@ -123,6 +143,7 @@ impl SqlError {
         match self {
             Self::Syntax { .. } => "syntax",
             Self::Invalid { .. } => "invalid",
+            Self::Parameter { .. } => "parameter",
             Self::Forbidden { .. } => "forbidden",
             Self::Timeout { .. } => "timeout",
             Self::Memory { .. } => "memory",
@@ -133,11 +154,46 @@ impl SqlError {
         }
     }
 
+    /// Where in the query's text, as far as it is known.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::Syntax { at, .. } | Self::Invalid { at, .. } => *at,
+            _ => None,
+        }
+    }
+
+    /// A syntax error in the words of the parser, which end in where it is.
+    pub(crate) fn syntax(message: String) -> Self {
+        let at = place_in(&message);
+        // The parser's error in its own notation: `ParserError("...")`.
+        let inner = ["ParserError(\"", "TokenizerError(\""]
+            .iter()
+            .find_map(|kind| message.strip_prefix(kind)?.strip_suffix("\")"));
+        let message = match inner {
+            Some(inner) => inner.replace("\\\"", "\"").replace("\\'", "'"),
+            None => message.trim_start_matches("sql parser error: ").to_string(),
+        };
+        Self::Syntax { message, at }
+    }
+
+    /// The same error, with a place where it has none yet.
+    fn or_at(self, place: Option<Place>) -> Self {
+        match self {
+            Self::Syntax { message, at } => Self::Syntax { message, at: at.or(place) },
+            Self::Invalid { message, at } => Self::Invalid { message, at: at.or(place) },
+            other => other,
+        }
+    }
+
     /// From DataFusion, which wraps and nests. `limit_bytes` is the memory limit of the query, for the message.
     pub(crate) fn from_datafusion(error: DataFusionError, limit_bytes: usize) -> Self {
         match error {
-            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
-                Self::from_datafusion(*inner, limit_bytes)
+            DataFusionError::Context(_, inner) => Self::from_datafusion(*inner, limit_bytes),
+            DataFusionError::Diagnostic(diagnostic, inner) => {
+                // Nodes that no text stands behind have an empty span, at line 0.
+                let start = diagnostic.span.map(|span| span.start).filter(|start| start.line > 0);
+                let at = start.map(|start| Place { line: start.line, column: start.column });
+                Self::from_datafusion(*inner, limit_bytes).or_at(at)
             }
             DataFusionError::Collection(mut errors) if !errors.is_empty() => {
                 Self::from_datafusion(errors.swap_remove(0), limit_bytes)
@@ -168,11 +224,11 @@ impl SqlError {
     fn from_root(error: &DataFusionError, limit_bytes: usize) -> Self {
         let message = plain(&error.strip_backtrace());
         match error {
-            DataFusionError::SQL(..) => Self::Syntax { message },
+            DataFusionError::SQL(..) => Self::syntax(message),
             DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)
-            | DataFusionError::Configuration(_) => Self::Invalid { message },
+            | DataFusionError::Configuration(_) => Self::Invalid { message, at: None },
             // The only word there is of spill space that has run out.
             DataFusionError::IoError(e) if e.to_string().contains("used disk space during the spilling") => {
                 Self::Memory { limit_bytes, message: "no spill space is left".to_string() }
@@ -191,6 +247,14 @@ impl From<SqlError> for DataFusionError {
     fn from(error: SqlError) -> Self {
         DataFusionError::External(Box::new(error))
     }
+}
+
+/// The place that a message of the parser ends in: `... at Line: 3, Column: 7`.
+fn place_in(message: &str) -> Option<Place> {
+    let (_, place) = message.rsplit_once("Line: ")?;
+    let (line, column) = place.split_once(", Column: ")?;
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().ok();
+    Some(Place { line: digits(line)?, column: digits(column)? }).filter(|place| place.line > 0)
 }
 
 /// DataFusion's message without the kind in front of it, which [`SqlError`] says better.

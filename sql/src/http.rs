@@ -1,13 +1,14 @@
 //! SQL over HTTP: `POST /api/v1/sql`.
 //!
-//! The body is `{"query": "...", "format": "json"|"ndjson"|"csv"|"arrow"}`, or the bare query as `text/plain` with `?format=`. Rows are
-//! streamed. Header `highwater-snapshot` says which part of which table the query saw, as JSON.
+//! The body is `{"query": "...", "params": [...], "format": "json"|"ndjson"|"csv"|"arrow", "timeout": "10s"}`, where all but the query may be left out,
+//! or the bare query as `text/plain` with `?format=`. The parameters are the values of `$1`, `$2`, ... Rows are streamed. Header `highwater-snapshot` says which part of which table the query saw, as JSON.
 //!
-//! An error before the first row is a status and `{"error": "...", "code": "..."}`:
+//! An error before the first row is a status and `{"error": "...", "code": "..."}`, with `"line"` and `"column"` of the query's text where they are
+//! known:
 //!
 //! | status | code | |
 //! |---|---|---|
-//! | 400 | `syntax`, `invalid`, `execution`, `request` | the query, or the request around it, is wrong |
+//! | 400 | `syntax`, `invalid`, `parameter`, `execution`, `request` | the query, or the request around it, is wrong |
 //! | 403 | `forbidden` | it would write, or read outside the tables |
 //! | 429 | `busy` | too many queries run; `Retry-After` says when to try again |
 //! | 503 | `unavailable` | a table or the log cannot be read |
@@ -18,6 +19,7 @@
 //! An error after the first row breaks the connection off, so that half a result is not taken for a whole one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -29,9 +31,10 @@ use futures::{Stream, StreamExt};
 use highwater_pipeline::data::Tenant;
 use serde::Deserialize;
 
-use crate::engine::Engine;
-use crate::error::SqlError;
+use crate::engine::{Engine, QueryOptions};
+use crate::error::{Place, SqlError};
 use crate::output::{Encoder, Format};
+use crate::parameters::Parameter;
 use crate::query::QueryResult;
 
 /// Longest request body, bytes; longer than the longest query text, JSON escapes included.
@@ -53,6 +56,11 @@ pub fn router(engine: Arc<Engine>) -> Router {
 struct Request {
     query: String,
     format: Option<String>,
+    /// The values of `$1`, `$2`, ...
+    #[serde(default)]
+    params: Vec<serde_json::Value>,
+    /// Cut after this long, if that is sooner than `sql.timeout`.
+    timeout: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,9 +74,9 @@ async fn sql(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    let (query, format) = read_request(&headers, &body, parameters)?;
+    let (query, format, options) = read_request(&headers, &body, parameters)?;
     let tenant = tenant(&headers).map_err(HttpError::request)?;
-    let mut result = engine.query(tenant.as_str(), &query).await?;
+    let mut result = engine.query_with(tenant.as_str(), &query, options).await?;
     let snapshot = serde_json::to_string(result.info()).ok().and_then(|s| HeaderValue::from_str(&s).ok());
     // The first batch before the status: most of what goes wrong does so by then.
     let first = result.next().await.transpose()?;
@@ -81,7 +89,12 @@ async fn sql(
     Ok(response)
 }
 
-fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Result<(String, Format), HttpError> {
+fn read_request(
+    headers: &HeaderMap,
+    body: &[u8],
+    parameters: Parameters,
+) -> Result<(String, Format, QueryOptions), HttpError> {
+    let mut options = QueryOptions::default();
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
     let (query, format) = if content_type.starts_with("text/plain") {
         let query =
@@ -92,6 +105,8 @@ fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Res
         let request: Request = serde_json::from_slice(body).map_err(|e| {
             HttpError::request(format!("the body must be {{\"query\": \"...\", \"format\": \"...\"}}: {e}"))
         })?;
+        options.parameters = request.params.into_iter().map(Parameter::from_json).collect::<Result<_, _>>()?;
+        options.timeout = request.timeout.as_deref().map(duration).transpose()?;
         (request.query, request.format.or(parameters.format))
     };
     let format = match format.as_deref() {
@@ -103,7 +118,12 @@ fn read_request(headers: &HeaderMap, body: &[u8], parameters: Parameters) -> Res
             .filter(|f| *f != Format::Table)
             .ok_or_else(|| HttpError::request(format!("unknown format {name:?}: choose json, ndjson, csv or arrow")))?,
     };
-    Ok((query, format))
+    Ok((query, format, options))
+}
+
+fn duration(text: &str) -> Result<Duration, HttpError> {
+    humantime::parse_duration(text)
+        .map_err(|e| HttpError::request(format!("timeout {text:?} is not a duration such as \"10s\": {e}")))
 }
 
 /// Whose data a request asks for.
@@ -149,18 +169,22 @@ struct HttpError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    at: Option<Place>,
 }
 
 impl HttpError {
     fn request(message: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "request", message }
+        Self { status: StatusCode::BAD_REQUEST, code: "request", message, at: None }
     }
 }
 
 impl From<SqlError> for HttpError {
     fn from(error: SqlError) -> Self {
         let status = match &error {
-            SqlError::Syntax { .. } | SqlError::Invalid { .. } | SqlError::Execution { .. } => StatusCode::BAD_REQUEST,
+            SqlError::Syntax { .. }
+            | SqlError::Invalid { .. }
+            | SqlError::Parameter { .. }
+            | SqlError::Execution { .. } => StatusCode::BAD_REQUEST,
             SqlError::Forbidden { .. } => StatusCode::FORBIDDEN,
             SqlError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             SqlError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -170,13 +194,17 @@ impl From<SqlError> for HttpError {
             }
             SqlError::Start { .. } | SqlError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, code: error.code(), message: error.to_string() }
+        Self { status, code: error.code(), message: error.to_string(), at: error.place() }
     }
 }
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": self.message, "code": self.code });
+        let mut body = serde_json::json!({ "error": self.message, "code": self.code });
+        if let Some(Place { line, column }) = self.at {
+            body["line"] = line.into();
+            body["column"] = column.into();
+        }
         let mut response = (self.status, axum::Json(body)).into_response();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));

@@ -55,12 +55,17 @@ impl std::fmt::Debug for QueryResult {
 }
 
 impl QueryResult {
-    /// Runs `plan` and what it gives. Returns once it is planned.
-    pub(crate) async fn start<P>(config: &SqlConfig, plan: P, permit: OwnedSemaphorePermit) -> Result<Self, SqlError>
+    /// Runs `plan` and what it gives, for at most `limit`. Returns once it is planned.
+    pub(crate) async fn start<P>(
+        config: &SqlConfig,
+        limit: Duration,
+        plan: P,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, SqlError>
     where
         P: Future<Output = Result<(SendableRecordBatchStream, QueryInfo), SqlError>> + Send + 'static,
     {
-        let (limit, limit_bytes) = (config.timeout, config.memory_limit_bytes);
+        let limit_bytes = config.memory_limit_bytes;
         let threads = Threads::start(config.thread_count())?;
         let mut deadline = Box::pin(tokio::time::sleep(limit));
         let (planned, wait_planned) = oneshot::channel();
@@ -139,6 +144,26 @@ impl Stream for QueryResult {
                 }
             },
         }
+    }
+}
+
+/// Runs something that is no query, such as planning one, on threads of its own, for at most `limit`.
+pub(crate) async fn apart<T: Send + 'static>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, SqlError>> + Send + 'static,
+    permit: OwnedSemaphorePermit,
+) -> Result<T, SqlError> {
+    let threads = Threads::start(1)?;
+    let (send, done) = oneshot::channel();
+    let mut task = threads.spawn(async move {
+        let _permit = permit;
+        // Where nobody listens, it was given up.
+        drop(send.send(work.await));
+    })?;
+    match tokio::time::timeout(limit, done).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(died((&mut task).await)),
+        Err(_) => Err(SqlError::Timeout { limit }),
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct ServeArgs {
     /// Listen beyond this machine without keys (and, for Kafka, without TLS): for networks that are closed by other means.
     #[arg(long, env = "HIGHWATER_ALLOW_INSECURE")]
     pub(crate) allow_insecure: bool,
+    /// Address of the Postgres port [default: 127.0.0.1:5433]; port 0 takes a free one, `off` closes it.
+    #[arg(long, value_name = "HOST:PORT|off", env = "HIGHWATER_PGWIRE_LISTEN")]
+    pub(crate) pgwire_listen: Option<Listen>,
     /// What this process does: any of gateway, worker, query, with commas between [default: all]. The rest is done by other
     /// processes on the same log: a Kafka cluster, or this one's Kafka port.
     #[arg(long, value_name = "ROLES", env = "HIGHWATER_ROLES")]
@@ -81,6 +84,10 @@ impl ServeArgs {
             config.kafka.allow_insecure = true;
             config.otlp.grpc.allow_insecure = true;
             config.otlp.http.allow_insecure = true;
+            config.pgwire.allow_insecure = true;
+        }
+        if let Some(listen) = self.pgwire_listen {
+            config.pgwire.listen = Some(listen);
         }
         if let Some(roles) = &self.roles {
             config.roles.clone_from(roles);

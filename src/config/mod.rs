@@ -9,6 +9,7 @@ mod error;
 mod http;
 mod kafka;
 mod otlp;
+mod pgwire;
 mod roles;
 mod tables;
 mod tls;
@@ -38,6 +39,7 @@ pub(crate) use error::ConfigError;
 pub(crate) use http::HttpConfig;
 pub(crate) use kafka::{HostPort, KafkaSection, Listen};
 pub(crate) use otlp::{OtlpPort, OtlpSection};
+pub(crate) use pgwire::PgwireSection;
 pub(crate) use roles::{Role, Roles};
 use tables::TablesSection;
 pub(crate) use tls::TlsSection;
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) kafka: KafkaSection,
     /// The ports of OTLP.
     pub(crate) otlp: OtlpSection,
+    /// The Postgres port: queries.
+    pub(crate) pgwire: PgwireSection,
     /// The durable log.
     pub(crate) log: LogConfig,
     /// Where tables and snapshots live.
@@ -110,6 +114,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             kafka: KafkaSection::default(),
             otlp: OtlpSection::default(),
+            pgwire: PgwireSection::default(),
             log: LogConfig::default(),
             storage: StorageConfig::default(),
             durability: Durability::Sync,
@@ -221,6 +226,7 @@ impl Config {
             config.http.resolve(folder);
             config.kafka.resolve(folder);
             config.otlp.resolve(folder);
+            config.pgwire.resolve(folder);
         }
         Ok(config)
     }
@@ -306,6 +312,7 @@ impl Config {
         if self.log.kind == LogKind::Embedded {
             self.kafka.check(has_keys)?;
         }
+        self.pgwire.check(has_keys)?;
         self.built_in_rollups.check()?;
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(

@@ -15,6 +15,7 @@ mod log;
 mod members;
 pub(crate) mod offline;
 mod otlp;
+mod pgwire;
 mod process;
 mod prometheus;
 mod readiness;
@@ -66,6 +67,7 @@ use kafka::KafkaDoor;
 use ledger::LedgerKeeper;
 use members::Members;
 use otlp::OtlpDoors;
+use pgwire::PostgresDoor;
 use readiness::{Health, Phase};
 pub(crate) use self_monitoring::OwnLogs;
 use topology::Topology;
@@ -127,6 +129,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         Some(storage) => Some(open_engine(&config, &topology, storage, log.log())?),
         None => None,
     };
+    let postgres = PostgresDoor::open(&config, &access, engine.as_ref()).await?;
     let view = WorkersView::default();
     let specs = Arc::new(RwLock::new(topology.tables().to_vec()));
     let workers = match storage.as_ref().filter(|_| config.roles.has(Role::Worker)) {
@@ -183,7 +186,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         None => OtlpDoors::default(),
     };
     rooms.open(routes);
-    announce(&config.data_dir, scheme, address, kafka.address(), &otlp)?;
+    announce(&config.data_dir, scheme, address, kafka.address(), &otlp, postgres.address())?;
     tokio::spawn(become_ready(health.clone(), view.clone(), address, shutdown.clone()));
 
     tokio::spawn(status::observe(view.clone(), health.clone(), shutdown.clone()));
@@ -237,6 +240,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     }
     closing.cancel();
     kafka.close().await;
+    postgres.close().await;
     let answered = async { tokio::join!(serving, otlp.closed()) };
     if tokio::time::timeout(DRAIN_REQUESTS, answered).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN_REQUESTS:?} and were cut");
@@ -297,6 +301,7 @@ impl Applying<'_> {
             ("data_dir", config.data_dir != running.data_dir),
             ("kafka", config.kafka != running.kafka),
             ("otlp", config.otlp != running.otlp),
+            ("pgwire", config.pgwire != running.pgwire),
             ("log", config.log.kind != running.log.kind || config.log.kafka != running.log.kafka),
             ("sources", config.sources != running.sources),
             ("log.partitions", config.log.partitions != running.log.partitions),
@@ -416,6 +421,7 @@ fn announce(
     http: SocketAddr,
     kafka: Option<SocketAddr>,
     otlp: &OtlpDoors,
+    pgwire: Option<SocketAddr>,
 ) -> Result<(), Error> {
     let text = serde_json::json!({
         "http": http.to_string(),
@@ -423,6 +429,7 @@ fn announce(
         "kafka": kafka.map(|address| address.to_string()),
         "otlp_grpc": otlp.grpc().map(|address| address.to_string()),
         "otlp_http": otlp.http().map(|address| address.to_string()),
+        "pgwire": pgwire.map(|address| address.to_string()),
         "pid": std::process::id(),
     })
     .to_string();

@@ -7,6 +7,7 @@ mod aggregates;
 mod ago;
 mod bounded;
 mod dialect;
+mod scalars;
 mod windows;
 
 use std::sync::Arc;
@@ -37,14 +38,17 @@ pub fn analyzer_rules(windows: Windows) -> Vec<Arc<dyn AnalyzerRule + Send + Syn
     rules
 }
 
-/// Registers the pure functions: `tumble`, `hop` and `session`; the aggregates `first`, `last`, `quantile`, `count_distinct`, `top_k`, `bottom_k`, `increase`, `rate` and
-/// `histogram_quantile`; `->`, `->>` and the `json_*` family over JSON text; and puts a limit around those whose arguments say how large their result
+/// Registers the pure functions: `tumble`, `hop` and `session`; the aggregates `first`, `last`, `quantile`, `count_distinct`, `top_k`, `bottom_k`, `increase`,
+/// `rate` and `histogram_quantile`; `->`, `->>` and the `json_*` family over JSON text, and `->`, `->>`, `?` over maps; `time_bucket`, `regexp_extract`,
+/// `to_char`, `epoch_ms`, `humanize_bytes` and their like; and puts a limit around those whose arguments say how large their result
 /// is. The session needs the [`analyzer_rules`] as well.
 ///
 /// # Errors
 /// Where the registry refuses a function.
 pub fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    scalars::register_operators(registry)?;
     datafusion_functions_json::register_all(registry)?;
+    scalars::register(registry)?;
     registry.register_udf(tumble())?;
     for window in [windows::GroupedWindow::hop(), windows::GroupedWindow::session()] {
         registry.register_udf(Arc::new(ScalarUDF::from(window)))?;

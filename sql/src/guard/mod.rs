@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::error::SqlError;
 
@@ -28,7 +28,7 @@ const MAX_OPERATORS: usize = 1000;
 /// short text and an endless plan, and planning can be neither stopped nor limited in memory.
 const MAX_RELATIONS: usize = 200;
 /// Table functions that compute and read nothing.
-const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
+const TABLE_FUNCTIONS: [&str; 4] = ["generate_series", "range", "unnest", "pg_get_keywords"];
 /// A schema-qualified relation that shows the server's settings and paths.
 const SETTINGS: &str = "df_settings";
 
@@ -46,20 +46,7 @@ pub(crate) fn is_table_function(name: &str) -> bool {
 /// # Errors
 /// [`SqlError::Syntax`], or [`SqlError::Forbidden`] naming the statement.
 pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlError> {
-    if sql.len() > MAX_QUERY_BYTES {
-        return Err(SqlError::Syntax {
-            message: format!("the query is {} bytes long, the limit is {MAX_QUERY_BYTES}", sql.len()),
-        });
-    }
-    let tokens = Tokenizer::new(dialect, sql)
-        .tokenize_with_location()
-        .map_err(|e| SqlError::Syntax { message: e.to_string() })?;
-    let operators = tokens.iter().filter(|t| may_nest(&t.token)).count();
-    if operators > MAX_OPERATORS {
-        return Err(SqlError::Syntax {
-            message: format!("the query has {operators} operators and keywords, the limit is {MAX_OPERATORS}"),
-        });
-    }
+    let tokens = tokens(sql, dialect)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(dialect)
         .with_recursion_limit(MAX_DEPTH)
@@ -67,7 +54,7 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|e| SqlError::from_datafusion(e, 0))?;
     let Some(statement) = statements.pop_front() else {
-        return Err(SqlError::Syntax { message: "the query is empty".to_string() });
+        return Err(SqlError::Syntax { message: "the query is empty".to_string(), at: None });
     };
     // The first statement's own name is the better message, where it is refused anyway.
     check(&statement)?;
@@ -75,6 +62,31 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
         return Err(forbidden("more than one statement", HINT_ONE));
     }
     Ok(statement)
+}
+
+/// The text's tokens, if it is neither too long nor has too many that nest.
+///
+/// # Errors
+/// [`SqlError::Syntax`].
+pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSpan>, SqlError> {
+    if sql.len() > MAX_QUERY_BYTES {
+        let message = format!("the query is {} bytes long, the limit is {MAX_QUERY_BYTES}", sql.len());
+        return Err(SqlError::Syntax { message, at: None });
+    }
+    let mut tokens =
+        Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|e| SqlError::syntax(e.to_string()))?;
+    // Parameters are `$1`, so a bare `?` can only be the operator: is there such a key?
+    for token in &mut tokens {
+        if matches!(&token.token, Token::Placeholder(name) if name == "?") {
+            token.token = Token::Question;
+        }
+    }
+    let operators = tokens.iter().filter(|t| may_nest(&t.token)).count();
+    if operators > MAX_OPERATORS {
+        let message = format!("the query has {operators} operators and keywords, the limit is {MAX_OPERATORS}");
+        return Err(SqlError::Syntax { message, at: None });
+    }
+    Ok(tokens)
 }
 
 /// True for a token that can make the tree one level deeper: not for names, values and what separates them.
@@ -94,7 +106,11 @@ fn may_nest(token: &Token) -> bool {
     }
 }
 
-fn check(statement: &Statement) -> Result<(), SqlError> {
+/// Lets a parsed statement through if it only reads.
+///
+/// # Errors
+/// [`SqlError::Forbidden`] naming the statement, [`SqlError::Syntax`] where it reads too many tables.
+pub(crate) fn check(statement: &Statement) -> Result<(), SqlError> {
     match statement {
         Statement::Statement(inner) => check_statement(inner),
         Statement::Explain(explain) => match explain.statement.as_ref() {
@@ -160,7 +176,7 @@ impl Guard {
         let message = format!(
             "the query reads more than {MAX_RELATIONS} tables, those of a WITH query counted each time it is named"
         );
-        ControlFlow::Break(Box::new(SqlError::Syntax { message }))
+        ControlFlow::Break(Box::new(SqlError::Syntax { message, at: None }))
     }
 
     fn refuse(what: impl Into<String>, hint: &'static str) -> ControlFlow<Box<SqlError>> {
@@ -272,7 +288,8 @@ fn check_relation(name: &ObjectName) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn forbidden(what: impl Into<String>, hint: &'static str) -> SqlError {
+/// An error of this kind.
+pub(crate) fn forbidden(what: impl Into<String>, hint: &'static str) -> SqlError {
     SqlError::Forbidden { what: what.into(), hint }
 }
 

@@ -17,6 +17,7 @@
 
 mod csv;
 mod flatten;
+pub(crate) use flatten::json_text;
 mod ipc;
 mod json;
 mod table;

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 
 use crate::fixture::{Fixture, small};
 
-async fn post(fixture: &Fixture, uri: &str, content_type: &str, body: impl Into<Body>) -> Response<Body> {
+pub(crate) async fn post(fixture: &Fixture, uri: &str, content_type: &str, body: impl Into<Body>) -> Response<Body> {
     send(fixture, Request::post(uri).header("content-type", content_type).body(body.into()).unwrap()).await
 }
 
@@ -30,7 +30,7 @@ async fn bytes(response: Response<Body>) -> Vec<u8> {
     response.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
 
-async fn text(response: Response<Body>) -> String {
+pub(crate) async fn text(response: Response<Body>) -> String {
     String::from_utf8(bytes(response).await).unwrap()
 }
 

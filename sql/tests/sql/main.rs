@@ -7,6 +7,8 @@ mod hostile;
 mod http;
 mod limits;
 mod log;
+mod parameters;
+mod postgres;
 mod prometheus;
 mod pruning;
 mod revisions;

@@ -15,8 +15,9 @@ const SILENT: &str = "self_monitoring: false\n";
 /// Only the tables that a test asks for.
 const NO_BUILT_INS: &str = "built_in_rollups: false\n";
 
-/// The Kafka port is a free one, so that tests beside each other do not meet.
+/// These ports are free ones, so that tests beside each other do not meet.
 const KAFKA_PORT: &str = "kafka: { listen: \"127.0.0.1:0\" }\n";
+const POSTGRES_PORT: &str = "pgwire: { listen: \"127.0.0.1:0\" }\n";
 
 /// A directory with `highwater.yaml` and `data/`. Deleted with the value.
 pub struct Site {
@@ -48,14 +49,17 @@ impl Site {
     /// With the telemetry of the server itself, as a first start has it, and more configuration.
     pub fn with_self_monitoring(more: &str) -> Self {
         let site = Self::new();
-        site.write("highwater.yaml", &format!("{QUICK}{}{more}", kafka_port(more)));
+        site.write("highwater.yaml", &format!("{QUICK}{}{}{more}", kafka_port(more), postgres_port(more)));
         site
     }
 
     /// Rewrites the configuration file.
     pub fn configure(&self, more: &str) {
         let built_ins = if more.contains("built_in_rollups:") { "" } else { NO_BUILT_INS };
-        self.write("highwater.yaml", &format!("{QUICK}{SILENT}{built_ins}{}{more}", kafka_port(more)));
+        self.write(
+            "highwater.yaml",
+            &format!("{QUICK}{SILENT}{built_ins}{}{}{more}", kafka_port(more), postgres_port(more)),
+        );
     }
 
     /// Writes a file beside the configuration and gives its path.
@@ -123,4 +127,8 @@ impl Site {
 fn kafka_port(config: &str) -> &'static str {
     let is_said = config.lines().any(|line| line.starts_with("kafka:")) || config.contains("kind: kafka");
     if is_said { "" } else { KAFKA_PORT }
+}
+
+fn postgres_port(config: &str) -> &'static str {
+    if config.lines().any(|line| line.starts_with("pgwire:")) { "" } else { POSTGRES_PORT }
 }

@@ -52,7 +52,9 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in functions {
         registry.register_udaf(Arc::new(function))?;
     }
-    Ok(())
+    // As Trino and TimescaleDB call it.
+    let quantile = udaf(Quantile).with_aliases(["approx_percentile", "approx_quantile"]);
+    registry.register_udaf(Arc::new(quantile)).map(drop)
 }
 
 fn udaf<F: Function>(function: F) -> AggregateUDF {

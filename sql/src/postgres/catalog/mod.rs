@@ -1,0 +1,160 @@
+//! The system catalog that Postgres clients look into: schemas `pg_catalog` and `information_schema`, and the functions that go with them.
+//!
+//! What describes Postgres itself (types, functions, operators, casts) are the tables of `datafusion-pg-catalog`; what describes our tables is made
+//! here, for each query, from the tables there are then. Identifiers of objects follow from their names, so that they are the same on every
+//! connection, on every node and after every restart: clients keep them.
+
+mod columns;
+mod functions;
+mod information;
+pub(super) mod relations;
+mod system;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::memory::MemoryCatalogProviderList;
+use datafusion::catalog::{CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::error::Result;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionContext;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
+
+use crate::catalog::SystemSchemas;
+use crate::postgres::rewrite;
+
+pub(crate) use relations::Relations;
+
+/// The name of the one database.
+pub(crate) const DATABASE: &str = crate::catalog::CATALOG;
+/// The schema of the system catalog.
+pub(crate) const PG_CATALOG: &str = "pg_catalog";
+/// The schema of the standard's catalog.
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// What functions of a session can say about it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SessionFacts {
+    /// Who logged in.
+    pub(crate) user: String,
+    /// The number of the connection.
+    pub(crate) pid: i32,
+    /// Settings: name as it is written, and value.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+type Fixed = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
+
+/// What all sessions of Postgres clients have in common.
+pub(crate) struct PostgresCatalog {
+    session: SessionState,
+    fixed: Arc<Fixed>,
+}
+
+impl PostgresCatalog {
+    /// From the session of every other query.
+    pub(crate) fn new(base: &SessionState) -> std::result::Result<Self, String> {
+        Self::build(base).map_err(|e| format!("the Postgres catalog: {e}"))
+    }
+
+    fn build(base: &SessionState) -> Result<Self> {
+        let fixed_tables = Arc::new(PgCatalogStaticTables::try_new()?);
+        // Ours replaces the engine's `information_schema`, whose columns are others.
+        let config = base.config().clone().with_information_schema(false);
+        let state = SessionStateBuilder::new_from_existing(base.clone())
+            .with_config(config)
+            .with_type_planner(Arc::new(PgOidTypePlanner))
+            .build();
+        let context = SessionContext::new_with_state(state);
+        CoerceIntArgsToBigInt::widen(&context);
+        context.register_udtf("pg_get_keywords", Arc::clone(&fixed_tables.pg_get_keywords) as _);
+        for function in functions::fixed() {
+            context.register_udf(function);
+        }
+        let nothing: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
+        let fixed = PgCatalogSchemaProvider::try_new(nothing, fixed_tables, EmptyContextProvider)?;
+        Ok(Self { session: context.state(), fixed: Arc::new(fixed) })
+    }
+
+    /// The session of one query of this connection.
+    pub(crate) fn session(&self, facts: &Arc<SessionFacts>, relations: &Arc<Relations>) -> Result<SessionState> {
+        let mut state = self.session.clone();
+        functions::of_session(facts, relations, &mut state)?;
+        Ok(state)
+    }
+
+    /// The schemas that such a query sees beside its tables.
+    pub(crate) fn schemas(&self, relations: Arc<Relations>, facts: &Arc<SessionFacts>) -> SystemSchemas {
+        let pg_catalog: Arc<dyn SchemaProvider> = Arc::new(PgCatalog {
+            relations: Arc::clone(&relations),
+            facts: Arc::clone(facts),
+            fixed: Arc::clone(&self.fixed),
+        });
+        let information: Arc<dyn SchemaProvider> = Arc::new(InformationSchema { relations, facts: Arc::clone(facts) });
+        SystemSchemas::from([(PG_CATALOG, pg_catalog), (INFORMATION_SCHEMA, information)])
+    }
+}
+
+struct PgCatalog {
+    relations: Arc<Relations>,
+    facts: Arc<SessionFacts>,
+    fixed: Arc<Fixed>,
+}
+
+impl std::fmt::Debug for PgCatalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("pg_catalog")
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for PgCatalog {
+    fn table_names(&self) -> Vec<String> {
+        relations::system_names().map(str::to_string).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = system::table(name, &self.relations, &self.facts)? {
+            return Ok(Some(table));
+        }
+        match self.fixed.table(name).await? {
+            // Postgres's own, of which nobody here has anything.
+            Some(table) if rewrite::EMPTY.contains(&name) => Ok(Some(Arc::new(EmptyTable::new(table.schema())))),
+            table => Ok(table),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        relations::system_names().any(|n| n == name)
+    }
+}
+
+struct InformationSchema {
+    relations: Arc<Relations>,
+    facts: Arc<SessionFacts>,
+}
+
+impl std::fmt::Debug for InformationSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("information_schema")
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for InformationSchema {
+    fn table_names(&self) -> Vec<String> {
+        information::NAMES.iter().map(ToString::to_string).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        information::table(name, &self.relations, &self.facts)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        information::NAMES.contains(&name)
+    }
+}

@@ -1,0 +1,415 @@
+//! Catalog queries, made into what the engine can plan.
+//!
+//! Much of what clients ask about are things that do not exist here: constraints, indexes, triggers, policies. A query that joins with one of those has
+//! no rows, whatever else it says, and what it says is often what the engine cannot plan. So such queries, and parts of queries, become empty
+//! ones with the same columns. The rest are forms that only Postgres has.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, CastKind, Expr, FunctionArguments, JoinOperator, Query, SelectItem, SetExpr, Statement, TableFactor,
+    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::catalog::{PG_CATALOG, relations};
+use super::names;
+
+/// Tables of the system catalog that have no rows here.
+pub(super) const EMPTY: &[&str] = &[
+    "pg_attrdef",
+    "pg_constraint",
+    "pg_default_acl",
+    "pg_depend",
+    "pg_enum",
+    "pg_event_trigger",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_foreign_table",
+    "pg_index",
+    "pg_indexes",
+    "pg_inherits",
+    "pg_largeobject",
+    "pg_matviews",
+    "pg_partitioned_table",
+    "pg_policies",
+    "pg_policy",
+    "pg_publication",
+    "pg_publication_namespace",
+    "pg_publication_rel",
+    "pg_publication_tables",
+    "pg_rewrite",
+    "pg_rules",
+    "pg_seclabel",
+    "pg_sequence",
+    "pg_sequences",
+    "pg_shdepend",
+    "pg_statistic_ext",
+    "pg_statistic_ext_data",
+    "pg_stats_ext",
+    "pg_subscription",
+    "pg_trigger",
+    "pg_user_mapping",
+];
+/// How deep queries are looked into.
+const MAX_DEPTH: usize = 40;
+
+/// Rewrites a statement about the catalog, before anything else is done to it.
+pub(super) fn catalog(statement: &mut Statement) {
+    let _all: ControlFlow<()> = statement.visit(&mut Catalog);
+    if let Statement::Query(query) = statement {
+        without_rows(query);
+    }
+}
+
+/// Rewrites any statement of a Postgres client.
+pub(super) fn any(statement: &mut Statement) {
+    let _all: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
+        escapes(expr);
+        ControlFlow::Continue(())
+    });
+}
+
+struct Catalog;
+
+impl VisitorMut for Catalog {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &mut ast::ObjectName) -> ControlFlow<()> {
+        // The system catalog is on the search path before everything else.
+        if let [part] = name.0.as_slice()
+            && let Some(ident) = part.as_ident()
+            && relations::system_names().any(|system| system.eq_ignore_ascii_case(&ident.value))
+        {
+            *name =
+                ast::ObjectName::from(vec![ast::Ident::new(PG_CATALOG), ast::Ident::new(ident.value.to_lowercase())]);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        // In a WITH and in FROM; the statement's own comes last, when its parts are known.
+        empty_parts(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let null = || Expr::Value(Value::Null.with_empty_span());
+        let replacement = match expr {
+            Expr::Subquery(query) if has_no_rows(query, &BTreeSet::new(), 0) => Some(null()),
+            Expr::Exists { subquery, negated } if has_no_rows(subquery, &BTreeSet::new(), 0) => {
+                Some(Expr::Value(Value::Boolean(*negated).with_empty_span()))
+            }
+            Expr::Function(function) => match &function.args {
+                FunctionArguments::Subquery(query)
+                    if function.name.to_string().eq_ignore_ascii_case("array")
+                        && has_no_rows(query, &BTreeSet::new(), 0) =>
+                {
+                    Some(null())
+                }
+                _ => None,
+            },
+            Expr::Case { operand: None, conditions, .. } => is_about_made_types(conditions).and_then(expression),
+            // What is on the search path.
+            Expr::InSubquery { expr, subquery, negated }
+                if subquery.to_string().contains("current_setting('search_path')") =>
+            {
+                let public = Value::SingleQuotedString(crate::catalog::SCHEMA.to_string()).with_empty_span();
+                Some(Expr::InList { expr: expr.clone(), list: vec![Expr::Value(public)], negated: *negated })
+            }
+            // Columns of this type hold the names of functions.
+            Expr::Cast { kind: CastKind::DoubleColon | CastKind::Cast, expr: inner, data_type, .. }
+                if data_type.to_string().to_lowercase().ends_with("regproc") =>
+            {
+                match inner.as_ref() {
+                    Expr::Value(value) => match &value.value {
+                        Value::SingleQuotedString(name) => {
+                            let bare = name.rsplit('.').next().unwrap_or(name).to_string();
+                            Some(Expr::Value(Value::SingleQuotedString(bare).with_empty_span()))
+                        }
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        if let Some(replacement) = replacement {
+            *expr = replacement;
+        }
+        if let Expr::Subquery(query) = expr {
+            one_row(query);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A subquery in place of a value becomes an aggregate: the engine wants to see that it has one row.
+fn one_row(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let is_plain = query.limit_clause.is_none()
+        && query.fetch.is_none()
+        && matches!(&select.group_by, ast::GroupByExpr::Expressions(by, _) if by.is_empty());
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] = select.projection.as_slice()
+    else {
+        return;
+    };
+    if !is_plain || select.from.is_empty() || is_aggregate(item) {
+        return;
+    }
+    if let Some(max) = expression(&format!("max({item})")) {
+        select.projection = vec![SelectItem::UnnamedExpr(max)];
+        query.order_by = None;
+    }
+}
+
+fn expression(sql: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr()).ok()
+}
+
+/// True where there is an aggregate in it; those of a subquery in it are that one's.
+fn is_aggregate(expr: &Expr) -> bool {
+    const AGGREGATES: [&str; 9] =
+        ["array_agg", "bool_and", "bool_or", "count", "every", "max", "min", "string_agg", "sum"];
+    #[derive(Default)]
+    struct Aggregates {
+        depth: usize,
+    }
+    impl Visitor for Aggregates {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(function)
+                    if self.depth == 0 && AGGREGATES.contains(&last(&function.name).to_lowercase().as_str()) =>
+                {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Aggregates::default()).is_break()
+}
+
+/// `CASE WHEN t.typtype = 'd' THEN ... END`: columns here have no domains and no composite types.
+fn is_about_made_types(conditions: &[ast::CaseWhen]) -> Option<&'static str> {
+    let [when] = conditions else { return None };
+    let Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, right } = &when.condition else { return None };
+    if !left.to_string().to_lowercase().ends_with("typtype") || !matches!(when.result, Expr::Subquery(_)) {
+        return None;
+    }
+    match right.to_string().as_str() {
+        "'d'" => Some("CAST(NULL AS INT)"),
+        "'c'" => Some("CAST(NULL AS INT[])"),
+        _ => None,
+    }
+}
+
+fn last(name: &ast::ObjectName) -> String {
+    name.0.last().and_then(|part| part.as_ident()).map(|ident| ident.value.clone()).unwrap_or_default()
+}
+
+/// Makes the parts of a query that have no rows plainly so.
+fn empty_parts(query: &mut Query) {
+    if let Some(with) = &mut query.with {
+        for cte in &mut with.cte_tables {
+            without_rows(&mut cte.query);
+        }
+    }
+    if let SetExpr::Select(select) = query.body.as_mut() {
+        for from in &mut select.from {
+            let factors =
+                std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation));
+            for factor in factors {
+                if let TableFactor::Derived { subquery, .. } = factor {
+                    without_rows(subquery);
+                }
+            }
+        }
+    }
+}
+
+/// Where a query has no rows, only its columns stay of it.
+fn without_rows(query: &mut Query) {
+    if !has_no_rows(query, &BTreeSet::new(), 0) {
+        return;
+    }
+    let Some(names) = names::of_body(&query.body) else { return };
+    let columns: Vec<String> =
+        names.iter().map(|name| format!("CAST(NULL AS TEXT) AS \"{}\"", name.replace('"', "\"\""))).collect();
+    let sql = format!("SELECT {} WHERE false", columns.join(", "));
+    if let Ok(Statement::Query(empty)) =
+        Parser::parse_sql(&PostgreSqlDialect {}, &sql).map(|mut statements| statements.swap_remove(0))
+    {
+        *query = *empty;
+    }
+}
+
+/// True where it follows from the tables that a query reads that it has no rows. `known` are queries of a WITH around it that have none.
+fn has_no_rows(query: &Query, known: &BTreeSet<String>, depth: usize) -> bool {
+    if depth > MAX_DEPTH {
+        return false;
+    }
+    let mut known = known.clone();
+    for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+        let name = cte.alias.name.value.to_lowercase();
+        match has_no_rows(&cte.query, &known, depth + 1) {
+            true => known.insert(name),
+            false => known.remove(&name),
+        };
+    }
+    body_has_no_rows(&query.body, &known, depth)
+}
+
+fn body_has_no_rows(body: &SetExpr, known: &BTreeSet<String>, depth: usize) -> bool {
+    match body {
+        SetExpr::Query(query) => has_no_rows(query, known, depth + 1),
+        SetExpr::SetOperation { op, left, right, .. } => {
+            let (left, right) = (body_has_no_rows(left, known, depth), body_has_no_rows(right, known, depth));
+            match op {
+                ast::SetOperator::Intersect => left || right,
+                ast::SetOperator::Except | ast::SetOperator::Minus => left,
+                ast::SetOperator::Union => left && right,
+            }
+        }
+        SetExpr::Select(select) => {
+            let is_grouped = !matches!(&select.group_by, ast::GroupByExpr::Expressions(by, _) if by.is_empty());
+            let aggregates = select.projection.iter().any(|item| match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => is_aggregate(expr),
+                _ => false,
+            });
+            let is_false =
+                matches!(&select.selection, Some(Expr::Value(value)) if value.value == Value::Boolean(false));
+            // An aggregate over nothing is one row.
+            (is_grouped || !aggregates)
+                && (is_false || select.from.iter().any(|from| from_has_no_rows(from, known, depth)))
+        }
+        _ => false,
+    }
+}
+
+fn from_has_no_rows(from: &TableWithJoins, known: &BTreeSet<String>, depth: usize) -> bool {
+    let mut is_empty = factor_has_no_rows(&from.relation, known, depth);
+    for join in &from.joins {
+        let right = factor_has_no_rows(&join.relation, known, depth);
+        is_empty = match &join.join_operator {
+            JoinOperator::Join(_) | JoinOperator::Inner(_) | JoinOperator::CrossJoin(_) => is_empty || right,
+            JoinOperator::Left(_) | JoinOperator::LeftOuter(_) => is_empty,
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => right,
+            JoinOperator::FullOuter(_) => is_empty && right,
+            _ => false,
+        };
+    }
+    is_empty
+}
+
+fn factor_has_no_rows(factor: &TableFactor, known: &BTreeSet<String>, depth: usize) -> bool {
+    match factor {
+        TableFactor::Table { name, args: None, .. } => {
+            let last = last(name).to_lowercase();
+            let is_bare = name.0.len() == 1;
+            (is_bare && known.contains(&last)) || EMPTY.contains(&last.as_str())
+        }
+        TableFactor::Derived { subquery, .. } => has_no_rows(subquery, known, depth + 1),
+        TableFactor::NestedJoin { table_with_joins, .. } => from_has_no_rows(table_with_joins, known, depth),
+        _ => false,
+    }
+}
+
+/// `x LIKE p ESCAPE '/'` with the one escape that the engine has, a backslash.
+fn escapes(expr: &mut Expr) {
+    let (Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. }) = expr else { return };
+    let Some(escape) = escape_char.as_ref().and_then(|value| match &value.value {
+        ast::Value::SingleQuotedString(text) => Some(text.clone()),
+        _ => None,
+    }) else {
+        return;
+    };
+    if escape == "\\" {
+        return;
+    }
+    let quoted = escape.replace('\'', "''");
+    let replaced = match escape.is_empty() {
+        // No escape at all: backslashes mean themselves.
+        true => expression(&format!("replace({pattern}, '\\', '\\\\')")),
+        false => expression(&format!("replace(replace({pattern}, '\\', '\\\\'), '{quoted}', '\\')")),
+    };
+    if let Some(replaced) = replaced {
+        **pattern = replaced;
+        *escape_char = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn rewritten(sql: &str) -> String {
+        let mut statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().swap_remove(0);
+        catalog(&mut statement);
+        any(&mut statement);
+        statement.to_string()
+    }
+
+    #[test]
+    fn what_joins_with_nothing_is_nothing() {
+        let nothing = "SELECT CAST(NULL AS TEXT) AS \"a\", CAST(NULL AS TEXT) AS \"b\" WHERE false";
+        for sql in [
+            "SELECT c.a, f(x) AS b FROM pg_class c JOIN pg_catalog.pg_index i ON true",
+            "SELECT a, b FROM pg_class, pg_constraint",
+            "SELECT a, b FROM (SELECT x AS a, y AS b FROM pg_trigger) t, pg_class",
+            "WITH i AS (SELECT * FROM pg_index) SELECT a, b FROM i",
+            "SELECT a, b FROM pg_policy UNION SELECT c, d FROM pg_enum",
+            "SELECT a, count(*) AS b FROM pg_enum GROUP BY 1",
+        ] {
+            assert_eq!(rewritten(sql), nothing, "{sql}");
+        }
+        for sql in [
+            "SELECT a FROM pg_catalog.pg_class AS c LEFT JOIN pg_catalog.pg_index AS i ON true",
+            "SELECT count(*) FROM pg_catalog.pg_index",
+            "SELECT a FROM pg_catalog.pg_class UNION SELECT b FROM pg_catalog.pg_index",
+            "SELECT a FROM logs",
+        ] {
+            assert_eq!(rewritten(sql), sql);
+        }
+    }
+
+    #[test]
+    fn forms_that_only_postgres_has() {
+        for (sql, expected) in [
+            (
+                "SELECT (SELECT x FROM pg_attrdef WHERE y = c.oid), EXISTS (SELECT 1 FROM pg_index) FROM pg_class AS c",
+                "SELECT NULL, false FROM pg_catalog.pg_class AS c",
+            ),
+            (
+                "SELECT t.typinput = 'pg_catalog.array_in'::regproc FROM pg_type AS t",
+                "SELECT t.typinput = 'array_in' FROM pg_catalog.pg_type AS t",
+            ),
+            (
+                "SELECT 1 WHERE (SELECT c.relkind = 'c' FROM pg_class AS c WHERE c.oid = 1)",
+                "SELECT 1 WHERE (SELECT max(c.relkind = 'c') FROM pg_catalog.pg_class AS c WHERE c.oid = 1)",
+            ),
+            (
+                "SELECT x NOT LIKE 'pg/_%' ESCAPE '/'",
+                "SELECT x NOT LIKE replace(replace('pg/_%', '\\', '\\\\'), '/', '\\')",
+            ),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
+        }
+    }
+}

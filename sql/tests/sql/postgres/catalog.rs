@@ -1,0 +1,137 @@
+//! What tools ask of the catalog beside what they are made for: Grafana's data source, and BI tools that speak no JDBC.
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::Door;
+
+async fn rows(client: &tokio_postgres::Client, sql: &str) -> Vec<String> {
+    let messages = client
+        .simple_query(sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {}", e.as_db_error().map_or_else(|| e.to_string(), ToString::to_string)));
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                let values: Vec<&str> = (0..row.len()).map(|i| row.get(i).unwrap_or("NULL")).collect();
+                Some(values.join("|"))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The schemas of the session's search path, as Grafana works them out.
+const SEARCH_PATH: &str = "SELECT CASE WHEN trim(s[i]) = '\"$user\"' THEN user ELSE trim(s[i]) END \
+    FROM generate_series(array_lower(string_to_array(current_setting('search_path'),','),1), \
+    array_upper(string_to_array(current_setting('search_path'),','),1)) as i, \
+    string_to_array(current_setting('search_path'),',') s";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grafana_finds_tables_and_columns() {
+    let door = Door::new().await;
+    let client = door.client().await;
+    assert_eq!(rows(&client, "SELECT current_setting('server_version_num')::int/100 as version").await, ["1500"]);
+    assert!(rows(&client, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").await.is_empty());
+    let tables = ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m"];
+    let hidden = "quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog', '_timescaledb_cache')";
+    let old = format!(
+        "select quote_ident(table_name) as \"table\" from information_schema.tables where {hidden} and table_type = 'BASE TABLE' \
+         and quote_ident(table_schema) IN ({SEARCH_PATH}) ORDER BY 1"
+    );
+    assert_eq!(rows(&client, &old).await, tables);
+    let new = format!(
+        "SELECT CASE WHEN quote_ident(table_schema) IN ({SEARCH_PATH}) THEN quote_ident(table_name) \
+         ELSE quote_ident(table_schema) || '.' || quote_ident(table_name) END AS \"table\" \
+         FROM information_schema.tables WHERE {hidden} ORDER BY 1"
+    );
+    let found = rows(&client, &new).await;
+    assert!(tables.iter().all(|table| found.contains(&table.to_string())), "{found:?}");
+    let columns = format!(
+        "SELECT quote_ident(column_name) AS \"column\", data_type AS \"type\" FROM information_schema.columns \
+         WHERE CASE WHEN array_length(parse_ident('logs'),1) = 2 THEN quote_ident(table_schema) = (parse_ident('logs'))[1] \
+         AND quote_ident(table_name) = (parse_ident('logs'))[2] \
+         ELSE quote_ident(table_name) = 'logs' AND quote_ident(table_schema) IN ({SEARCH_PATH}) END"
+    );
+    let columns = rows(&client, &columns).await;
+    for column in ["timestamp|timestamp with time zone", "message|text", "_offset|bigint", "attributes|jsonb"] {
+        assert!(columns.contains(&column.to_string()), "{column}: {columns:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grafana_draws() {
+    let door = Door::new().await;
+    let client = door.client().await;
+    let filter = "timestamp BETWEEN '2026-01-02T03:00:00Z' AND '2026-01-02T03:05:00Z'";
+    for (sql, expected) in [
+        // $__timeGroupAlias(timestamp, 1m)
+        (format!("SELECT floor(extract(epoch from timestamp)/60)*60 AS \"time\", count(*) AS \"n\" FROM logs WHERE {filter} GROUP BY 1 ORDER BY 1"),
+            vec!["1767322800|3", "1767322860|1", "1767322920|1"]),
+        // The same with TimescaleDB switched on.
+        (format!("SELECT time_bucket('60.000s',timestamp) AS \"time\", count(*) FROM logs WHERE {filter} GROUP BY 1 ORDER BY 1"),
+            vec!["2026-01-02 03:00:00+00|3", "2026-01-02 03:01:00+00|1", "2026-01-02 03:02:00+00|1"]),
+        // $__unixEpochFilter
+        ("SELECT count(*) FROM logs WHERE extract(epoch from timestamp) >= 1767322800 AND extract(epoch from timestamp) <= 1767322860".into(),
+            vec!["4"]),
+        (format!("SELECT date_trunc('hour', timestamp) AS time, service AS metric, count(*) AS value FROM logs WHERE {filter} GROUP BY 1, 2 ORDER BY 2"),
+            vec!["2026-01-02 03:00:00+00|db|1", "2026-01-02 03:00:00+00|web|4"]),
+        (format!("SELECT timestamp AS \"time\", message AS body, level, attributes FROM logs WHERE {filter} AND service IN ('web','db') AND message ~* 'slow' LIMIT 50"),
+            vec!["2026-01-02 03:01:00+00|slow query|WARNING|{\"ms\":\"1200\"}"]),
+        // A variable's values.
+        ("SELECT DISTINCT service AS __text, service AS __value FROM logs ORDER BY 1".into(), vec!["db|db", "web|web"]),
+    ] {
+        assert_eq!(rows(&client, &sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identifiers_are_the_same_on_every_connection() {
+    let door = Door::new().await;
+    let sql = "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relname = 'logs' AND c.relkind = 'r'";
+    let (first, second) = (rows(&door.client().await, sql).await, rows(&door.client().await, sql).await);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first, second);
+    let client = door.client().await;
+    assert_eq!(
+        rows(&client, "SELECT 'logs'::regclass::oid = to_regclass('public.logs'), to_regclass('nosuch') IS NULL").await,
+        ["t|t"]
+    );
+    let types = "SELECT a.attname, t.typname, pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+                 WHERE a.attrelid = 'public.logs'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ('timestamp', 'attributes') ORDER BY a.attnum";
+    assert_eq!(
+        rows(&client, types).await,
+        ["timestamp|timestamptz|timestamp with time zone", "attributes|jsonb|jsonb"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tools_ask_when_they_come_in() {
+    let door = Door::new().await;
+    let client = door.client().await;
+    for sql in [
+        "SELECT version()",
+        "SELECT current_schema(), session_user, current_schemas(true)",
+        "select current_setting('is_superuser'), current_setting('nosuch', true)",
+        "SELECT db.oid, db.* FROM pg_catalog.pg_database db WHERE datallowconn AND NOT datistemplate ORDER BY db.datname",
+        "SELECT n.oid,n.*,d.description FROM pg_catalog.pg_namespace n LEFT OUTER JOIN pg_catalog.pg_description d \
+         ON d.objoid=n.oid AND d.objsubid=0 AND d.classoid='pg_namespace'::regclass ORDER BY nspname",
+        "SELECT c.oid,c.*,pg_catalog.pg_get_expr(c.relpartbound, c.oid) as partition_expr FROM pg_catalog.pg_class c \
+         WHERE c.relnamespace = 2200 AND c.relkind not in ('i','I','c')",
+        "SELECT t.oid,t.*,c.relkind FROM pg_catalog.pg_type t LEFT OUTER JOIN pg_class c ON c.oid=t.typrelid WHERE typnamespace = 11 ORDER BY t.oid",
+        "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
+        "SELECT table_name, column_name, ordinal_position, is_nullable, udt_name FROM information_schema.columns WHERE table_schema = 'public'",
+        "SELECT tc.constraint_name, kcu.column_name FROM information_schema.table_constraints tc JOIN information_schema.key_column_usage kcu \
+         ON tc.constraint_name = kcu.constraint_name WHERE tc.constraint_type = 'PRIMARY KEY'",
+        "SELECT has_table_privilege('logs', 'SELECT'), has_schema_privilege('public', 'USAGE')",
+        "SELECT pid, usename, application_name, state FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+        "SELECT name, setting FROM pg_settings WHERE name = 'server_version'",
+        "SELECT pg_typeof(timestamp), pg_typeof(attributes), pg_typeof(1) FROM logs LIMIT 1",
+        "SELECT rolname, rolsuper FROM pg_roles",
+        "SELECT * FROM pg_catalog.pg_get_keywords() LIMIT 5",
+        "SHOW ALL",
+    ] {
+        assert!(!rows(&client, sql).await.is_empty() || sql.contains("PRIMARY KEY"), "{sql}");
+    }
+}
