@@ -164,10 +164,11 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         let senders = highwater_pipeline::sources::router(ingest).merge(mapped::router(ingest, &mappings));
         routes = routes.merge(guard(senders, &access, Need::Ingest));
     }
+    let late_scraper = prometheus::LateScraper::default();
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);
         let questions = highwater_sql::http::router(Arc::new(engine.clone()))
-            .merge(prometheus::router(&config, address, engine)?)
+            .merge(prometheus::router(&config, address, engine, &late_scraper)?)
             .merge(highwater_sinks::alerts::router(
                 Arc::clone(log.log()),
                 StreamConfig::default(),
@@ -198,6 +199,10 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     monitors.extend(members.announce(health.clone(), view.clone(), Arc::clone(log.log()), &shutdown));
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Error::failed("listening for SIGHUP", error))?;
     let (scraper, scraping) = scraper.unzip();
+    if let Some(scraper) = &scraper {
+        // Told once.
+        drop(late_scraper.set(scraper.clone()));
+    }
     monitors.extend(scraping.into_iter().flatten());
     let applying = Applying {
         keys,

@@ -1,22 +1,62 @@
-//! The Prometheus API: over the query engine, with what it says of this server.
+//! The Prometheus API: over the query engine, with what it says of this server and of what is scraped here.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use axum::Router;
 use highwater_broker::{Clock, SystemClock};
+use highwater_pipeline::data::Tenant;
+use highwater_pipeline::sources::scrape::{Scraper, Targets as _};
+use highwater_promql::Labels;
 use highwater_sql::Engine;
-use highwater_sql::prometheus::{Prometheus, ServerInfo};
+use highwater_sql::prometheus::{Prometheus, ServerInfo, Target, Targets, TargetsView, ViewError};
 
 use crate::config::Config;
 use crate::error::Error;
 
+/// What scrapes, once it does.
+pub(super) type LateScraper = Arc<OnceLock<Scraper>>;
+
 /// Its routes.
-pub(super) fn router(config: &Config, address: SocketAddr, engine: &Engine) -> Result<Router, Error> {
+pub(super) fn router(
+    config: &Config,
+    address: SocketAddr,
+    engine: &Engine,
+    scraper: &LateScraper,
+) -> Result<Router, Error> {
     let prometheus = Prometheus::new(engine.clone(), config.promql.clone(), Arc::new(SystemClock))
         .map_err(|error| Error::failed("starting the Prometheus API", error))?;
-    Ok(prometheus.with_server(info(config, address)).router())
+    let targets = Arc::new(Scraped(Arc::clone(scraper)));
+    Ok(prometheus.with_server(info(config, address)).with_targets(targets).router())
+}
+
+/// The targets of this process.
+struct Scraped(LateScraper);
+
+#[async_trait]
+impl TargetsView for Scraped {
+    async fn targets(&self, tenant: &str) -> Result<Targets, ViewError> {
+        let Some(scraper) = self.0.get() else { return Ok(Targets::default()) };
+        let active = scraper.active().into_iter().filter(|target| target.tenant == tenant);
+        let active = active.map(|target| Target {
+            discovered_labels: Labels::from_pairs(target.discovered_labels),
+            labels: Labels::from_pairs(target.labels),
+            scrape_pool: target.scrape_pool,
+            scrape_url: target.scrape_url,
+            last_error: Some(target.last_error).filter(|error| !error.is_empty()),
+            last_scrape_ms: target.last_scrape_ms,
+            last_scrape_duration_s: target.last_scrape_duration_s,
+            scrape_interval_s: target.scrape_interval_ms as f64 / 1000.0,
+            scrape_timeout_s: target.scrape_timeout_ms as f64 / 1000.0,
+        });
+        // Whose they would have been, nobody knows: whoever runs this server may see them.
+        let dropped = if tenant == Tenant::DEFAULT { scraper.dropped() } else { Vec::new() };
+        let dropped =
+            dropped.into_iter().map(|target| (target.scrape_pool, Labels::from_pairs(target.discovered_labels)));
+        Ok(Targets { active: active.collect(), dropped: dropped.collect() })
+    }
 }
 
 fn info(config: &Config, address: SocketAddr) -> ServerInfo {

@@ -117,11 +117,11 @@ pub enum AlertState {
 /// What is scraped.
 #[async_trait]
 pub trait TargetsView: Send + Sync + 'static {
-    /// The targets, and those that relabelling dropped.
+    /// The targets of a tenant, and those that relabelling dropped.
     ///
     /// # Errors
     /// Why they cannot be had now.
-    async fn targets(&self) -> Result<Targets, ViewError>;
+    async fn targets(&self, tenant: &str) -> Result<Targets, ViewError>;
 }
 
 /// The targets of a server.

@@ -52,7 +52,7 @@ pub(super) async fn targets(server: &Prometheus, request: &Request) -> Result<Re
     let wants = |kind: &str| ["", "any", kind].contains(&state.as_str());
     let pool = request.form.url_value("scrapePool");
     let of_pool = |name: &str| pool.is_empty() || name == pool;
-    let Targets { active, dropped } = known(server).await?;
+    let Targets { active, dropped } = known(server, request).await?;
     let mut counts = BTreeMap::new();
     for (pool, _) in &dropped {
         *counts.entry(pool.clone()).or_insert(0) += 1;
@@ -69,13 +69,13 @@ pub(super) async fn targets(server: &Prometheus, request: &Request) -> Result<Re
 }
 
 /// `GET /api/v1/scrape_pools`.
-pub(super) async fn scrape_pools(server: &Prometheus, _: &Request) -> Result<Response, ApiError> {
+pub(super) async fn scrape_pools(server: &Prometheus, request: &Request) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct PoolsData {
         scrape_pools: Vec<String>,
     }
-    let Targets { active, dropped } = known(server).await?;
+    let Targets { active, dropped } = known(server, request).await?;
     let of_active = active.into_iter().map(|target| target.scrape_pool);
     let mut scrape_pools: Vec<String> = of_active.chain(dropped.into_iter().map(|(pool, _)| pool)).collect();
     scrape_pools.sort();
@@ -88,9 +88,9 @@ pub(super) async fn alertmanagers(_: &Prometheus, _: &Request) -> Result<Respons
     Ok(success(&serde_json::json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] })))
 }
 
-async fn known(server: &Prometheus) -> Result<Targets, ApiError> {
+async fn known(server: &Prometheus, request: &Request) -> Result<Targets, ApiError> {
     let Some(view) = server.targets.as_ref().map(Arc::clone) else { return Ok(Targets::default()) };
-    view.targets().await.map_err(|e| ApiError::new(ApiErrorKind::Unavailable, e.to_string()))
+    view.targets(request.tenant.as_str()).await.map_err(|e| ApiError::new(ApiErrorKind::Unavailable, e.to_string()))
 }
 
 fn target_data(target: Target) -> TargetData {
