@@ -1,5 +1,7 @@
 //! The configuration of everything in this crate.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::rollups::RollupConfig;
@@ -14,6 +16,12 @@ pub struct ProcessorsConfig {
     /// The rule files, read. Not part of the YAML file: it names paths, and whoever reads it reads those.
     #[serde(skip)]
     pub rule_files: Vec<RuleFile>,
+    /// Labels that templates of PromQL rules see as `$externalLabels`.
+    #[serde(skip)]
+    pub external_labels: BTreeMap<String, String>,
+    /// The address of this server that templates of PromQL rules see as `$externalURL`.
+    #[serde(skip)]
+    pub external_url: String,
     /// Number of partitions of `logs`, `metrics`, rollups and partials (`log.partitions`).
     #[serde(skip)]
     pub partitions: i32,
@@ -21,6 +29,12 @@ pub struct ProcessorsConfig {
 
 impl Default for ProcessorsConfig {
     fn default() -> Self {
-        Self { rollups: Vec::new(), rule_files: Vec::new(), partitions: 4 }
+        Self {
+            rollups: Vec::new(),
+            rule_files: Vec::new(),
+            external_labels: BTreeMap::new(),
+            external_url: String::new(),
+            partitions: 4,
+        }
     }
 }

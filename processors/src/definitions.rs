@@ -16,11 +16,13 @@ use serde_json::Value;
 use crate::config::ProcessorsConfig;
 use crate::error::ProcessorsError;
 use crate::rollups::{LatePolicy, RollupConfig, default_backfill, default_horizon};
-use crate::rules::{AlertRule, RuleFile, RuleGroup};
+use crate::rules::{Rule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
-/// The newest format that is read, and the one that is written.
-const FORMAT: u32 = 1;
+/// The newest format that is read. 2: rules in PromQL.
+const FORMAT: u32 = 2;
+/// What is written where there is nothing that an older version would take for something else.
+const FORMAT_SQL_ONLY: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -30,6 +32,10 @@ struct Stored {
     rollups: Vec<StoredRollup>,
     #[serde(default)]
     rule_files: Vec<StoredRuleFile>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    external_labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    external_url: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,13 +67,25 @@ struct StoredGroup {
     name: String,
     #[serde(default)]
     interval_ms: i64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    query_offset_ms: i64,
+    #[serde(default, skip_serializing_if = "is_no_limit")]
+    limit: usize,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     rules: Vec<StoredRule>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredRule {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     alert: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    record: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    expr: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     sql: String,
     #[serde(default)]
     for_ms: i64,
@@ -100,15 +118,34 @@ fn is_first(generation: &u32) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(ms: &i64) -> bool {
+    *ms == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_no_limit(limit: &usize) -> bool {
+    *limit == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_default_late(late: &LatePolicy) -> bool {
     *late == LatePolicy::default()
 }
 
 /// The definitions of a configuration.
 pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsError> {
-    let ProcessorsConfig { rollups, rule_files, partitions } = config;
+    let ProcessorsConfig { rollups, rule_files, external_labels, external_url, partitions } = config;
+    let all = || rule_files.iter().flat_map(|file| &file.groups);
+    let is_new = all().any(|group| {
+        group.query_offset_ms != 0
+            || group.limit != 0
+            || !group.labels.is_empty()
+            || group.rules.iter().any(|rule| rule.is_promql())
+    });
     let stored = Stored {
-        format: FORMAT,
+        format: if is_new { FORMAT } else { FORMAT_SQL_ONLY },
+        external_labels: if is_new { external_labels.clone() } else { BTreeMap::new() },
+        external_url: if is_new { external_url.clone() } else { String::new() },
         partitions: *partitions,
         rollups: rollups.iter().map(StoredRollup::from).collect(),
         rule_files: rule_files.iter().map(StoredRuleFile::from).collect(),
@@ -138,6 +175,8 @@ pub fn from_definitions(definitions: &Value) -> Result<ProcessorsConfig, Process
     Ok(ProcessorsConfig {
         rollups: stored.rollups.into_iter().map(RollupConfig::from).collect(),
         rule_files: stored.rule_files.into_iter().map(RuleFile::from).collect(),
+        external_labels: stored.external_labels,
+        external_url: stored.external_url,
         partitions: stored.partitions,
     })
 }
@@ -198,23 +237,32 @@ impl From<StoredRuleFile> for RuleFile {
 }
 
 impl From<&RuleGroup> for StoredGroup {
-    fn from(RuleGroup { name, interval_ms, rules }: &RuleGroup) -> Self {
-        Self { name: name.clone(), interval_ms: *interval_ms, rules: rules.iter().map(StoredRule::from).collect() }
+    fn from(RuleGroup { name, interval_ms, query_offset_ms, limit, labels, rules }: &RuleGroup) -> Self {
+        Self {
+            name: name.clone(),
+            interval_ms: *interval_ms,
+            query_offset_ms: *query_offset_ms,
+            limit: *limit,
+            labels: labels.clone(),
+            rules: rules.iter().map(StoredRule::from).collect(),
+        }
     }
 }
 
 impl From<StoredGroup> for RuleGroup {
-    fn from(StoredGroup { name, interval_ms, rules }: StoredGroup) -> Self {
-        Self { name, interval_ms, rules: rules.into_iter().map(AlertRule::from).collect() }
+    fn from(StoredGroup { name, interval_ms, query_offset_ms, limit, labels, rules }: StoredGroup) -> Self {
+        let rules = rules.into_iter().map(Rule::from).collect();
+        Self { name, interval_ms, query_offset_ms, limit, labels, rules }
     }
 }
 
-impl From<&AlertRule> for StoredRule {
-    fn from(rule: &AlertRule) -> Self {
-        // `expr` and `record` are refused when a file is read.
-        let AlertRule { alert, sql, for_ms, keep_firing_for_ms, labels, annotations, expr: _, record: _ } = rule;
+impl From<&Rule> for StoredRule {
+    fn from(rule: &Rule) -> Self {
+        let Rule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
         Self {
             alert: alert.clone(),
+            record: record.clone(),
+            expr: expr.clone(),
             sql: sql.clone(),
             for_ms: *for_ms,
             keep_firing_for_ms: *keep_firing_for_ms,
@@ -224,10 +272,10 @@ impl From<&AlertRule> for StoredRule {
     }
 }
 
-impl From<StoredRule> for AlertRule {
+impl From<StoredRule> for Rule {
     fn from(rule: StoredRule) -> Self {
-        let StoredRule { alert, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
-        Self { alert, sql, for_ms, keep_firing_for_ms, labels, annotations, expr: None, record: None }
+        let StoredRule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
+        Self { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations }
     }
 }
 
@@ -264,7 +312,7 @@ groups:
   - name: empty
 "#;
         let rule_files = vec![RuleFile::parse("busy.yaml", rules).unwrap()];
-        ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: 3 }
+        ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: 3, ..ProcessorsConfig::default() }
     }
 
     #[test]

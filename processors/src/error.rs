@@ -27,7 +27,7 @@ pub enum ProcessorsError {
         reason: String,
     },
     /// A rule file is not a rule file.
-    #[error("rule file {file}: {reason}")]
+    #[error("{file}: {reason}")]
     RuleFile {
         /// Path or name of the file.
         file: String,

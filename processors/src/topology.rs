@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use highwater_pipeline::data::metrics::RECORDED_TOPIC;
 use highwater_pipeline::data::{RowKind, metric_metadata};
 use highwater_pipeline::log::{CleanupPolicy, TopicConfig, TopicPartition};
 use highwater_pipeline::runtime::{InputKind, Processor, ProcessorError, ProcessorFactory, TaskSpec, Versions};
@@ -12,6 +13,8 @@ use crate::error::ProcessorsError;
 use crate::rollups::{
     self, BackfillProcessor, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan, Source,
 };
+use crate::rules::promql::router::Router;
+use crate::rules::promql::{Environment, GroupPlan, Selectors};
 use crate::rules::{RulePlan, RulesProcessor};
 
 /// Topic of partials and progress, from stage 1 to stage 2.
@@ -35,8 +38,10 @@ pub struct Topology {
     pub topics: Vec<(String, TopicConfig)>,
     /// The rollups, planned: their tables and topics.
     pub rollups: Vec<Arc<RollupPlan>>,
-    /// The rules, planned.
+    /// The rules in SQL, planned.
     pub rules: Vec<Arc<RulePlan>>,
+    /// The groups that have rules in PromQL, planned.
+    pub groups: Vec<Arc<GroupPlan>>,
     plans: Arc<Plans>,
 }
 
@@ -52,6 +57,9 @@ struct Plans {
     partitions: i32,
     rollups: Vec<Arc<RollupPlan>>,
     rules: Vec<Arc<RulePlan>>,
+    groups: Vec<Arc<GroupPlan>>,
+    selectors: Option<Arc<Selectors>>,
+    environment: Arc<Environment>,
     read_by_rules: BTreeSet<String>,
 }
 
@@ -66,10 +74,25 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
     let read_by_rules = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
     let mut topics = input_topics(partitions);
     topics.push(("alerts".to_owned(), TopicConfig { cleanup: CleanupPolicy::Compact, ..topic(1) }));
+    topics.push((RECORDED_TOPIC.to_owned(), topic(partitions)));
     topics.push(("dead-letter".to_owned(), topic(1)));
     topics.push((metric_metadata::TOPIC.to_owned(), topic(1)));
     topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
-    let plans = Arc::new(Plans { partitions, rollups: rollups.clone(), rules: rules.clone(), read_by_rules });
+    let groups = GroupPlan::of_files(&config.rule_files)?;
+    let selectors = Some(Selectors::of(&groups)?).filter(|selectors| !selectors.is_empty()).map(Arc::new);
+    let environment = Arc::new(Environment {
+        external_labels: config.external_labels.clone(),
+        external_url: config.external_url.clone(),
+    });
+    let plans = Arc::new(Plans {
+        partitions,
+        rollups: rollups.clone(),
+        rules: rules.clone(),
+        groups: groups.clone(),
+        selectors,
+        environment,
+        read_by_rules,
+    });
     let made = Arc::clone(&plans);
     let factory = move |input: &TopicPartition| -> ProcessorFactory {
         let (plans, input) = (Arc::clone(&made), input.clone());
@@ -79,7 +102,7 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
         let factory = factory(&input);
         TaskSpec::new(input, kind, factory)
     });
-    Ok(Topology { tasks: tasks.collect(), topics, rollups, rules, plans })
+    Ok(Topology { tasks: tasks.collect(), topics, rollups, rules, groups, plans })
 }
 
 /// The tasks, stage by stage, each with the versions of its processor ([`crate::definitions::versions`]).
@@ -127,7 +150,14 @@ impl Plans {
             (_, Some(source)) => {
                 let reads = |rollup: &&Arc<RollupPlan>| rollup.upstream().is_none() && rollup.source() == source;
                 let plans = self.rollups.iter().filter(reads).map(Arc::clone);
-                Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, BACKFILL_TOPIC, partitions, plans))
+                let partials =
+                    Box::new(PartialsProcessor::new(&name, PARTIALS_TOPIC, BACKFILL_TOPIC, partitions, plans));
+                match source {
+                    Source::Logs | Source::Spans => partials,
+                    Source::Metrics => {
+                        Box::new(Router::new(partials, &name, RULES_TOPIC, self.selectors.as_ref().map(Arc::clone)))
+                    }
+                }
             }
             (PARTIALS_TOPIC, None) => {
                 let to_rules = |rollup: &str| self.read_by_rules.contains(rollup);
@@ -138,7 +168,10 @@ impl Plans {
                 let plans = self.rollups.iter().map(Arc::clone);
                 Box::new(BackfillProcessor::new(BACKFILL_TOPIC, partition, PARTIALS_TOPIC, partitions, plans))
             }
-            (RULES_TOPIC, None) => Box::new(RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules)),
+            (RULES_TOPIC, None) => {
+                let sql = RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules);
+                Box::new(sql.with_groups(partitions, &self.groups, &self.environment))
+            }
             _ => return Err(ProcessorError::new(format!("no task reads topic {topic}"))),
         })
     }
@@ -180,7 +213,7 @@ fn plan_rules(config: &ProcessorsConfig, rollups: &[Arc<RollupPlan>]) -> Result<
     let mut rules = Vec::new();
     for file in &config.rule_files {
         for group in &file.groups {
-            for rule in &group.rules {
+            for rule in group.rules.iter().filter(|rule| !rule.is_promql()) {
                 let plan = if names.insert((group.name.as_str(), rule.alert.as_str())) {
                     RulePlan::new(group, rule, rollups)
                 } else {

@@ -72,7 +72,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 fn configured(horizon_ms: i64) -> Topology {
     let rollup = RollupConfig { lateness_ms: 0, correction_horizon_ms: horizon_ms, ..RollupConfig::new("r", SQL) };
-    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files: Vec::new(), partitions: PARTITIONS }).unwrap()
+    topology(&ProcessorsConfig { rollups: vec![rollup], partitions: PARTITIONS, ..ProcessorsConfig::default() })
+        .unwrap()
 }
 
 fn json(now_ms: i64, row: &Row) -> String {

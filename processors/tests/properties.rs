@@ -63,7 +63,7 @@ fn queries() -> impl Strategy<Value = String> {
 
 fn configured(sql: &str) -> Topology {
     let rollup = RollupConfig { lateness_ms: LATENESS_MS, ..RollupConfig::new("r", sql) };
-    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files: Vec::new(), partitions: PARTITIONS })
+    topology(&ProcessorsConfig { rollups: vec![rollup], partitions: PARTITIONS, ..ProcessorsConfig::default() })
         .unwrap_or_else(|e| panic!("{sql}: {e}"))
 }
 
@@ -85,7 +85,13 @@ fn watched() -> Topology {
       - {alert: Any, sql: 'SELECT service, n FROM r WHERE n > 0', keep_firing_for: 1m}
 ";
     let rule_files = vec![RuleFile::parse("rules.yaml", rules).unwrap()];
-    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: PARTITIONS }).unwrap()
+    topology(&ProcessorsConfig {
+        rollups: vec![rollup],
+        rule_files,
+        partitions: PARTITIONS,
+        ..ProcessorsConfig::default()
+    })
+    .unwrap()
 }
 
 /// Appends the rows, `batch` of a partition to a record.

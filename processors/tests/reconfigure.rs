@@ -25,7 +25,7 @@ fn configured(rollups: Vec<RollupConfig>, rules: &[(&str, &str)]) -> Topology {
     let rules: String = rules.iter().map(|(name, sql)| format!("      - {{alert: {name}, sql: '{sql}'}}\n")).collect();
     let text = format!("groups:\n  - name: g\n    rules:\n{}", if rules.is_empty() { "      []\n" } else { &rules });
     let rule_files = vec![RuleFile::parse("rules.yaml", &text).unwrap()];
-    topology(&ProcessorsConfig { rollups, rule_files, partitions: 1 }).unwrap()
+    topology(&ProcessorsConfig { rollups, rule_files, partitions: 1, ..ProcessorsConfig::default() }).unwrap()
 }
 
 /// One row each second of `seconds`.
@@ -200,4 +200,120 @@ fn rollups_over_a_filled_one_are_filled_by_it() {
     house.reconfigure(&configured(vec![rollup("kept", ""), filled("added", ""), over("added")], &[]));
     fill(&mut house, 35..81);
     assert_eq!(counts(&house, "over"), [20; 4]);
+}
+
+const PROMQL: &str = "
+groups:
+  - name: web
+    rules:
+      - {record: 'job:load:sum', expr: 'sum by (job) (load)'}
+      - alert: Loaded
+        expr: job:load:sum > 10
+        for: 10s
+        keep_firing_for: 5s
+        labels: {severity: page}
+        annotations: {summary: '{{ $labels.job }} {{ $value }}'}
+      - {alert: Silent, expr: 'absent(load)', for: 2s}
+";
+
+fn promql(rules: &str) -> Topology {
+    let rule_files = vec![RuleFile::parse("promql.yaml", rules).unwrap()];
+    topology(&ProcessorsConfig { rule_files, partitions: 2, ..ProcessorsConfig::default() }).unwrap()
+}
+
+/// 2026-03-01T00:00:00Z.
+const START_S: i64 = 1_772_323_200;
+
+/// A sample a second in each partition, 8 from 10 to 30 and 1 else, up to the second 60.
+fn load(house: &mut House, seconds: std::ops::Range<i64>) {
+    for second in seconds {
+        let value = if (10..30).contains(&second) { 8 } else { 1 };
+        for partition in 0..2 {
+            let at = START_S + second;
+            let sample = format!(
+                r#"{{"name":"load","labels":{{"job":"web","instance":"{partition}"}},"value":{value},"timestamp":{at}}}"#
+            );
+            house.append_json("metrics", partition, at * 1_000, &sample);
+        }
+        house.settle();
+    }
+}
+
+/// State, name, and seconds after the start of evaluation, beginning and fire.
+fn transitions(house: &House) -> Vec<String> {
+    let second = |value: &serde_json::Value| {
+        let us = value.as_str().and_then(highwater_pipeline::data::time::parse);
+        us.map_or("-".to_owned(), |us| (us / 1_000_000 - START_S).to_string())
+    };
+    let show = |value: &[u8]| {
+        let alert: serde_json::Value = serde_json::from_slice(value).unwrap();
+        let (state, name) = (alert["state"].as_str().unwrap(), alert["alertname"].as_str().unwrap());
+        let [at, since, fired] = ["timestamp", "starts_at", "fired_at"].map(|key| second(&alert[key]));
+        format!("{state} {name} {at} {since} {fired}")
+    };
+    house.records("alerts", 0).iter().map(|r| show(r.value.as_ref().unwrap())).collect()
+}
+
+#[test]
+fn promql_rules_go_by_event_time_and_a_restart_after_every_record_leaves_no_trace() {
+    let topology = promql(PROMQL);
+    let play = |restless: bool| {
+        let mut house = House::new(&topology);
+        house.restless = restless;
+        load(&mut house, 0..60);
+        house
+    };
+    let calm = play(false);
+    assert_eq!(transitions(&calm), ["pending Loaded 10 10 -", "firing Loaded 20 10 20", "resolved Loaded 35 10 20"]);
+    let first: serde_json::Value =
+        serde_json::from_slice(calm.records("alerts", 0)[0].value.as_ref().unwrap()).unwrap();
+    assert_eq!(first["annotations"]["summary"], "web 16");
+    assert_eq!(first["labels"], serde_json::json!({"alertname": "Loaded", "job": "web", "severity": "page"}));
+    assert_eq!(first["source"]["series"][0]["labels"]["__name__"], "job:load:sum");
+    assert!(!calm.records("metrics-recorded", 0).is_empty() || !calm.records("metrics-recorded", 1).is_empty());
+    let restless = play(true);
+    for topic in ["alerts", "metrics-recorded"] {
+        for partition in 0..2 {
+            assert_eq!(calm.records(topic, partition), restless.records(topic, partition), "{topic}/{partition}");
+        }
+    }
+}
+
+#[test]
+fn silence_is_evaluated_and_a_long_gap_is_passed_over() {
+    let mut house = House::new(&promql(PROMQL));
+    load(&mut house, 0..10);
+    // Ten minutes of silence, told by clock records once a minute, then a year at once.
+    for minute in 1..=10_i64 {
+        let at_s = START_S + 10 + minute * 60;
+        for partition in 0..2 {
+            house.append_clock("metrics", partition, at_s * 1_000, Some(at_s * 1_000_000), true);
+        }
+        house.settle();
+    }
+    // The last sample, of second 9, is gone 300 s later.
+    assert_eq!(transitions(&house), ["pending Silent 309 309 -", "firing Silent 311 309 311"]);
+    let year_s = START_S + 365 * 86_400;
+    for partition in 0..2 {
+        house.append_clock("metrics", partition, year_s * 1_000, Some(year_s * 1_000_000), true);
+    }
+    house.settle();
+    assert_eq!(transitions(&house).len(), 2);
+}
+
+#[test]
+fn an_edited_rule_starts_anew_and_the_others_go_on() {
+    let mut house = House::new(&promql(PROMQL));
+    load(&mut house, 0..27);
+    assert_eq!(transitions(&house).len(), 2, "{:?}", transitions(&house));
+    house.reconfigure(&promql(&PROMQL.replace("severity: page", "severity: low")));
+    load(&mut house, 27..30);
+    let after = transitions(&house)[2..].to_vec();
+    assert!(after[0].starts_with("resolved Loaded"), "{after:?}");
+    assert!(after[1].starts_with("pending Loaded 22 22"), "{after:?}");
+    let mut same = House::new(&promql(PROMQL));
+    load(&mut same, 0..27);
+    same.reconfigure(&promql(&format!("{PROMQL}      - {{alert: More, expr: 'vector(0) > 1'}}\n")));
+    load(&mut same, 27..60);
+    assert_eq!(transitions(&same), ["pending Loaded 10 10 -", "firing Loaded 20 10 20", "resolved Loaded 35 10 20"]);
 }

@@ -40,7 +40,13 @@ fn configured() -> Topology {
       - {alert: Busy, sql: 'SELECT service, n FROM requests WHERE n >= 6', keep_firing_for: 20s}
 ";
     let rule_files = vec![RuleFile::parse("rules.yaml", rules).unwrap()];
-    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files, partitions: PARTITIONS }).unwrap()
+    topology(&ProcessorsConfig {
+        rollups: vec![rollup],
+        rule_files,
+        partitions: PARTITIONS,
+        ..ProcessorsConfig::default()
+    })
+    .unwrap()
 }
 
 /// One second of logs: partition, rows.

@@ -144,7 +144,7 @@ fn cases() -> impl Strategy<Value = Case> {
 
 fn configured(case: &Case) -> Topology {
     let rollup = RollupConfig { lateness_ms: case.lateness_ms, ..RollupConfig::new("r", case.sql.clone()) };
-    topology(&ProcessorsConfig { rollups: vec![rollup], rule_files: Vec::new(), partitions: case.partitions })
+    topology(&ProcessorsConfig { rollups: vec![rollup], partitions: case.partitions, ..ProcessorsConfig::default() })
         .unwrap_or_else(|e| panic!("{}: {e}", case.sql))
 }
 
@@ -249,7 +249,7 @@ impl Steps {
         };
         // The one that reads before the one that is read: the order in a file is nothing.
         let rollups = vec![rollup("third", &self.third), rollup("r", &self.case.sql), rollup("second", &self.second)];
-        topology(&ProcessorsConfig { rollups, rule_files: Vec::new(), partitions: self.case.partitions })
+        topology(&ProcessorsConfig { rollups, partitions: self.case.partitions, ..ProcessorsConfig::default() })
             .unwrap_or_else(|e| panic!("{self:?}: {e}"))
     }
 }
@@ -320,7 +320,7 @@ fn a_rollup_of_a_rollup_closes_once_where_nothing_is_late() {
     let minutes =
         "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2";
     let rollups = vec![RollupConfig::new("hours", hours), RollupConfig::new("minutes", minutes)];
-    let topology = topology(&ProcessorsConfig { rollups, rule_files: Vec::new(), partitions: 2 }).unwrap();
+    let topology = topology(&ProcessorsConfig { rollups, partitions: 2, ..ProcessorsConfig::default() }).unwrap();
     let task = |name: &str| topology.tasks.iter().position(|task| &*task.name == name).unwrap();
     let mut house = House::new(&topology);
     for minute in 0..190 {

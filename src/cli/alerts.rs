@@ -22,7 +22,7 @@ pub(crate) struct TailArgs {
     #[command(flatten)]
     follow: FollowArgs,
     /// Only transitions to this state.
-    #[arg(long, value_parser = ["pending", "firing", "resolved"])]
+    #[arg(long, value_parser = ["pending", "firing", "resolved", "inactive"])]
     state: Option<String>,
     #[command(flatten)]
     server: ServerArg,
@@ -42,7 +42,7 @@ pub(crate) struct ListArgs {
 
 /// Newest transition of every alert: one partition, so the largest offset is the newest.
 fn current_alerts(all: bool) -> String {
-    let filter = if all { "" } else { " WHERE state <> 'resolved'" };
+    let filter = if all { "" } else { " WHERE state NOT IN ('resolved', 'inactive')" };
     format!(
         "SELECT alertname, state, value, labels, starts_at, timestamp AS since, fingerprint FROM (\
            SELECT *, row_number() OVER (PARTITION BY fingerprint ORDER BY _offset DESC) AS newest FROM alerts\

@@ -28,6 +28,7 @@ use highwater_pipeline::sources::mapped::{MappingConfig, Mappings};
 use highwater_pipeline::sources::scrape;
 use highwater_pipeline::sources::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeConfigs};
 use highwater_processors::rollups::RollupConfig;
+use highwater_sinks::alerts::notify::{self, NotifyConfig};
 use highwater_sql::SqlConfig;
 use highwater_sql::prometheus::PromqlConfig;
 use serde::Deserialize;
@@ -94,6 +95,12 @@ pub(crate) struct Config {
     pub(crate) built_in_rollups: BuiltInRollups,
     /// Rule files, as glob patterns relative to the config file.
     pub(crate) rule_files: Vec<String>,
+    /// Who is told of alerts.
+    pub(crate) notify: NotifyConfig,
+    /// The address under which people reach this server: templates and notifications link to it. `http://` and `http.listen` when absent.
+    pub(crate) external_url: Option<String>,
+    /// Labels that notifications add to every alert, and that templates see as `$externalLabels`.
+    pub(crate) external_labels: BTreeMap<String, String>,
     /// How tables are written.
     pub(crate) tables: TablesSection,
     /// Limits of SQL queries.
@@ -128,6 +135,9 @@ impl Default for Config {
             rollups: Vec::new(),
             built_in_rollups: BuiltInRollups::default(),
             rule_files: Vec::new(),
+            notify: NotifyConfig::default(),
+            external_url: None,
+            external_labels: BTreeMap::new(),
             tables: TablesSection::default(),
             sql: SqlConfig::default(),
             promql: PromqlConfig::default(),
@@ -227,6 +237,7 @@ impl Config {
             config.kafka.resolve(folder);
             config.otlp.resolve(folder);
             config.pgwire.resolve(folder);
+            config.notify.resolve(folder);
         }
         Ok(config)
     }
@@ -272,6 +283,11 @@ impl Config {
         written.resolve(&self.global, &self.folder).map_err(refuse)
     }
 
+    /// The address under which people reach this server.
+    pub(crate) fn external_url(&self) -> String {
+        self.external_url.clone().unwrap_or_else(|| format!("http://{}", self.http.listen))
+    }
+
     /// What the types cannot say. Called once flags have had their say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.roles.is_empty() {
@@ -314,6 +330,8 @@ impl Config {
         }
         self.pgwire.check(has_keys)?;
         self.built_in_rollups.check()?;
+        notify::receivers(&self.notify, "", &BTreeMap::new())
+            .map_err(|error| ConfigError::in_key("config", error.to_string()))?;
         if !(1..=1024).contains(&self.log.partitions) {
             return Err(ConfigError::in_key(
                 "log.partitions",

@@ -13,6 +13,7 @@ mod kafka;
 pub(crate) mod ledger;
 mod log;
 mod members;
+mod notifiers;
 pub(crate) mod offline;
 mod otlp;
 mod pgwire;

@@ -31,6 +31,7 @@ pub(crate) fn is_own(topic: &str) -> bool {
         data::logs::TOPIC,
         data::metrics::TOPIC,
         data::spans::TOPIC,
+        data::metrics::RECORDED_TOPIC,
         data::metric_metadata::TOPIC,
         data::alerts::TOPIC,
         data::dead_letter::TOPIC,

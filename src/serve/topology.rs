@@ -22,7 +22,7 @@ impl Topology {
 
     /// Number of rules in all files.
     pub(crate) fn rule_count(&self) -> usize {
-        self.inner.rules.len()
+        self.inner.rules.len() + self.inner.groups.iter().map(|group| group.rules.len()).sum::<usize>()
     }
 
     /// Topics that must exist.
@@ -50,6 +50,9 @@ pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigErro
         rollups,
         rule_files: read_rule_files(&config.rule_files)?,
         partitions: config.log.partitions,
+        external_labels: config.external_labels.clone(),
+        // Not where this process listens: the same files elsewhere are the same definitions.
+        external_url: config.external_url.clone().unwrap_or_default(),
     })
 }
 

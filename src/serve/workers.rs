@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bridges::Bridges;
 use super::history::StoredRows;
+use super::notifiers::Notifiers;
 use super::topology::Topology;
 use crate::config::Config;
 use crate::error::Error;
@@ -81,6 +82,7 @@ impl Workers {
         let tables =
             Tables::new(Arc::clone(log), storage.clone(), tables_config, Arc::clone(&clock), stop_tables.clone());
         let bridges = Bridges::open(&config.sources.kafka, log.as_ref(), &clock).await?;
+        let notifiers = Notifiers::open(config)?;
         let tasks =
             Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), Arc::clone(&clock), DriverConfig::default())
                 .reading(StoredRows::open(&config.data_dir, storage, log)?);
@@ -96,6 +98,7 @@ impl Workers {
             specs,
             topology,
             bridges,
+            notifiers,
             clock,
             owned: BTreeSet::new(),
         };
@@ -138,6 +141,7 @@ struct Actor {
     stop_tables: CancellationToken,
     topology: Topology,
     bridges: Bridges,
+    notifiers: Notifiers,
     clock: Arc<dyn Clock>,
     owned: BTreeSet<TopicPartition>,
 }
@@ -267,6 +271,7 @@ impl Actor {
             }
         }
         self.bridges.start(&self.tasks, &self.log, &self.clock, partitions);
+        self.notifiers.start(&self.tasks, &self.log, &self.clock, partitions);
     }
 
     /// Writers of all tables there are, each on those of its partitions that are ours.

@@ -300,13 +300,20 @@ impl<'a> Run<'a> {
         for (index, name) in names.iter().enumerate() {
             let is_last = index + 1 == names.len();
             value = match &value {
-                Value::Strings(map) => Value::text(map.get(name).map_or("", String::as_str)),
+                Value::Strings(map) => match (map.get(name), name.as_str()) {
+                    (Some(found), _) => Value::text(found),
+                    // Methods of Alertmanager's maps of labels.
+                    (None, "SortedPairs") => pairs(map),
+                    (None, "Names") => Value::list(map.keys().map(Value::text).collect()),
+                    (None, "Values") => Value::list(map.values().map(Value::text).collect()),
+                    (None, _) => Value::text(""),
+                },
                 Value::Map(map) => map.get(name).cloned().unwrap_or(Value::Nil),
                 Value::Struct(_) => match value.field(name) {
-                    Some(Value::Struct(fields)) if name == "SortedPairs" => Value::Struct(Arc::clone(fields)),
                     Some(found) => found.clone(),
                     None => return Err(format!("can't evaluate field {name} in type {}", value.type_name())),
                 },
+                Value::List(items) => method_of_list(items, name)?,
                 Value::Time(_) | Value::Duration(_) => {
                     let given = if is_last { args.take(self, dot)? } else { Vec::new() };
                     builtins::method(&value, name, &given)?
@@ -372,4 +379,28 @@ impl Args<'_> {
         }
         Err("can't give argument to non-function".to_owned())
     }
+}
+
+/// Labels in the order of their names.
+fn pairs(map: &BTreeMap<String, String>) -> Value {
+    let pair = |(name, value): (&String, &String)| {
+        Value::fields(vec![("Name", Value::text(name)), ("Value", Value::text(value))])
+    };
+    Value::list(map.iter().map(pair).collect())
+}
+
+/// Methods of Alertmanager's lists: of alerts, and of pairs.
+fn method_of_list(items: &[Value], name: &str) -> Outcome<Value> {
+    let field = |field: &'static str| items.iter().filter_map(|item| item.field(field).cloned()).collect();
+    let status = |status: &str| {
+        let of = |item: &&Value| item.field("Status").is_some_and(|is| *is == Value::text(status));
+        items.iter().filter(of).cloned().collect()
+    };
+    Ok(Value::list(match name {
+        "Firing" => status("firing"),
+        "Resolved" => status("resolved"),
+        "Names" => field("Name"),
+        "Values" => field("Value"),
+        _ => return Err(format!("can't evaluate field {name} in type []interface {{}}")),
+    }))
 }

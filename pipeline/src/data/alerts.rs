@@ -55,15 +55,18 @@ pub enum State {
     Firing,
     /// Its condition holds no longer.
     Resolved,
+    /// Its condition holds no longer, and it had not fired yet.
+    Inactive,
 }
 
 impl State {
-    /// `pending`, `firing` or `resolved`.
+    /// `pending`, `firing`, `resolved` or `inactive`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Firing => "firing",
             Self::Resolved => "resolved",
+            Self::Inactive => "inactive",
         }
     }
 }
@@ -93,6 +96,9 @@ pub struct Transition {
     /// Since when it has been pending or firing.
     #[serde(rename = "starts_at", with = "json::optional_instant")]
     pub starts_at_us: Option<i64>,
+    /// Since when it fires, or had fired. No column of the table: it is the transition to `firing` there.
+    #[serde(rename = "fired_at", default, with = "json::optional_instant", skip_serializing_if = "Option::is_none")]
+    pub fired_at_us: Option<i64>,
     /// When it was resolved.
     #[serde(rename = "ends_at", default, with = "json::optional_instant")]
     pub ends_at_us: Option<i64>,

@@ -75,7 +75,10 @@ pub fn built_in_tables() -> Vec<TableSpec> {
             retention: Retention { age_ms: Some(DEFAULT_LOG_AGE_MS), size_bytes: None },
             ..table("logs", "logs", RowKind::Logs, "timestamp", &["service", "timestamp"])
         },
-        table("metrics", "metrics", RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"]),
+        TableSpec {
+            topics: vec![metrics::TOPIC.to_string(), metrics::RECORDED_TOPIC.to_string()],
+            ..table("metrics", metrics::TOPIC, RowKind::Metrics, "timestamp", &["name", "series_id", "timestamp"])
+        },
         table("spans", "spans", RowKind::Spans, "timestamp", &["service", "timestamp"]),
         table(
             metric_metadata::TABLE,

@@ -133,6 +133,7 @@ impl Change {
             annotations: self.alert.annotations.clone(),
             value: Some(f64::from_bits(self.alert.value_bits)),
             starts_at_us: Some(self.alert.since_us),
+            fired_at_us: None,
             ends_at_us: (self.state == State::Resolved).then_some(cause.window_end_us),
             rule: rule.shown.clone(),
             source: json!({

@@ -1,10 +1,32 @@
-//! Rule files: Prometheus's shape, with `sql:` in place of `expr:`.
+//! Rule files: Prometheus's, unchanged. In place of `expr:` an alerting rule may have `sql:`.
+//!
+//! ```yaml
+//! groups:
+//!   - name: web
+//!     interval: 30s            # 1 s where it says nothing
+//!     limit: 100               # most alerts or series of a rule
+//!     query_offset: 10s        # evaluate as of so long ago
+//!     labels: {team: web}      # of every rule; a rule's own win
+//!     rules:
+//!       - record: job:errors:rate5m
+//!         expr: sum by (job) (rate(errors_total[5m]))
+//!       - alert: Errors
+//!         expr: job:errors:rate5m > 1
+//!         for: 5m
+//!         keep_firing_for: 10m
+//!         labels: {severity: page}
+//!         annotations: {summary: '{{ $labels.job }}: {{ $value | humanize }}/s'}
+//! ```
+//! Everything is checked here but what needs other definitions: SQL is planned against the rollups there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use highwater_promql::{Error as PromqlError, ParserOptions, Query};
 use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
 
 use super::duration::parse_duration_ms;
+use super::place::Place;
 use crate::error::ProcessorsError;
 
 /// One rule file, read.
@@ -17,110 +39,319 @@ pub struct RuleFile {
 }
 
 /// A group of rules.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RuleGroup {
     /// Its name; part of every alert's fingerprint.
     pub name: String,
-    /// Evaluate only at closings whose time is a multiple of this, in milliseconds; 0 for every closing.
-    #[serde(default, deserialize_with = "duration", rename = "interval")]
+    /// Milliseconds of event time between evaluations; 0 where it says nothing: every second for PromQL, every closing for SQL.
     pub interval_ms: i64,
+    /// Milliseconds before the evaluation as of which PromQL is evaluated.
+    pub query_offset_ms: i64,
+    /// Most alerts, or series, of one rule; 0 for as many as there are.
+    pub limit: usize,
+    /// Labels of every rule; a rule's own win.
+    pub labels: BTreeMap<String, String>,
     /// The rules, in order.
-    #[serde(default)]
-    pub rules: Vec<AlertRule>,
+    pub rules: Vec<Rule>,
 }
 
-/// An alerting rule.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlertRule {
-    /// The alert's name.
-    #[serde(default)]
+/// An alerting or a recording rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// The alert's name; empty for a recording rule.
     pub alert: String,
-    /// The query over one rollup.
-    #[serde(default)]
+    /// The name of the recorded metric; empty for an alerting rule.
+    pub record: String,
+    /// The PromQL expression; empty where the rule is SQL.
+    pub expr: String,
+    /// The query over one rollup; empty where the rule is PromQL.
     pub sql: String,
-    /// How long a row must be returned before the alert fires, in milliseconds of event time.
-    #[serde(default, deserialize_with = "duration", rename = "for")]
+    /// How long the condition must hold before the alert fires, in milliseconds of event time.
     pub for_ms: i64,
-    /// How long it goes on firing once the row is gone, in milliseconds of event time.
-    #[serde(default, deserialize_with = "duration", rename = "keep_firing_for")]
+    /// How long it goes on firing once the condition is gone, in milliseconds of event time.
     pub keep_firing_for_ms: i64,
     /// Labels to add; they win over the query's.
-    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Texts for people.
-    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// PromQL, which this version refuses.
-    #[serde(default)]
-    pub(crate) expr: Option<Scalar>,
-    /// A recording rule, which this version refuses.
-    #[serde(default)]
-    pub(crate) record: Option<String>,
 }
 
-/// A YAML scalar of any type; `expr: 1` is valid in Prometheus.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Scalar {
-    Text(String),
-    Number(i64),
-    Flag(bool),
+impl Rule {
+    /// The name of the alert or of the recorded metric.
+    pub fn name(&self) -> &str {
+        if self.record.is_empty() { &self.alert } else { &self.record }
+    }
+
+    /// True where it is PromQL.
+    pub fn is_promql(&self) -> bool {
+        !self.expr.is_empty()
+    }
+}
+
+/// A mistake in a rule file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What is wrong, and what would work.
+    pub reason: String,
+}
+
+impl Problem {
+    /// The error that says so.
+    pub fn in_file(self, file: &str) -> ProcessorsError {
+        let file = if self.place.line == 0 { file.to_owned() } else { format!("{file}:{}", self.place) };
+        ProcessorsError::RuleFile { file, reason: self.reason }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    groups: Vec<WrittenGroup>,
+    /// Names and descriptions that some tools add; Prometheus passes them over.
+    #[serde(default, rename = "namespace")]
+    _namespace: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGroup {
+    name: Spanned<Text>,
     #[serde(default)]
-    groups: Vec<RuleGroup>,
+    interval: Option<Spanned<Text>>,
+    #[serde(default)]
+    query_offset: Option<Spanned<Text>>,
+    #[serde(default)]
+    limit: Option<i64>,
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    labels: BTreeMap<String, Option<Spanned<Text>>>,
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    rules: Vec<Spanned<WrittenRule>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRule {
+    #[serde(default)]
+    record: Option<Spanned<Text>>,
+    #[serde(default)]
+    alert: Option<Spanned<Text>>,
+    #[serde(default)]
+    expr: Option<Spanned<Text>>,
+    #[serde(default)]
+    sql: Option<Spanned<Text>>,
+    #[serde(default, rename = "for")]
+    hold: Option<Spanned<Text>>,
+    #[serde(default)]
+    keep_firing_for: Option<Spanned<Text>>,
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    labels: BTreeMap<String, Option<Spanned<Text>>>,
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    annotations: BTreeMap<String, Option<Spanned<Text>>>,
+}
+
+/// A YAML scalar, as it is written: `expr: 1` is valid in Prometheus.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+/// `labels:` with nothing behind it is no label.
+fn nothing_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl RuleFile {
     /// Reads a file's text. SQL is looked at only when the rules are planned, against the rollups there are.
+    ///
+    /// # Errors
+    /// The first of [`Self::read`].
     pub fn parse(file: &str, text: &str) -> Result<Self, ProcessorsError> {
-        let refused = |reason: String| ProcessorsError::RuleFile { file: file.to_owned(), reason };
-        let document: Document = serde_saphyr::from_str(text).map_err(|e| refused(e.to_string()))?;
-        let mut names = std::collections::BTreeSet::new();
-        for group in &document.groups {
-            if group.name.is_empty() {
-                return Err(refused("a group has no name".to_owned()));
+        Self::read(file, text).map_err(|problems| {
+            let first = problems.into_iter().next();
+            first.unwrap_or(Problem { place: Place::default(), reason: "unreadable".to_owned() }).in_file(file)
+        })
+    }
+
+    /// [`Self::parse`], with everything that is wrong, in the order of the file.
+    ///
+    /// # Errors
+    /// At least one.
+    pub fn read(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        // A file of comments only has no groups.
+        if text.lines().all(|line| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')) {
+            return Ok(Self { file: file.to_owned(), groups: Vec::new() });
+        }
+        let document: Document = serde_saphyr::from_str(text).map_err(|error| {
+            let plain = error.without_snippet();
+            let place = plain.location().map(Place::of).unwrap_or_default();
+            vec![Problem { place, reason: plain.to_string() }]
+        })?;
+        let mut reader = Reader { text, problems: Vec::new() };
+        let mut names = BTreeSet::new();
+        let mut groups = Vec::with_capacity(document.groups.len());
+        for group in document.groups {
+            let place = Place::of(group.name.referenced);
+            if group.name.value.0.is_empty() {
+                reader.refuse(place, "a group has no name".to_owned());
+            } else if !names.insert(group.name.value.0.clone()) {
+                reader.refuse(place, format!("there are two groups {} in this file", group.name.value.0));
             }
-            if !names.insert(&group.name) {
-                return Err(refused(format!("there are two groups {}", group.name)));
-            }
-            for rule in &group.rules {
-                rule.check(&group.name).map_err(|error| error.in_file(file))?;
+            groups.push(reader.group(group));
+        }
+        if reader.problems.is_empty() {
+            return Ok(Self { file: file.to_owned(), groups });
+        }
+        reader.problems.sort_by_key(|problem| problem.place);
+        Err(reader.problems)
+    }
+
+    /// Rules that are written twice: same name, same labels, in the order of the file. They are no error; promtool warns of them.
+    pub fn duplicates(&self) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let mut duplicates = Vec::new();
+        for rule in self.groups.iter().flat_map(|group| &group.rules) {
+            if !seen.insert((rule.name(), &rule.labels)) && !duplicates.contains(&rule.name().to_owned()) {
+                duplicates.push(rule.name().to_owned());
             }
         }
-        Ok(Self { file: file.to_owned(), groups: document.groups })
+        duplicates
     }
 }
 
-impl AlertRule {
-    fn check(&self, group: &str) -> Result<(), ProcessorsError> {
-        let refuse = |rule: &str, reason: &str| {
-            Err(ProcessorsError::Rule { group: group.to_owned(), rule: rule.to_owned(), reason: reason.to_owned() })
+struct Reader<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+type Written = Option<Spanned<Text>>;
+
+impl Reader<'_> {
+    fn refuse(&mut self, place: Place, reason: String) {
+        self.problems.push(Problem { place, reason });
+    }
+
+    fn group(&mut self, group: WrittenGroup) -> RuleGroup {
+        let name = group.name.value.0;
+        let who = format!("group {name}");
+        let place = Place::of(group.name.referenced);
+        let limit = usize::try_from(group.limit.unwrap_or(0)).unwrap_or_else(|_| {
+            self.refuse(place, format!("{who}: limit must not be negative"));
+            0
+        });
+        let interval_ms = self.duration(&who, group.interval);
+        let query_offset_ms = self.duration(&who, group.query_offset);
+        let labels = self.labels(&who, "label", group.labels);
+        let rules = group.rules.into_iter().map(|rule| self.rule(&name, rule)).collect();
+        RuleGroup { name, interval_ms, query_offset_ms, limit, labels, rules }
+    }
+
+    fn rule(&mut self, group: &str, rule: Spanned<WrittenRule>) -> Rule {
+        let place = Place::of(rule.referenced);
+        let rule = rule.value;
+        let text = |written: &Written| written.as_ref().map_or_else(String::new, |text| text.value.0.clone());
+        let at = |written: &Written| written.as_ref().map_or(place, |text| Place::of(text.referenced));
+        let (alert, record) = (text(&rule.alert), text(&rule.record));
+        let named = if alert.is_empty() { &record } else { &alert };
+        let who = format!("rule {} in group {group}", if named.is_empty() { "(unnamed)" } else { named });
+        match (alert.is_empty(), record.is_empty()) {
+            (true, true) => self.refuse(place, format!("{who}: it needs `alert:` or `record:`, its name")),
+            (false, false) => {
+                self.refuse(at(&rule.record), format!("{who}: only one of `record` and `alert` must be set"))
+            }
+            _ => {}
+        }
+        let (expr, sql) = (text(&rule.expr).trim().to_owned(), text(&rule.sql));
+        match (expr.is_empty(), sql.trim().is_empty()) {
+            (true, true) => self.refuse(place, format!("{who}: it has no `expr:` (PromQL) and no `sql:`")),
+            (false, false) => self.refuse(at(&rule.sql), format!("{who}: only one of `expr` and `sql` must be set")),
+            (true, false) if !record.is_empty() => self.refuse(
+                at(&rule.sql),
+                format!("{who}: a recording rule is PromQL (`expr:`); in SQL a rollup does the same"),
+            ),
+            (false, true) => self.expr(&who, at(&rule.expr), &text(&rule.expr)),
+            _ => {}
+        }
+        if !record.is_empty() {
+            self.recording(&who, &record, at(&rule.record), &rule);
+        }
+        let for_ms = self.duration(&who, rule.hold);
+        let keep_firing_for_ms = self.duration(&who, rule.keep_firing_for);
+        let labels = self.labels(&who, "label", rule.labels);
+        if labels.contains_key("alertname") && !sql.is_empty() {
+            self.refuse(place, format!("{who}: label `alertname` is the alert's name; use another"));
+        }
+        let annotations = self.labels(&who, "annotation", rule.annotations);
+        Rule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations }
+    }
+
+    fn recording(&mut self, who: &str, record: &str, place: Place, rule: &WrittenRule) {
+        if record.contains(['{', '}']) {
+            self.refuse(place, format!("{who}: braces in the name of a recording rule; should they be in `expr`?"));
+        } else if record.is_empty() {
+            self.refuse(place, format!("{who}: a recorded metric needs a name"));
+        }
+        let wrong = [
+            (!rule.annotations.is_empty(), "annotations"),
+            (rule.hold.is_some(), "for"),
+            (rule.keep_firing_for.is_some(), "keep_firing_for"),
+        ];
+        for (_, field) in wrong.iter().filter(|(there, _)| *there) {
+            self.refuse(place, format!("{who}: invalid field `{field}` in a recording rule"));
+        }
+    }
+
+    fn expr(&mut self, who: &str, place: Place, expr: &str) {
+        let Err(error) = Query::parse(expr, &ParserOptions::default()) else { return };
+        let (place, reason) = match &error {
+            PromqlError::Parse(error) => {
+                (place.inside(self.text, (error.line, error.column)), format!("parse error: {}", error.message))
+            }
+            other => (place, other.to_string()),
         };
-        if let Some(record) = &self.record {
-            return refuse(record, "recording rules are not supported yet; a rollup over metrics does the same in SQL");
+        self.refuse(place, format!("{who}: could not parse expression: {reason}"));
+    }
+
+    fn duration(&mut self, who: &str, written: Written) -> i64 {
+        let Some(written) = written else { return 0 };
+        match parse_duration_ms(&written.value.0) {
+            Ok(ms) => ms,
+            Err(reason) => {
+                self.refuse(Place::of(written.referenced), format!("{who}: {reason}"));
+                0
+            }
         }
-        if self.alert.is_empty() {
-            return refuse("(unnamed)", "an alerting rule needs `alert:`, its name");
+    }
+
+    /// Labels or annotations: names that can be, texts that are templates.
+    fn labels(&mut self, who: &str, what: &str, written: BTreeMap<String, Written>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (name, text) in written {
+            let place = text.as_ref().map(|text| Place::of(text.referenced)).unwrap_or_default();
+            let text = text.map_or_else(String::new, |text| text.value.0);
+            if !is_label(&name) || (what == "label" && name == "__name__") {
+                self.refuse(place, format!("{who}: invalid {what} name `{name}`"));
+            }
+            if let Err(error) = highwater_templates::prometheus::parse(&name, &text) {
+                let place = place.inside(self.text, (error.line, 1));
+                self.refuse(place, format!("{who}: {what} `{name}`: {}", error.reason));
+            }
+            labels.insert(name, text);
         }
-        if self.expr.is_some() {
-            return refuse(
-                &self.alert,
-                "`expr:` (PromQL) is not supported yet; write `sql:` over a rollup, e.g. sql: SELECT service, errors FROM requests_1m WHERE errors > 10",
-            );
-        }
-        if self.sql.trim().is_empty() {
-            return refuse(&self.alert, "it has no `sql:`, the query over a rollup");
-        }
-        Ok(())
+        labels
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    parse_duration_ms(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+/// True for a label's name: letters, digits, `_`, not beginning with a digit.
+pub(super) fn is_label(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

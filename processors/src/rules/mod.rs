@@ -1,6 +1,6 @@
-//! Rules: alerts in SQL.
+//! Rules: alerts and recorded metrics, in PromQL ([`promql`]) or SQL.
 //!
-//! A rule file has Prometheus's shape; in place of `expr:` a rule has `sql:`, a query over one rollup. It runs at every closing of a window of
+//! A rule file is Prometheus's; in place of `expr:` a rule may have `sql:`, a query over one rollup. It runs at every closing of a window of
 //! that rollup, per tenant: every row it returns is an alert. String columns are its labels, the first numeric column its value.
 //!
 //! ```text
@@ -22,13 +22,16 @@ mod alert;
 mod closed;
 mod duration;
 mod file;
+mod place;
 mod plan;
 mod processor;
+pub mod promql;
 mod query;
-mod template;
+pub mod unit_tests;
 
 pub use duration::parse_duration_ms;
-pub use file::{AlertRule, RuleFile, RuleGroup};
+pub use file::{Problem, Rule, RuleFile, RuleGroup};
+pub use place::Place;
 pub use plan::RulePlan;
 pub use processor::RulesProcessor;
 

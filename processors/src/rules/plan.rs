@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_pipeline::data::labels;
+use highwater_templates::Template;
+use highwater_templates::prometheus::{Context, NoQueries, expand};
 use serde_json::json;
 use twox_hash::XxHash64;
 
 use super::alert::Identity;
 use super::duration::format_duration;
-use super::file::{AlertRule, RuleGroup};
+use super::file::{Rule, RuleGroup};
 use super::query::{self, Instance, Query};
-use super::template::{Template, is_label};
 use crate::error::ProcessorsError;
 use crate::planning;
 use crate::rollups::{RollupPlan, Source};
@@ -46,7 +47,7 @@ pub(super) struct Candidate {
 
 impl RulePlan {
     /// Plans a rule of a group against the rollups there are, or says why it cannot be one.
-    pub fn new(group: &RuleGroup, rule: &AlertRule, rollups: &[Arc<RollupPlan>]) -> Result<Self, ProcessorsError> {
+    pub fn new(group: &RuleGroup, rule: &Rule, rollups: &[Arc<RollupPlan>]) -> Result<Self, ProcessorsError> {
         let refuse =
             |reason: String| ProcessorsError::Rule { group: group.name.clone(), rule: rule.alert.clone(), reason };
         let rollup = read_rollup(&rule.sql, rollups).map_err(refuse)?;
@@ -59,35 +60,28 @@ impl RulePlan {
         }
         let query = Query::new(&rule.sql, rollup.name(), &rollup.output_schema())
             .map_err(|e| refuse(format!("sql: {}", planning::explain(&e))))?;
-        let templates = |what: &str, texts: &BTreeMap<String, String>| {
+        let templates = |texts: &BTreeMap<String, String>| {
             let parse = |(name, text): (&String, &String)| {
-                if !is_label(name) {
-                    return Err(refuse(format!(
-                        "{what} `{name}`: a name is letters, digits and _, not beginning with a digit"
-                    )));
-                }
-                let template = Template::parse(text).map_err(|e| refuse(format!("{what} `{name}`: {e}")))?;
-                Ok((name.clone(), template))
+                let template = highwater_templates::prometheus::parse(name, text);
+                template.map(|template| (name.clone(), template)).map_err(|e| refuse(e.to_string()))
             };
             texts.iter().map(parse).collect::<Result<Vec<_>, _>>()
         };
-        let added = templates("label", &rule.labels)?;
-        let annotations = templates("annotation", &rule.annotations)?;
-        for (name, template) in &added {
-            if name == ALERTNAME {
-                return Err(refuse("label `alertname` is the alert's name; use another".to_owned()));
-            }
-            if template.uses_value() {
-                return Err(refuse(format!(
-                    "label `{name}`: {{{{ $value }}}} would make another alert of every value; put it into an annotation"
-                )));
-            }
+        let mut written_labels = group.labels.clone();
+        written_labels.extend(rule.labels.clone());
+        let added = templates(&written_labels)?;
+        let annotations = templates(&rule.annotations)?;
+        if let Some(name) = written_labels.iter().find(|(_, text)| text.contains("$value") || text.contains(".Value")) {
+            return Err(refuse(format!(
+                "label `{}`: {{{{ $value }}}} would make another alert of every value; put it into an annotation",
+                name.0
+            )));
         }
-        for (name, template) in added.iter().chain(&annotations) {
+        for (name, text) in written_labels.iter().chain(&rule.annotations) {
             let known = |label: &str| {
-                label == ALERTNAME || query.label_columns().any(|c| c == label) || rule.labels.contains_key(label)
+                label == ALERTNAME || query.label_columns().any(|c| c == label) || written_labels.contains_key(label)
             };
-            if let Some(missing) = template.labels().find(|label| !known(label)) {
+            if let Some(missing) = labels_named(text).find(|label| !known(label)) {
                 let labels = query.label_columns().collect::<Vec<_>>().join(", ");
                 return Err(refuse(format!(
                     "`{name}`: {{{{ $labels.{missing} }}}} is no label of this alert; the query's are: {labels}"
@@ -97,7 +91,7 @@ impl RulePlan {
         let shown = json!({
             "group": group.name, "name": rule.alert, "sql": rule.sql.trim(), "rollup": rollup.name(),
             "for": format_duration(rule.for_ms), "keep_firing_for": format_duration(rule.keep_firing_for_ms),
-            "labels": rule.labels, "annotations": rule.annotations,
+            "labels": written_labels, "annotations": rule.annotations,
         });
         let text = format!("rule 1\0{}\0{}\0{shown}", rollup.definition(), group.interval_ms);
         let mut plan = Self {
@@ -153,14 +147,19 @@ impl RulePlan {
 
     fn candidate(&self, instance: Instance) -> Candidate {
         let Instance { labels: from_query, value } = instance;
-        let mut all = from_query.clone();
+        let none = BTreeMap::new();
+        let context = Context { queries: &NoQueries, now_ms: 0, external_labels: &none, external_url: "" };
+        let data = context.data(&from_query, value);
+        let mut all = from_query;
         for (name, template) in &self.labels {
-            all.insert(name.clone(), template.render(&from_query, value));
+            all.insert(name.clone(), expand(template, &data, &context));
         }
         all.retain(|_, value| !value.is_empty());
         all.insert(ALERTNAME.to_owned(), self.identity.name.clone());
+        let data = context.data(&all, value);
+        let annotations = self.annotations.iter();
         let annotations =
-            self.annotations.iter().map(|(name, template)| (name.clone(), template.render(&all, value))).collect();
+            annotations.map(|(name, template)| (name.clone(), expand(template, &data, &context))).collect();
         let mut canonical = String::new();
         labels::write_canonical(all.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
         Candidate { labels: all, canonical, annotations, value }
@@ -182,4 +181,12 @@ fn read_rollup(sql: &str, rollups: &[Arc<RollupPlan>]) -> Result<Arc<RollupPlan>
         [] => Err(format!("sql: it reads no table; a rule reads one rollup ({list})")),
         many => Err(format!("sql: it reads {}; a rule reads one rollup", many.join(" and "))),
     }
+}
+
+/// The labels that a template names as `$labels.name`.
+fn labels_named(text: &str) -> impl Iterator<Item = &str> {
+    text.split("$labels.").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        &rest[..end]
+    })
 }

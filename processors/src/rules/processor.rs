@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::alert::{Active, Alerts, Cause, Change, Identity, abandon, advance};
 use super::closed::{Closed, Evaluation};
 use super::plan::RulePlan;
+use super::promql::ticks::{ROWS, Ticks};
+use super::promql::{Environment, GroupPlan};
 
 /// Sections of rules in a snapshot begin with this.
 const SECTION: &str = "rule/";
@@ -23,6 +25,8 @@ pub struct RulesProcessor {
     alerts_topic: Arc<str>,
     rollups: Vec<Closed>,
     rules: Vec<Rule>,
+    /// The rules in PromQL.
+    ticks: Ticks,
     /// Alerts of rules that a restart has found removed or changed, to be resolved at the next progress.
     orphans: Vec<Saved>,
 }
@@ -49,7 +53,22 @@ impl RulesProcessor {
             }
         }
         let rules = plans.iter().map(|plan| Rule { plan: Arc::clone(plan), alerts: Alerts::new() }).collect();
-        Self { topic: topic.into(), partition, alerts_topic: alerts::TOPIC.into(), rollups, rules, orphans: Vec::new() }
+        Self {
+            topic: topic.into(),
+            partition,
+            alerts_topic: alerts::TOPIC.into(),
+            rollups,
+            rules,
+            ticks: Ticks::new(topic, partition, partitions, &[], &Arc::default()),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// The same with rules in PromQL. `partitions` is the number of partitions of `metrics`.
+    #[must_use]
+    pub fn with_groups(mut self, partitions: i32, plans: &[Arc<GroupPlan>], environment: &Arc<Environment>) -> Self {
+        self.ticks = Ticks::new(&self.topic, self.partition, partitions, plans, environment);
+        self
     }
 
     fn rows(&mut self, rows: StageRows) -> Result<(), ProcessorError> {
@@ -150,7 +169,11 @@ impl RulesProcessor {
 impl Processor for RulesProcessor {
     fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
+            Input::Stage(rows) if &*rows.name == ROWS => self.ticks.rows(&rows),
             Input::Stage(rows) => self.rows(rows),
+            Input::Control(control @ Control::Progress { source, .. }) if self.ticks.knows(source) => {
+                self.ticks.progress(at, control, effects)
+            }
             Input::Control(Control::Progress { source, watermark_us, .. }) => {
                 self.progress(at, source, *watermark_us, effects)
             }
@@ -161,11 +184,19 @@ impl Processor for RulesProcessor {
             Input::Control(Control::Clock { .. } | Control::Filled { .. }) | Input::Rows(_) | Input::Slice(..) => {
                 Ok(())
             }
-            Input::Barrier(writer) => self.write(writer),
+            Input::Barrier(writer) => {
+                self.write(writer)?;
+                self.ticks.write(writer)
+            }
         }
     }
 
+    fn merged_watermark_us(&self) -> Option<i64> {
+        self.ticks.watermark_us()
+    }
+
     fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
+        self.ticks.restore(state)?;
         for closed in &mut self.rollups {
             if let Some(body) = state.get(&closed.section(), closed.plan.definition()) {
                 closed.restore(body)?;

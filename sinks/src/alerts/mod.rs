@@ -4,6 +4,7 @@
 //! here only reads it.
 
 pub mod current;
+pub mod notify;
 pub mod stream;
 
 #[cfg(test)]

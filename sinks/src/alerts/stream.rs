@@ -51,7 +51,7 @@ impl Filter {
             .filter(|s| !s.is_empty())
             .map(str::to_string)
             .collect();
-        match states.iter().find(|s| !["pending", "firing", "resolved"].contains(&s.as_str())) {
+        match states.iter().find(|s| !["pending", "firing", "resolved", "inactive"].contains(&s.as_str())) {
             Some(unknown) => Err(unknown.clone()),
             None => Ok(Self { states, tenant }),
         }
@@ -74,7 +74,7 @@ async fn subscribe(State(door): State<Door>, Query(params): Query<Params>, heade
         Ok(filter) => door.subscribe(TOPIC, params.from.as_deref(), &headers, filter).await,
         Err(unknown) => refuse(
             StatusCode::BAD_REQUEST,
-            format!("unknown state {unknown:?}: use pending, firing or resolved, separated by commas"),
+            format!("unknown state {unknown:?}: use pending, firing, resolved or inactive, separated by commas"),
         ),
     }
 }

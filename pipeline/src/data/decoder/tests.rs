@@ -262,6 +262,7 @@ fn transition() -> Transition {
         annotations: BTreeMap::new(),
         value: Some(f64::INFINITY),
         starts_at_us: Some(APPEND_TIME_US - 1),
+        fired_at_us: None,
         ends_at_us: None,
         rule: json!({"sql": "SELECT 1"}),
         source: json!(null),

@@ -24,6 +24,9 @@ pub(crate) use row::MetricRow;
 /// The topic and the table.
 pub const TOPIC: &str = "metrics";
 
+/// The topic of what recording rules make. Its rows are in the same table; they have no part in the watermark.
+pub const RECORDED_TOPIC: &str = "metrics-recorded";
+
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     columns::table_schema(vec![
         columns::required_instant("timestamp"),

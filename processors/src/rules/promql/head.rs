@@ -1,0 +1,233 @@
+//! The samples that rules look at, in memory, newest first to go in and oldest first to go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_promql::{CompiledMatcher, Histogram, Labels, Selection, Series, SeriesSource, SourceError};
+
+/// Where a sample's record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coordinate {
+    /// Partition of topic `metrics`.
+    pub partition: i32,
+    /// Offset there.
+    pub offset: i64,
+}
+
+/// Samples by series. Bounded by whoever fills it: see [`Head::prune`] and [`Head::len`].
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    /// By metric name, then by all labels.
+    metrics: BTreeMap<Arc<str>, BTreeMap<Labels, Points>>,
+    samples: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Points {
+    timestamps_ms: Vec<i64>,
+    values: Vec<f64>,
+    histograms: Vec<(i64, Arc<Histogram>)>,
+    newest: Option<Coordinate>,
+}
+
+/// One series, as a snapshot keeps it.
+pub(crate) struct Kept<'a> {
+    pub(crate) labels: &'a Labels,
+    pub(crate) newest: Option<Coordinate>,
+    pub(crate) timestamps_ms: &'a [i64],
+    pub(crate) values: &'a [f64],
+}
+
+impl Head {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.samples
+    }
+
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        self.samples == 0
+    }
+
+    /// Adds a float. One at a time that is there already replaces it.
+    pub fn push(&mut self, labels: &Labels, timestamp_ms: i64, value: f64, from: Option<Coordinate>) {
+        let points = self.points(labels);
+        let added = match points.timestamps_ms.last() {
+            Some(last) if *last >= timestamp_ms => match points.timestamps_ms.binary_search(&timestamp_ms) {
+                Ok(at) => {
+                    points.values[at] = value;
+                    false
+                }
+                Err(at) => {
+                    points.timestamps_ms.insert(at, timestamp_ms);
+                    points.values.insert(at, value);
+                    true
+                }
+            },
+            _ => {
+                points.timestamps_ms.push(timestamp_ms);
+                points.values.push(value);
+                true
+            }
+        };
+        if points.timestamps_ms.last() == Some(&timestamp_ms) {
+            points.newest = from.or(points.newest);
+        }
+        self.samples += usize::from(added);
+    }
+
+    /// Adds a native histogram.
+    pub fn push_histogram(&mut self, labels: &Labels, timestamp_ms: i64, histogram: Arc<Histogram>) {
+        let points = self.points(labels);
+        let added = match points.histograms.binary_search_by_key(&timestamp_ms, |(at, _)| *at) {
+            Ok(at) => {
+                points.histograms[at].1 = histogram;
+                false
+            }
+            Err(at) => {
+                points.histograms.insert(at, (timestamp_ms, histogram));
+                true
+            }
+        };
+        self.samples += usize::from(added);
+    }
+
+    fn points(&mut self, labels: &Labels) -> &mut Points {
+        let name = labels.name();
+        if !self.metrics.contains_key(name) {
+            self.metrics.insert(name.into(), BTreeMap::new());
+        }
+        let series = self.metrics.entry(name.into()).or_default();
+        if !series.contains_key(labels) {
+            series.insert(labels.clone(), Points::default());
+        }
+        series.entry(labels.clone()).or_default()
+    }
+
+    /// Drops what is at or before this time.
+    pub fn prune(&mut self, until_ms: i64) {
+        let mut left = 0;
+        self.metrics.retain(|_, series| {
+            series.retain(|_, points| {
+                let old = points.timestamps_ms.partition_point(|&at| at <= until_ms);
+                points.timestamps_ms.drain(..old);
+                points.values.drain(..old);
+                points.histograms.retain(|(at, _)| *at > until_ms);
+                left += points.timestamps_ms.len() + points.histograms.len();
+                !points.timestamps_ms.is_empty() || !points.histograms.is_empty()
+            });
+            !series.is_empty()
+        });
+        self.samples = left;
+    }
+
+    /// The time of the newest sample at or before `until_ms` that came from a record: what rules write follows from those.
+    pub fn newest_ms(&self, until_ms: i64) -> Option<i64> {
+        let newest = |points: &Points| {
+            points.newest?;
+            let at = points.timestamps_ms.partition_point(|&at| at <= until_ms);
+            at.checked_sub(1).map(|at| points.timestamps_ms[at])
+        };
+        self.metrics.values().flat_map(BTreeMap::values).filter_map(newest).max()
+    }
+
+    /// The time of the oldest sample after `from_ms`.
+    pub fn next_ms(&self, from_ms: i64) -> Option<i64> {
+        let next = |points: &Points| {
+            let at = points.timestamps_ms.partition_point(|&at| at <= from_ms);
+            points.timestamps_ms.get(at).copied()
+        };
+        self.metrics.values().flat_map(BTreeMap::values).filter_map(next).min()
+    }
+
+    /// Where the newest sample of a series came from.
+    pub fn newest_of(&self, labels: &Labels) -> Option<Coordinate> {
+        self.metrics.get(labels.name())?.get(labels)?.newest
+    }
+
+    /// Every series, in order.
+    pub(crate) fn series(&self) -> impl Iterator<Item = Kept<'_>> {
+        self.metrics.values().flatten().map(|(labels, points)| Kept {
+            labels,
+            newest: points.newest,
+            timestamps_ms: &points.timestamps_ms,
+            values: &points.values,
+        })
+    }
+}
+
+fn compile(selection: &Selection) -> Result<Vec<CompiledMatcher>, SourceError> {
+    let compiled = selection.matchers.iter().map(|m| m.compile().map_err(|e| SourceError::TooMuch(e.to_string())));
+    compiled.collect()
+}
+
+impl SeriesSource for Head {
+    fn select(&self, selection: &Selection) -> Result<Vec<Series>, SourceError> {
+        let matchers = compile(selection)?;
+        let mut found = Vec::new();
+        let mut take = |labels: &Labels, points: &Points| {
+            if !matchers.iter().all(|m| m.matches_labels(labels)) {
+                return;
+            }
+            let from = points.timestamps_ms.partition_point(|&at| at <= selection.start_ms);
+            let to = points.timestamps_ms.partition_point(|&at| at <= selection.end_ms);
+            let within = |at: i64| at > selection.start_ms && at <= selection.end_ms;
+            let histograms: Vec<_> = points.histograms.iter().filter(|(at, _)| within(*at)).cloned().collect();
+            if from < to || !histograms.is_empty() {
+                let floats = Series::floats(
+                    labels.clone(),
+                    points.timestamps_ms[from..to].to_vec(),
+                    points.values[from..to].to_vec(),
+                );
+                found.push(Series { histograms, ..floats });
+            }
+        };
+        match selection.metric_name() {
+            Some(name) => {
+                for (labels, points) in self.metrics.get(name).into_iter().flatten() {
+                    take(labels, points);
+                }
+            }
+            None => {
+                for (labels, points) in self.metrics.values().flatten() {
+                    take(labels, points);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A head, and samples of this tick that nobody else sees yet.
+pub(crate) struct View<'a> {
+    pub(crate) head: &'a Head,
+    pub(crate) fresh: &'a Head,
+}
+
+impl SeriesSource for View<'_> {
+    fn select(&self, selection: &Selection) -> Result<Vec<Series>, SourceError> {
+        let mut found = self.head.select(selection)?;
+        for fresh in self.fresh.select(selection)? {
+            match found.iter_mut().find(|series| series.labels == fresh.labels) {
+                Some(series) => {
+                    for (at, value) in fresh.timestamps_ms.into_iter().zip(fresh.values) {
+                        match series.timestamps_ms.binary_search(&at) {
+                            Ok(index) => series.values[index] = value,
+                            Err(index) => {
+                                series.timestamps_ms.insert(index, at);
+                                series.values.insert(index, value);
+                            }
+                        }
+                    }
+                }
+                None => found.push(fresh),
+            }
+        }
+        Ok(found)
+    }
+}

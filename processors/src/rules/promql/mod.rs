@@ -1,0 +1,21 @@
+//! Rules in PromQL.
+//!
+//! - [`GroupPlan`], [`PromRule`]: rules, planned. No state.
+//! - [`Head`]: the samples that they look at.
+//! - [`GroupState`]: alerts and recorded series; [`GroupState::evaluate`] is one evaluation.
+//! - [`ticks`]: the part of the rules task that evaluates them as event time goes on; [`router`]: how samples get there.
+
+mod alerts;
+mod group;
+mod head;
+mod plan;
+mod recorded;
+pub(crate) mod router;
+mod saved;
+pub(crate) mod ticks;
+
+pub use alerts::Alert;
+pub use group::{GroupState, RuleState};
+pub use head::{Coordinate, Head};
+pub(crate) use plan::Selectors;
+pub use plan::{Environment, GroupPlan, Kind, PromRule};

@@ -1,0 +1,488 @@
+//! All PromQL rules in the rules task: samples in, ticks by event time, transitions and recorded samples out.
+//!
+//! Time is the watermark merged over the partitions of `metrics`. A tick, a multiple of a group's interval, is evaluated once the watermark is
+//! [`LATENESS_US`] past it; what comes later for it is seen by the ticks after it. Of a group all rules see the same tick; what other groups record
+//! at a tick they see from the next on, so it does not matter in which order, or in which task, groups are evaluated.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, AsArray};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use highwater_pipeline::data::alerts::{State, Transition};
+use highwater_pipeline::data::{Control, alerts, identity, labels as series_labels, time};
+use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
+use highwater_pipeline::runtime::watermark::MergedWatermark;
+use highwater_pipeline::runtime::{At, Effects, ProcessorError, StageRows};
+use highwater_promql::{Labels, METRIC_NAME, Options, STALE_NAN};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::alerts::{Change, abandon};
+use super::group::{GroupState, RuleState, Saved, evidence};
+use super::head::{Coordinate, Head, View};
+use super::plan::{Environment, GroupPlan, Kind, PromRule};
+use super::recorded::Recorded;
+
+/// How far behind the watermark a tick is evaluated.
+pub(crate) const LATENESS_US: i64 = 5_000_000;
+/// Most ticks that one report of progress may cause. Where there are more (a year of data at once), the oldest are passed over, counted and reported.
+const MAX_TICKS: i64 = 20_000;
+/// Where more time than this is to be caught up with, ticks at which nothing can change are passed over.
+const LONG_GAP_MS: i64 = 60_000;
+/// Most samples of one tenant's head; beyond, the oldest half of the time it covers goes.
+const MAX_SAMPLES: usize = 20_000_000;
+/// Series shown with an alert.
+const MAX_EVIDENCE: usize = 10;
+/// Name of the rows of samples in the rules topic, and the version of their meaning.
+pub(crate) const ROWS: &str = "__metrics";
+pub(crate) const ROWS_VERSION: u64 = 1;
+const SECTION: &str = "promql";
+const SECTION_VERSION: u64 = 1;
+const HEADS_SECTION: &str = "promql/heads";
+/// Sections of rules begin with this.
+const RULE_SECTION: &str = "promql/rule/";
+
+/// PromQL rules and their state.
+pub(crate) struct Ticks {
+    topic: Arc<str>,
+    partition: i32,
+    alerts_topic: Arc<str>,
+    plans: Vec<Arc<GroupPlan>>,
+    environment: Arc<Environment>,
+    merged: MergedWatermark,
+    reach_ms: i64,
+    /// The last tick that was evaluated, or passed over.
+    reached_ms: Option<i64>,
+    /// Time of the last tick at which old samples were dropped.
+    pruned_ms: i64,
+    tenants: BTreeMap<String, Tenant>,
+    recorded: Recorded,
+    orphans: Vec<SavedRule>,
+}
+
+#[derive(Default)]
+struct Tenant {
+    head: Head,
+    /// In the order of the plans.
+    groups: Vec<GroupState>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    merged: MergedWatermark,
+    reached_ms: Option<i64>,
+}
+
+/// What a snapshot knows of a rule.
+#[derive(Serialize, Deserialize)]
+struct SavedRule {
+    id: String,
+    group: String,
+    name: String,
+    shown: serde_json::Value,
+    tenants: BTreeMap<String, Saved>,
+}
+
+impl Ticks {
+    pub(crate) fn new(
+        topic: &str,
+        partition: i32,
+        partitions: i32,
+        plans: &[Arc<GroupPlan>],
+        environment: &Arc<Environment>,
+    ) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+            alerts_topic: alerts::TOPIC.into(),
+            plans: plans.to_vec(),
+            environment: Arc::clone(environment),
+            merged: MergedWatermark::new((0..partitions).map(|p| format!("metrics/{p}"))),
+            reach_ms: plans.iter().map(|plan| plan.reach_ms()).max().unwrap_or(0),
+            reached_ms: None,
+            pruned_ms: i64::MIN,
+            tenants: BTreeMap::new(),
+            recorded: Recorded::new(partitions),
+            orphans: Vec::new(),
+        }
+    }
+
+    pub(crate) fn watermark_us(&self) -> Option<i64> {
+        self.merged.watermark_us()
+    }
+
+    /// True where this is a report of how far a partition of `metrics` has come.
+    pub(crate) fn knows(&self, source: &str) -> bool {
+        self.merged.index(source).is_some()
+    }
+
+    /// Samples of series that a rule looks at.
+    pub(crate) fn rows(&mut self, rows: &StageRows) -> Result<(), ProcessorError> {
+        let batch = &rows.batch;
+        let missing = |name: &str| ProcessorError::new(format!("rows of {ROWS} have no column {name}"));
+        macro_rules! column {
+            ($name:expr, $type:ty) => {
+                batch.column_by_name($name).and_then(|c| c.as_primitive_opt::<$type>()).ok_or_else(|| missing($name))?
+            };
+        }
+        let text = |name: &str| {
+            let column = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+            column.ok_or_else(|| missing(name))
+        };
+        let times = column!(time::COLUMN, TimestampMicrosecondType);
+        let values = column!("value", Float64Type);
+        let ids = column!("series_id", Int64Type);
+        let partitions = column!(identity::PARTITION, Int32Type);
+        let offsets = column!(identity::OFFSET, Int64Type);
+        let stale = batch.column_by_name("stale").and_then(|c| c.as_boolean_opt()).ok_or_else(|| missing("stale"))?;
+        let (names, labels, tenants) = (text("name")?, text("labels")?, text("tenant")?);
+        let oldest_ms = self.reached_ms.map_or(i64::MIN, |reached| reached - self.reach_ms);
+        let mut last: Option<(i64, Labels)> = None;
+        for row in 0..batch.num_rows() {
+            let timestamp_ms = times.value(row).div_euclid(1_000);
+            if timestamp_ms <= oldest_ms {
+                continue;
+            }
+            let id = ids.value(row);
+            let series = match &last {
+                Some((known, series)) if *known == id => series.clone(),
+                _ => series_of(names.value(row), labels.value(row)),
+            };
+            let tenant = tenants.value(row);
+            if !self.tenants.contains_key(tenant) {
+                let groups = self.plans.iter().map(|plan| GroupState::new(plan)).collect();
+                self.tenants.insert(tenant.to_owned(), Tenant { head: Head::new(), groups });
+            }
+            let value = if stale.value(row) {
+                STALE_NAN
+            } else if values.is_valid(row) {
+                values.value(row)
+            } else {
+                continue;
+            };
+            let from = Coordinate { partition: partitions.value(row), offset: offsets.value(row) };
+            if let Some(tenant) = self.tenants.get_mut(tenant) {
+                tenant.head.push(&series, timestamp_ms, value, Some(from));
+            }
+            last = Some((id, series));
+        }
+        for (name, tenant) in &mut self.tenants {
+            if tenant.head.len() > MAX_SAMPLES {
+                let (oldest, newest) = (tenant.head.next_ms(i64::MIN), tenant.head.newest_ms(i64::MAX));
+                let half = oldest.unwrap_or(0) / 2 + newest.unwrap_or(0) / 2;
+                tenant.head.prune(half);
+                metrics::counter!("highwater_rules_head_overflows_total").increment(1);
+                tracing::error!(
+                    tenant = name,
+                    limit = MAX_SAMPLES,
+                    "rules select too many samples; the older half is dropped. Use shorter ranges, or recording rules"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition of `metrics` has come this far.
+    pub(crate) fn progress(&mut self, at: At, control: &Control, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let Control::Progress { source, watermark_us, idle, .. } = control else { return Ok(()) };
+        let Some(index) = self.merged.index(source) else { return Ok(()) };
+        self.merged.report(index, *watermark_us, *idle);
+        let Some(merged_us) = self.merged.watermark_us() else { return Ok(()) };
+        let until_ms = merged_us.saturating_sub(LATENESS_US).div_euclid(1_000);
+        self.abandon_orphans(at, until_ms, effects)?;
+        if self.plans.is_empty() || self.tenants.is_empty() {
+            return Ok(());
+        }
+        let oldest = self.tenants.values().filter_map(|tenant| tenant.head.next_ms(i64::MIN)).min();
+        let reached_ms = match (self.reached_ms, oldest) {
+            (Some(reached_ms), _) => reached_ms,
+            // Before the first sample there was nothing to be absent.
+            (None, Some(oldest)) => oldest - 1,
+            (None, None) => return Ok(()),
+        };
+        self.reached_ms = Some(reached_ms);
+        self.run_until(at, until_ms, effects)?;
+        self.recorded.flush(effects)
+    }
+
+    fn run_until(&mut self, at: At, until_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let mut ticks = 0;
+        loop {
+            let Some(reached_ms) = self.reached_ms else { return Ok(()) };
+            let next = |after_ms: i64| {
+                let tick = |plan: &Arc<GroupPlan>| (after_ms.div_euclid(plan.interval_ms) + 1) * plan.interval_ms;
+                self.plans.iter().map(tick).min()
+            };
+            let Some(mut tick_ms) = next(reached_ms).filter(|tick| *tick <= until_ms) else {
+                return Ok(());
+            };
+            if until_ms - tick_ms > LONG_GAP_MS && tick_ms > self.quiet_after_ms(tick_ms) {
+                // Nothing that was written can change a verdict any more, until something comes.
+                let wake_ms = self.tenants.values().filter_map(|tenant| tenant.head.next_ms(tick_ms)).min();
+                let last = self.plans.iter().map(|plan| until_ms.div_euclid(plan.interval_ms) * plan.interval_ms).max();
+                let jump = wake_ms.map_or(i64::MAX, |wake| wake - 1).min(last.unwrap_or(tick_ms) - 1);
+                if let Some(later) = next(jump.max(reached_ms)).filter(|later| *later <= until_ms) {
+                    tick_ms = later;
+                }
+            }
+            ticks += 1;
+            if ticks > MAX_TICKS {
+                let skipped = until_ms - tick_ms;
+                metrics::counter!("highwater_rules_skipped_ms_total").increment(skipped.unsigned_abs());
+                tracing::error!(
+                    from = time::format(tick_ms * 1_000),
+                    to = time::format(until_ms * 1_000),
+                    "too many ticks at once; rules are not evaluated for this time"
+                );
+                self.reached_ms = Some(until_ms);
+                return Ok(());
+            }
+            self.tick(at, tick_ms, effects)?;
+            self.reached_ms = Some(tick_ms);
+        }
+    }
+
+    /// From when on, given what is known before `tick_ms`, nothing changes any more.
+    fn quiet_after_ms(&self, tick_ms: i64) -> i64 {
+        let newest = self.tenants.values().filter_map(|tenant| tenant.head.newest_ms(tick_ms)).max();
+        let holds = self.plans.iter().flat_map(|plan| &plan.rules).map(|rule| match &rule.kind {
+            Kind::Recording => 0,
+            Kind::Alerting { for_ms, keep_firing_for_ms, .. } => for_ms.saturating_add(*keep_firing_for_ms),
+        });
+        let interval = self.plans.iter().map(|plan| plan.interval_ms).max().unwrap_or(0);
+        let lookback_ms = Options::default().lookback_ms;
+        let settle_ms =
+            (2 * self.reach_ms.max(lookback_ms)).saturating_add(holds.max().unwrap_or(0)).saturating_add(2 * interval);
+        newest.map_or(i64::MIN, |newest| newest.saturating_add(settle_ms))
+    }
+
+    fn tick(&mut self, at: At, tick_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let plans = self.plans.clone();
+        let environment = Arc::clone(&self.environment);
+        let names: Vec<String> = self.tenants.keys().cloned().collect();
+        for name in names {
+            let Some(mut tenant) = self.tenants.remove(&name) else { continue };
+            let mut written = Vec::new();
+            for (plan, state) in plans.iter().zip(&mut tenant.groups) {
+                if tick_ms.rem_euclid(plan.interval_ms) != 0 {
+                    continue;
+                }
+                let caused = state.evaluate(plan, tick_ms, &tenant.head, &environment);
+                for (rule, error) in &caused.errors {
+                    let rule = &plan.rules[*rule];
+                    metrics::counter!("highwater_rule_failures_total", "rule" => rule.name.clone()).increment(1);
+                    tracing::warn!(group = plan.name, rule = rule.name, tenant = name, error, "evaluation failed");
+                }
+                for transitioned in &caused.transitions {
+                    let rule = &plan.rules[transitioned.rule];
+                    let view = View { head: &tenant.head, fresh: &Head::new() };
+                    let as_of_ms = tick_ms - plan.query_offset_ms;
+                    let series = evidence(rule, &view, as_of_ms, transitioned.change.sample.as_ref(), MAX_EVIDENCE);
+                    let series: Vec<_> = series.iter().map(|one| shown(one, &tenant.head)).collect();
+                    self.emit(at, &name, rule, &transitioned.change, tick_ms, &series, effects)?;
+                }
+                written.extend(caused.samples);
+            }
+            for (labels, timestamp_ms, value) in written {
+                self.recorded.push(&name, &labels, timestamp_ms, value);
+                tenant.head.push(&labels, timestamp_ms, value, None);
+            }
+            if tick_ms - self.pruned_ms.max(tick_ms - 3_600_000) >= 10_000 || self.pruned_ms == i64::MIN {
+                tenant.head.prune(tick_ms - self.reach_ms - 1_000);
+            }
+            self.tenants.insert(name, tenant);
+        }
+        if tick_ms - self.pruned_ms.max(tick_ms - 3_600_000) >= 10_000 {
+            self.pruned_ms = tick_ms;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of them are in the record")]
+    fn emit(
+        &self,
+        at: At,
+        tenant: &str,
+        rule: &PromRule,
+        change: &Change,
+        now_ms: i64,
+        series: &[serde_json::Value],
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let source = json!({
+            "topic": &*self.topic, "partition": self.partition, "offset": at.position,
+            "evaluated_at": time::format(now_ms.saturating_mul(1_000)),
+            "watermark": self.merged.watermark_us().map(time::format),
+            "series": series,
+            "sql": evidence_sql(series),
+        });
+        self.transition(tenant, &rule.group, &rule.name, &rule.shown, change, now_ms, source, effects)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of them are in the record")]
+    fn transition(
+        &self,
+        tenant: &str,
+        group: &str,
+        name: &str,
+        shown: &serde_json::Value,
+        change: &Change,
+        now_ms: i64,
+        source: serde_json::Value,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let alert = &change.alert;
+        let mut canonical = String::new();
+        series_labels::write_canonical(alert.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
+        let ended = matches!(change.state, State::Resolved | State::Inactive);
+        let us = |ms: i64| ms.saturating_mul(1_000);
+        let transition = Transition {
+            timestamp_us: us(now_ms),
+            fingerprint: series_labels::fingerprint(tenant, group, name, &canonical),
+            alertname: name.to_owned(),
+            group_name: group.to_owned(),
+            state: change.state,
+            labels: alert.labels.clone(),
+            annotations: alert.annotations.clone(),
+            value: Some(alert.value()),
+            starts_at_us: Some(us(alert.active_at_ms)),
+            fired_at_us: alert.fired_at_ms.map(us),
+            ends_at_us: ended.then_some(us(now_ms)),
+            rule: shown.clone(),
+            source,
+            tenant: tenant.to_owned(),
+        };
+        metrics::counter!("highwater_alert_transitions_total", "state" => change.state.as_str()).increment(1);
+        let record = transition
+            .to_record()
+            .map_err(|e| ProcessorError::caused(format!("an alert of rule {name} cannot be written"), e))?;
+        effects.push(&self.alerts_topic, 0, record);
+        Ok(())
+    }
+
+    /// Resolves what removed and changed rules have left firing: nobody else will.
+    fn abandon_orphans(&mut self, at: At, now_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        for orphan in std::mem::take(&mut self.orphans) {
+            for (tenant, saved) in orphan.tenants {
+                let state = RuleState::of(saved);
+                for labels in &state.written {
+                    self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
+                    if let Some(known) = self.tenants.get_mut(&tenant) {
+                        known.head.push(labels, now_ms, STALE_NAN, None);
+                    }
+                }
+                for change in abandon(state.alerts, now_ms) {
+                    let source = json!({
+                        "topic": &*self.topic, "partition": self.partition, "offset": at.position,
+                        "reason": "the rule was changed or removed",
+                    });
+                    let (group, name, shown) = (&orphan.group, &orphan.name, &orphan.shown);
+                    self.transition(&tenant, group, name, shown, &change, now_ms, source, effects)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
+        let failed = |e: serde_json::Error| ProcessorError::caused("the state of rules cannot be written", e);
+        let manifest = Manifest { merged: self.merged.clone(), reached_ms: self.reached_ms };
+        writer.put(SECTION, SECTION_VERSION, serde_json::to_vec(&manifest).map_err(failed)?);
+        let heads = self.tenants.iter().map(|(name, tenant)| (name.as_str(), &tenant.head));
+        writer.put(HEADS_SECTION, SECTION_VERSION, super::saved::encode(heads)?);
+        for (group, plan) in self.plans.iter().enumerate() {
+            for (index, rule) in plan.rules.iter().enumerate() {
+                let tenants = self.tenants.iter().filter_map(|(name, tenant)| {
+                    Some((name.clone(), tenant.groups.get(group)?.rules.get(index)?.save()))
+                });
+                let saved = SavedRule {
+                    id: rule.id.clone(),
+                    group: rule.group.clone(),
+                    name: rule.name.clone(),
+                    shown: rule.shown.clone(),
+                    tenants: tenants.collect(),
+                };
+                let section = format!("{RULE_SECTION}{group}/{index}");
+                writer.put(section, rule.definition, serde_json::to_vec(&saved).map_err(failed)?);
+            }
+        }
+        for (index, orphan) in self.orphans.iter().enumerate() {
+            // Of no definition there is, so that it is an orphan again.
+            let section = format!("{RULE_SECTION}orphan/{index}");
+            writer.put(section, 0, serde_json::to_vec(orphan).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
+        if let Some(body) = state.get(SECTION, SECTION_VERSION) {
+            let unreadable = |e| ProcessorError::caused("section promql of the snapshot is unreadable", e);
+            let manifest: Manifest = serde_json::from_slice(body).map_err(unreadable)?;
+            if manifest.merged.sources().len() == self.merged.sources().len() {
+                self.merged = manifest.merged;
+            }
+            self.reached_ms = manifest.reached_ms;
+        }
+        if let Some(body) = state.get(HEADS_SECTION, SECTION_VERSION) {
+            for (name, head) in super::saved::decode(body)? {
+                let groups = self.plans.iter().map(|plan| GroupState::new(plan)).collect();
+                self.tenants.insert(name, Tenant { head, groups });
+            }
+        }
+        for section in state.sections().iter().filter(|s| s.name.starts_with(RULE_SECTION)) {
+            let saved: SavedRule = serde_json::from_slice(&section.body).map_err(|e| {
+                ProcessorError::caused(format!("section {} of the snapshot is unreadable", section.name), e)
+            })?;
+            let found = self.plans.iter().enumerate().find_map(|(group, plan)| {
+                let same = |rule: &PromRule| rule.id == saved.id && rule.definition == section.definition;
+                plan.rules.iter().position(same).map(|index| (group, index))
+            });
+            let Some((group, index)) = found else {
+                self.orphans.push(saved);
+                continue;
+            };
+            for (name, rule) in saved.tenants {
+                if let Some(state) =
+                    self.tenants.get_mut(&name).and_then(|tenant| tenant.groups[group].rules.get_mut(index))
+                {
+                    *state = RuleState::of(rule);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The labels of a series, from its name and the canonical text of the others.
+fn series_of(name: &str, canonical: &str) -> Labels {
+    let labels: BTreeMap<String, String> = serde_json::from_str(canonical).unwrap_or_default();
+    Labels::from_pairs(labels.into_iter().chain([(METRIC_NAME.to_owned(), name.to_owned())]))
+}
+
+fn shown((labels, timestamp_ms, value): &(Labels, i64, f64), head: &Head) -> serde_json::Value {
+    let plain: BTreeMap<&str, &str> = labels.iter().collect();
+    let value = if value.is_finite() { json!(value) } else { json!(highwater_promql::format_float(*value)) };
+    let mut one = json!({
+        "labels": plain, "value": value, "timestamp": time::format(timestamp_ms.saturating_mul(1_000)),
+    });
+    if let Some(from) = head.newest_of(labels) {
+        one["record"] = json!({"topic": "metrics", "partition": from.partition, "offset": from.offset});
+    }
+    one
+}
+
+/// The statement that shows the series.
+fn evidence_sql(series: &[serde_json::Value]) -> Option<String> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let mut names: Vec<String> =
+        series.iter().filter_map(|one| one["labels"][METRIC_NAME].as_str()).map(quoted).collect();
+    names.sort();
+    names.dedup();
+    let until = series.iter().filter_map(|one| one["timestamp"].as_str()).max()?;
+    Some(format!(
+        "SELECT timestamp, name, labels, value FROM metrics WHERE name IN ({}) AND timestamp <= {} ORDER BY timestamp DESC LIMIT 100",
+        names.join(", "),
+        quoted(until)
+    ))
+}

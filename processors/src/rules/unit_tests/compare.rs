@@ -1,0 +1,70 @@
+//! What is expected beside what came, as promtool shows it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use highwater_promql::{Labels, format_float_g};
+
+/// An alert as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ShownAlert {
+    pub(super) labels: Labels,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// A sample as it is compared. A native histogram is its description.
+#[derive(Debug, Clone)]
+pub(super) struct ShownSample {
+    pub(super) labels: Labels,
+    pub(super) value: f64,
+    pub(super) histogram: Option<highwater_promql::Histogram>,
+}
+
+pub(super) fn alerts(alerts: &[ShownAlert], indent: &str) -> String {
+    if alerts.is_empty() {
+        return "[]".to_owned();
+    }
+    let mut out = String::from("[");
+    for (index, alert) in alerts.iter().enumerate() {
+        let annotations = Labels::from_pairs(alert.annotations.iter());
+        let comma = if index > 0 { "," } else { "" };
+        let _infallible = write!(
+            out,
+            "{comma}\n{indent}{index}:\n{indent}  Labels:{}\n{indent}  Annotations:{annotations}",
+            alert.labels
+        );
+    }
+    let _infallible = write!(out, "\n{indent}]");
+    out
+}
+
+pub(super) fn samples(samples: &[ShownSample]) -> String {
+    if samples.is_empty() {
+        return "nil".to_owned();
+    }
+    let one = |sample: &ShownSample| match &sample.histogram {
+        Some(histogram) => format!("{} {}", sample.labels, histogram),
+        None => format!("{} {}", sample.labels, format_float_g(sample.value)),
+    };
+    samples.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// True where a value is what is expected: exactly, or, with `fuzzy`, but for the last digit.
+#[expect(clippy::float_cmp, reason = "as promtool compares")]
+pub(super) fn same_value(expected: f64, got: f64, fuzzy: bool) -> bool {
+    expected == got
+        || (expected.is_nan() && got.is_nan())
+        || (fuzzy && (got.next_up() == expected || got.next_down() == expected))
+}
+
+pub(super) fn same_samples(expected: &[ShownSample], got: &[ShownSample], fuzzy: bool) -> bool {
+    let same = |(a, b): (&ShownSample, &ShownSample)| {
+        a.labels == b.labels
+            && match (&a.histogram, &b.histogram) {
+                (None, None) => same_value(a.value, b.value, fuzzy),
+                (Some(a), Some(b)) => a.to_string() == b.to_string(),
+                _ => false,
+            }
+    };
+    expected.len() == got.len() && expected.iter().zip(got).all(same)
+}

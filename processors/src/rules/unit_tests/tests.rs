@@ -1,0 +1,108 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::{TestFile, run};
+use crate::rules::RuleFile;
+
+const RULES: &str = r#"
+groups:
+  - name: example
+    rules:
+      - record: job:errors:rate1m
+        expr: sum by (job) (rate(errors_total[1m]))
+      - alert: Errors
+        expr: job:errors:rate1m > 0.5
+        for: 2m
+        keep_firing_for: 2m
+        labels: {severity: page}
+        annotations:
+          summary: '{{ $labels.job }} has {{ $value | printf "%.2f" }}/s in {{ $externalLabels.region }}'
+      - alert: Down
+        expr: up == 0
+"#;
+
+fn play(tests: &str) -> Vec<String> {
+    let file = TestFile::parse("tests.yaml", tests).unwrap();
+    let rules = [RuleFile::parse("rules.yaml", RULES).unwrap()];
+    run(&file, &rules, |_| true)
+}
+
+#[test]
+fn what_is_expected_passes() {
+    let failures = play(
+        r#"
+rule_files: [rules.yaml]
+evaluation_interval: 1m
+fuzzy_compare: true
+tests:
+  - interval: 15s
+    external_labels: {region: eu}
+    input_series:
+      - {series: 'errors_total{job="web"}', values: '0+15x20 300x40'}
+      - {series: 'up{job="web", instance="a"}', values: '1 1 1 1 0x7 stale'}
+    alert_rule_test:
+      - {eval_time: 2m, alertname: Errors}
+      - eval_time: 3m
+        alertname: Errors
+        exp_alerts:
+          - exp_labels: {severity: page, job: web}
+            exp_annotations: {summary: 'web has 1.00/s in eu'}
+      - eval_time: 7m59s
+        alertname: Errors
+        exp_alerts:
+          - exp_labels: {severity: page, job: web}
+            exp_annotations: {summary: 'web has 1.00/s in eu'}
+      - {eval_time: 9m, alertname: Errors}
+      - {eval_time: 0, alertname: Down}
+      - {eval_time: 1m, alertname: Down, exp_alerts: [{exp_labels: {job: web, instance: a}}]}
+      - {eval_time: 3m, alertname: Down}
+    promql_expr_test:
+      - {expr: 'job:errors:rate1m', eval_time: 4m, exp_samples: [{labels: 'job:errors:rate1m{job="web"}', value: 1}]}
+      - {expr: 'ALERTS{alertname="Errors"}', eval_time: 4m, exp_samples: [{labels: 'ALERTS{alertname="Errors", alertstate="firing", job="web", severity="page"}', value: 1}]}
+      - {expr: 'ALERTS_FOR_STATE', eval_time: 4m, exp_samples: [{labels: 'ALERTS_FOR_STATE{alertname="Errors", job="web", severity="page"}', value: 60}]}
+      - {expr: 'time()', eval_time: 4m, exp_samples: [{value: 240}]}
+"#,
+    );
+    assert_eq!(failures, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_not_is_shown_as_promtool_shows_it() {
+    let failures = play(
+        r#"
+evaluation_interval: 1m
+tests:
+  - name: wrong
+    interval: 1m
+    input_series: [{series: 'up{job="web"}', values: '0 0'}]
+    alert_rule_test:
+      - {eval_time: 1m, alertname: Down}
+    promql_expr_test:
+      - {expr: up, eval_time: 1m, exp_samples: [{labels: 'up{job="web"}', value: 1}]}
+      - {expr: 'up +', eval_time: 1m}
+"#,
+    );
+    assert_eq!(failures.len(), 3);
+    assert_eq!(
+        failures[0],
+        "    name: wrong,\n    alertname: Down, time: 1m, \n        exp:[], \n        got:[\n            0:\n              Labels:{alertname=\"Down\", job=\"web\"}\n              Annotations:{}\n            ]"
+    );
+    assert_eq!(
+        failures[1],
+        "    name: wrong,\n    expr: \"up\", time: 1m,\n        exp: up{job=\"web\"} 1\n        got: up{job=\"web\"} 0"
+    );
+    assert!(failures[2].contains("err: 1:5: parse error"), "{}", failures[2]);
+}
+
+#[test]
+fn what_is_no_test_file_is_refused_with_its_place() {
+    for (text, expected) in [
+        ("tests:\n  - intervall: 1m\n", "t.yaml:2:5: "),
+        ("evaluation_interval: soon\n", "is not a duration"),
+        ("group_eval_order: [a, b, a]\n", "repeated in evaluation order: a"),
+    ] {
+        let error = TestFile::parse("t.yaml", text).expect_err(text);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let broken = play("tests:\n  - input_series: [{series: 'up{', values: '0'}]\n");
+    assert!(broken[0].contains("parse error"), "{broken:?}");
+}
