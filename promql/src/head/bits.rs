@@ -1,7 +1,7 @@
 //! Bits, most significant first.
 
 /// Memory is taken so many bytes at a time.
-const GROWTH_BYTES: usize = 24;
+const GROWTH_BYTES: usize = 16;
 
 /// Writes bits into bytes.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,9 @@ pub(super) type Symbol = u32;
 /// Texts in use, and how often.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
-    texts: Vec<(Arc<str>, u32)>,
+    texts: Vec<Arc<str>>,
+    /// Beside the texts: together they would take four bytes more each.
+    uses: Vec<u32>,
     by_text: HashTable<Symbol>,
     free: Vec<Symbol>,
     hasher: RandomState,
@@ -27,30 +29,31 @@ impl Symbols {
     /// The symbol of a text, for one more use of it.
     pub(super) fn take(&mut self, text: &Arc<str>) -> Symbol {
         if let Some(symbol) = self.find(text) {
-            self.texts[symbol as usize].1 += 1;
+            self.uses[symbol as usize] += 1;
             return symbol;
         }
-        let entry = (Arc::clone(text), 1);
         let symbol = match self.free.pop() {
             Some(symbol) => {
-                self.texts[symbol as usize] = entry;
+                self.texts[symbol as usize] = Arc::clone(text);
+                self.uses[symbol as usize] = 1;
                 symbol
             }
             None => {
-                self.texts.push(entry);
+                self.texts.push(Arc::clone(text));
+                self.uses.push(1);
                 // More than 2^32 texts do not fit into memory.
                 u32::try_from(self.texts.len() - 1).unwrap_or(u32::MAX)
             }
         };
         let (texts, hasher) = (&self.texts, &self.hasher);
-        let hash = |symbol: &Symbol| hasher.hash_one(&*texts[*symbol as usize].0);
+        let hash = |symbol: &Symbol| hasher.hash_one(&*texts[*symbol as usize]);
         self.by_text.insert_unique(hash(&symbol), symbol, hash);
         symbol
     }
 
     /// One use less.
     pub(super) fn give_back(&mut self, symbol: Symbol) {
-        let (text, uses) = &mut self.texts[symbol as usize];
+        let (text, uses) = (&mut self.texts[symbol as usize], &mut self.uses[symbol as usize]);
         *uses -= 1;
         if *uses == 0 {
             let hash = self.hasher.hash_one(&**text);
@@ -64,14 +67,16 @@ impl Symbols {
 
     /// The text of a symbol.
     pub(super) fn text(&self, symbol: Symbol) -> &Arc<str> {
-        &self.texts[symbol as usize].0
+        &self.texts[symbol as usize]
     }
 
     /// Memory held, bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         // An Arc holds two counts in front of its text.
-        let texts: usize = self.texts.iter().map(|(text, _)| text.len() + 16).sum();
-        let tables = self.texts.capacity() * size_of::<(Arc<str>, u32)>() + self.free.capacity() * size_of::<Symbol>();
+        let texts: usize = self.texts.iter().map(|text| text.len() + 16).sum();
+        let tables = self.texts.capacity() * size_of::<Arc<str>>()
+            + self.uses.capacity() * size_of::<u32>()
+            + self.free.capacity() * size_of::<Symbol>();
         texts + tables + self.by_text.capacity() * (size_of::<Symbol>() + 1)
     }
 }
