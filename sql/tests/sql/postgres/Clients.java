@@ -99,7 +99,7 @@ public class Clients {
         same(rows(d.getCatalogs()), List.of("highwater"));
         same(rows(d.getSchemas(), 1).contains("public"), true);
         same(rows(d.getTables(null, "public", "%", new String[] {"TABLE"}), 3),
-            List.of("alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m"));
+            List.of("alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m", "spans"));
         same(rows(d.getTables(null, null, "%", null)).isEmpty(), false);
         List<String> columns = rows(d.getColumns(null, "public", "requests_1m", "%"), 4, 6, 18);
         same(columns.subList(0, 4), List.of("service|text|YES", "requests|int8|YES", "errors|int8|YES", "window_start|timestamptz|YES"));
@@ -114,7 +114,6 @@ public class Clients {
         rows(d.getProcedures(null, null, "%"));
         rows(d.getTablePrivileges(null, "public", "logs"));
         rows(d.getBestRowIdentifier(null, "public", "logs", 0, true));
-        rows(d.getUDTs(null, null, "%", null));
         ResultSetMetaData m = c.createStatement().executeQuery("SELECT timestamp, attributes, count(*) FROM logs GROUP BY 1, 2").getMetaData();
         same(m.getColumnTypeName(1) + " " + m.getColumnTypeName(2) + " " + m.getColumnName(3), "timestamptz jsonb count");
         ParameterMetaData q = c.prepareStatement("SELECT 1 FROM logs WHERE timestamp > ? AND _offset = ? AND message LIKE ?").getParameterMetaData();

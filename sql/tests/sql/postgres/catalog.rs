@@ -33,7 +33,7 @@ async fn grafana_finds_tables_and_columns() {
     let client = door.client().await;
     assert_eq!(rows(&client, "SELECT current_setting('server_version_num')::int/100 as version").await, ["1500"]);
     assert!(rows(&client, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").await.is_empty());
-    let tables = ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m"];
+    let tables = ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m", "spans"];
     let hidden = "quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog', '_timescaledb_cache')";
     let old = format!(
         "select quote_ident(table_name) as \"table\" from information_schema.tables where {hidden} and table_type = 'BASE TABLE' \

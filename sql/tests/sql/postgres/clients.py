@@ -115,7 +115,7 @@ def sqlalchemy():
     engine = sa.create_engine(f"postgresql+psycopg://reader@127.0.0.1:{PORT}/highwater")
     inspector = sa.inspect(engine)
     same(inspector.get_schema_names(), ["information_schema", "public"])
-    same(sorted(inspector.get_table_names()), ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m"])
+    same(sorted(inspector.get_table_names()), ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m", "spans"])
     columns = {c["name"]: str(c["type"]) for c in inspector.get_columns("logs")}
     same((columns["message"], columns["timestamp"], columns["_offset"]), ("TEXT", "TIMESTAMP", "BIGINT"))
     for nothing in (

@@ -30,7 +30,7 @@ async fn its_commands_show_what_there_is() {
         return;
     }
     let door = Door::new().await;
-    let names = ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m"];
+    let names = ["alerts", "dead_letter", "logs", "metric_metadata", "metrics", "requests_1m", "spans"];
     let tables: String = names.iter().map(|name| format!("public|{name}|table|highwater\n")).collect();
     assert_eq!(psql(&door, &["\\dt"]).await.unwrap(), tables);
     assert_eq!(psql(&door, &["\\dt public.*"]).await.unwrap(), tables);
