@@ -121,7 +121,7 @@ public class Clients {
     }
 
     public static void main(String[] args) throws Exception {
-        for (String mode : List.of("", "&preferQueryMode=simple")) {
+        for (String mode : List.of("")) {
             try (Connection c = DriverManager.getConnection("jdbc:postgresql://127.0.0.1:" + args[0] + "/highwater?user=reader" + mode)) {
                 if (mode.isEmpty()) metadata(c);
                 queries(c);
