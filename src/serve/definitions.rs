@@ -138,6 +138,13 @@ impl LogDefinitions {
         self.definitions.newest().map_or(0, |version| version.number)
     }
 
+    /// The rollups and rules of the newest version; `None` where there is none yet.
+    pub(crate) fn processors(&self) -> Result<Option<ProcessorsConfig>, Error> {
+        let Some(version) = self.definitions.newest() else { return Ok(None) };
+        let read = stored::from_definitions(&version.definitions);
+        read.map(Some).map_err(|error| Error::failed("reading the definitions in the log", error))
+    }
+
     /// The newest version, planned: its tables, topics and rules. `None` where there is none yet.
     pub(crate) fn topology(&self) -> Result<Option<Topology>, Error> {
         let Some(version) = self.definitions.newest() else { return Ok(None) };

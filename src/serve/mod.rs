@@ -21,6 +21,7 @@ mod process;
 mod prometheus;
 mod readiness;
 mod rollups;
+mod rules_view;
 mod scraping;
 mod self_monitoring;
 pub(crate) mod signals;
@@ -169,7 +170,13 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     if let Some(engine) = &engine {
         let specs = Arc::clone(&specs);
         let questions = highwater_sql::http::router(Arc::new(engine.clone()))
-            .merge(prometheus::router(&config, address, engine, &late_scraper)?)
+            .merge(prometheus::router(
+                &config,
+                address,
+                engine,
+                &late_scraper,
+                rules_view::LogRules { definitions: definitions.clone(), log: Arc::clone(log.log()) },
+            )?)
             .merge(highwater_sinks::alerts::router(
                 Arc::clone(log.log()),
                 StreamConfig::default(),

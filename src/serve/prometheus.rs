@@ -13,6 +13,7 @@ use highwater_promql::Labels;
 use highwater_sql::Engine;
 use highwater_sql::prometheus::{Prometheus, ServerInfo, Target, Targets, TargetsView, ViewError};
 
+use super::rules_view::LogRules;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -25,11 +26,12 @@ pub(super) fn router(
     address: SocketAddr,
     engine: &Engine,
     scraper: &LateScraper,
+    rules: LogRules,
 ) -> Result<Router, Error> {
     let prometheus = Prometheus::new(engine.clone(), config.promql.clone(), Arc::new(SystemClock))
         .map_err(|error| Error::failed("starting the Prometheus API", error))?;
     let targets = Arc::new(Scraped(Arc::clone(scraper)));
-    Ok(prometheus.with_server(info(config, address)).with_targets(targets).router())
+    Ok(prometheus.with_server(info(config, address)).with_targets(targets).with_rules(Arc::new(rules)).router())
 }
 
 /// The targets of this process.

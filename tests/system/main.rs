@@ -21,6 +21,7 @@ mod late;
 mod loghub;
 mod mapped;
 mod rollups;
+mod rules;
 mod scraping;
 mod second;
 mod senders;

@@ -6,6 +6,7 @@
 //! - [`ticks`]: the part of the rules task that evaluates them as event time goes on; [`router`]: how samples get there.
 
 mod alerts;
+mod board;
 mod group;
 mod head;
 mod plan;
@@ -15,6 +16,7 @@ mod saved;
 pub(crate) mod ticks;
 
 pub use alerts::Alert;
+pub use board::{Board, Shown, board};
 pub use group::{GroupState, RuleState};
 pub use head::{Coordinate, Head};
 pub(crate) use plan::Selectors;

@@ -187,6 +187,11 @@ impl PromRule {
         Ok(Self { id, definition, name, group, query, kind, labels, written_labels, shown })
     }
 
+    /// Unique among the rules of a configuration, and the same for as long as the rule stays where it is.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// True for an alerting rule.
     pub fn is_alerting(&self) -> bool {
         matches!(self.kind, Kind::Alerting { .. })

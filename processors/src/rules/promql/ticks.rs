@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::alerts::{Change, abandon};
+use super::board::{self, Board, Shown};
 use super::group::{GroupState, RuleState, Saved, evidence};
 use super::head::{Coordinate, Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
@@ -59,6 +60,8 @@ pub(crate) struct Ticks {
     tenants: BTreeMap<String, Tenant>,
     recorded: Recorded,
     orphans: Vec<SavedRule>,
+    /// What is shown of it.
+    board: Option<Arc<Board>>,
 }
 
 #[derive(Default)]
@@ -105,6 +108,7 @@ impl Ticks {
             tenants: BTreeMap::new(),
             recorded: Recorded::new(partitions),
             orphans: Vec::new(),
+            board: None,
         }
     }
 
@@ -203,7 +207,27 @@ impl Ticks {
         };
         self.reached_ms = Some(reached_ms);
         self.run_until(at, until_ms, effects)?;
+        self.show();
         self.recorded.flush(effects)
+    }
+
+    /// Shows how the rules stand.
+    fn show(&mut self) {
+        let mut shown = Board::default();
+        for (name, tenant) in &self.tenants {
+            let states =
+                self.plans.iter().zip(&tenant.groups).flat_map(|(plan, group)| plan.rules.iter().zip(&group.rules));
+            let rules = states.map(|(rule, state)| {
+                let shown = Shown {
+                    last_evaluation_ms: state.last_evaluation_ms,
+                    last_error: state.last_error.clone(),
+                    alerts: state.active().cloned().collect(),
+                };
+                (rule.id.clone(), shown)
+            });
+            shown.rules.insert(name.clone(), rules.collect());
+        }
+        self.board = Some(board::publish(shown));
     }
 
     fn run_until(&mut self, at: At, until_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -451,6 +475,14 @@ impl Ticks {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        if let Some(board) = &self.board {
+            board::withdraw(board);
+        }
     }
 }
 
