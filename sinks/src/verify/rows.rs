@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
@@ -191,18 +191,23 @@ impl Files<'_> {
     /// The rows of these pieces.
     async fn read(&mut self, band: &[Piece]) -> Result<Rows, SinkError> {
         let schema = self.spec.table_schema();
+        let first = self.spec.topics.first().cloned().unwrap_or_default();
         let mut batches = Vec::new();
         for file in self.files.iter_mut().filter(|file| band.iter().any(|piece| file.may_hold(piece))) {
             let builder = open_file(&self.spec.name, &self.store, file.file).await?;
             let names = [TOPIC_COLUMN, identity::PARTITION, identity::OFFSET];
             let mask = ProjectionMask::columns(builder.parquet_schema(), names);
             let wanted: Vec<Piece> = band.iter().filter(|piece| file.may_hold(piece)).cloned().collect();
-            let filter = ArrowPredicateFn::new(mask, move |rows| Ok(in_pieces(&rows, &wanted)));
+            let unnamed = first.clone();
+            let filter = ArrowPredicateFn::new(mask, move |rows| Ok(in_pieces(&rows, &wanted, &unnamed)));
             let builder = builder.with_row_filter(RowFilter::new(vec![Box::new(filter)]));
             let mut rows = stream(&self.spec.name, &schema, file.file, builder)?;
             while let Some(batch) = rows.try_next().await? {
                 file.covered_rows += batch.num_rows() as u64;
-                batches.push(batch);
+                batches.push(
+                    with_topic(batch, &first)
+                        .map_err(|source| SinkError::Arrow { table: self.spec.name.clone(), source })?,
+                );
             }
         }
         let arrow = |source| SinkError::Arrow { table: self.spec.name.clone(), source };
@@ -211,8 +216,19 @@ impl Files<'_> {
     }
 }
 
-/// Which rows lie in one of the pieces.
-fn in_pieces(rows: &RecordBatch, pieces: &[Piece]) -> BooleanArray {
+/// Rows with a topic each: those that name none were written when the table had its first topic only.
+fn with_topic(rows: RecordBatch, first: &str) -> Result<RecordBatch, ArrowError> {
+    let Ok(index) = rows.schema().index_of(TOPIC_COLUMN) else { return Ok(rows) };
+    let mut columns = rows.columns().to_vec();
+    if let Some(topics) = columns[index].as_string_opt::<i32>().filter(|topics| topics.null_count() > 0) {
+        let named: StringArray = topics.iter().map(|topic| Some(topic.unwrap_or(first))).collect();
+        columns[index] = Arc::new(named);
+    }
+    RecordBatch::try_new(rows.schema(), columns)
+}
+
+/// Which rows lie in one of the pieces; those that name no topic are of the `first` of the table.
+fn in_pieces(rows: &RecordBatch, pieces: &[Piece], first: &str) -> BooleanArray {
     let partitions = rows.column_by_name(identity::PARTITION).and_then(|c| c.as_primitive_opt::<Int32Type>());
     let offsets = rows.column_by_name(identity::OFFSET).and_then(|c| c.as_primitive_opt::<Int64Type>());
     let topics = rows.column_by_name(TOPIC_COLUMN).and_then(|c| c.as_string_opt::<i32>());
@@ -221,10 +237,9 @@ fn in_pieces(rows: &RecordBatch, pieces: &[Piece]) -> BooleanArray {
     };
     let holds = |i: usize| {
         let (partition, offset) = (partitions.value(i), offsets.value(i));
+        let topic = topics.filter(|topics| topics.is_valid(i)).map_or(first, |topics| topics.value(i));
         pieces.iter().any(|piece| {
-            piece.partition == partition
-                && (piece.from..piece.to).contains(&offset)
-                && topics.is_none_or(|topics| topics.value(i) == piece.topic)
+            piece.partition == partition && (piece.from..piece.to).contains(&offset) && topic == piece.topic
         })
     };
     (0..rows.num_rows()).map(|i| Some(holds(i))).collect()

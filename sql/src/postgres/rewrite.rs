@@ -72,6 +72,17 @@ pub(super) fn any(statement: &mut Statement) {
     });
 }
 
+/// Rights, or the policies of tables.
+fn is_of_rights(text: &str) -> bool {
+    text.contains("acl") || text.contains("pg_policy")
+}
+
+/// The elements of `reloptions`, which no table here has.
+fn is_of_storage_options(query: &Query) -> bool {
+    let text = query.to_string();
+    text.contains("unnest(") && text.contains("reloptions")
+}
+
 struct Catalog;
 
 impl VisitorMut for Catalog {
@@ -105,10 +116,19 @@ impl VisitorMut for Catalog {
             Expr::Function(function) => match &function.args {
                 FunctionArguments::Subquery(query)
                     if function.name.to_string().eq_ignore_ascii_case("array")
-                        && has_no_rows(query, &BTreeSet::new(), 0) =>
+                        && (has_no_rows(query, &BTreeSet::new(), 0) || is_of_storage_options(query)) =>
                 {
                     Some(null())
                 }
+                // Nothing has rights or policies of its own.
+                FunctionArguments::List(list)
+                    if function.name.to_string().to_lowercase().ends_with("array_to_string")
+                        && list.args.first().map(ToString::to_string).is_some_and(|text| is_of_rights(&text)) =>
+                {
+                    Some(null())
+                }
+                // Of sequences and collations that a column may have: none has one.
+                _ if function.name.to_string().eq_ignore_ascii_case("json_build_object") => Some(null()),
                 _ => None,
             },
             Expr::Case { operand: None, conditions, .. } => is_about_made_types(conditions).and_then(expression),

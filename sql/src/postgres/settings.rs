@@ -26,6 +26,7 @@ const KNOWN: &[(&str, &str, bool)] = &[
     ("client_encoding", "UTF8", true),
     ("client_min_messages", "notice", false),
     ("DateStyle", "ISO, MDY", true),
+    ("default_table_access_method", "heap", false),
     ("default_tablespace", "", false),
     ("default_transaction_deferrable", "off", false),
     ("default_transaction_isolation", "read committed", false),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{AsArray, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
@@ -64,8 +65,10 @@ const PATTERNS: &[(&str, &str)] = &[
 /// Puts them around the engine's own `to_char`.
 pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     let Ok(inner) = registry.udf("to_char") else { return Ok(()) };
-    for name in ["to_char", "strftime"] {
-        let function = ToChar { name, inner: Arc::clone(&inner), aliases: Vec::new() };
+    // Under the other names of the engine's own, too: a session made from another registers all it finds there anew, and what is left under one of
+    // those would take the place of this.
+    for (name, aliases) in [("to_char", inner.aliases().to_vec()), ("strftime", Vec::new())] {
+        let function = ToChar { name, inner: Arc::clone(&inner), aliases };
         registry.register_udf(Arc::new(ScalarUDF::from(function)))?;
     }
     Ok(())
@@ -110,16 +113,16 @@ impl ScalarUDFImpl for ToChar {
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if let Some(format) = args.args.get_mut(1) {
             match format {
-                ColumnarValue::Scalar(
-                    ScalarValue::Utf8(Some(text))
-                    | ScalarValue::LargeUtf8(Some(text))
-                    | ScalarValue::Utf8View(Some(text)),
-                ) => *text = strftime(text),
-                ColumnarValue::Array(texts) if texts.data_type() == &DataType::Utf8 => {
-                    let translated: StringArray = texts.as_string::<i32>().iter().map(|t| t.map(strftime)).collect();
+                ColumnarValue::Scalar(text) => {
+                    if let Some(Some(pattern)) = text.try_as_str() {
+                        *text = ScalarValue::Utf8(Some(strftime(pattern)));
+                    }
+                }
+                ColumnarValue::Array(texts) => {
+                    let patterns = cast(texts, &DataType::Utf8)?;
+                    let translated: StringArray = patterns.as_string::<i32>().iter().map(|t| t.map(strftime)).collect();
                     *texts = Arc::new(translated);
                 }
-                _ => {}
             }
         }
         self.inner.invoke_with_args(args)

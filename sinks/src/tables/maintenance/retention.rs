@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt;
 use highwater_pipeline::data::identity;
@@ -105,7 +105,7 @@ impl Maintainer {
         let parquet = |source| SinkError::Parquet { table: self.spec.name.clone(), source };
         let mut rows = builder.with_projection(mask).build().map_err(parquet)?;
         let mut found: BTreeMap<(String, i32), (i64, i64, u64)> = BTreeMap::new();
-        let only = self.spec.topics.first().map_or("", String::as_str);
+        let first = self.spec.topics.first().map_or("", String::as_str);
         while let Some(batch) = rows.try_next().await.map_err(parquet)? {
             let column = |name: &str| {
                 let missing =
@@ -116,7 +116,8 @@ impl Maintainer {
             let offsets = column(identity::OFFSET)?.as_primitive::<Int64Type>().values();
             let topics = batch.column_by_name(TOPIC_COLUMN).and_then(|c| c.as_string_opt::<i32>());
             for (i, (&partition, &offset)) in partitions.iter().zip(offsets).enumerate() {
-                let topic = topics.map_or(only, |topics| topics.value(i));
+                // Rows that name none were written when the table had its first topic only.
+                let topic = topics.filter(|topics| topics.is_valid(i)).map_or(first, |topics| topics.value(i));
                 match found.iter_mut().find(|((t, p), _)| t == topic && *p == partition) {
                     Some((_, (from, to, count))) => {
                         (*from, *to, *count) = ((*from).min(offset), (*to).max(offset + 1), *count + 1);

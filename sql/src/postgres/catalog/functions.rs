@@ -13,9 +13,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
-use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
-    array_bounds_udf, create_pg_encoding_to_char_udf, format_type, quote_ident_udf,
-};
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, quote_ident_udf};
 
 use super::SessionFacts;
 use super::relations::Relations;
@@ -59,6 +57,8 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_is_in_recovery", no()),
         ("pg_is_other_temp_schema", no()),
         ("pg_relation_is_publishable", no()),
+        // There is one encoding.
+        ("pg_encoding_to_char", text("UTF8")),
         ("pg_relation_is_updatable", ScalarValue::Int32(Some(0))),
         ("pg_column_is_updatable", no()),
         ("pg_table_is_visible", yes()),
@@ -94,7 +94,6 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ScalarUDF::from(Lookup::type_of_name()),
         array_bounds_udf::create_array_upper_udf(),
         array_bounds_udf::create_array_lower_udf(),
-        create_pg_encoding_to_char_udf(),
         format_type::create_format_type_udf(),
         quote_ident_udf::create_quote_ident_udf(),
         quote_ident_udf::create_parse_ident_udf(),
