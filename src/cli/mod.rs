@@ -37,9 +37,9 @@ use crate::logging::LogFormat;
 
 /// Streaming processor for logs and metrics on an embedded log broker.
 ///
-/// Logs and metrics come in over HTTP and from files, are appended to a durable log,
-/// rolled up in event-time windows, watched by alert rules, and written to Parquet
-/// tables that answer SQL. Nothing needs configuring to begin:
+/// Logs, metrics and spans come in by the protocols that senders speak already (OTLP, Prometheus,
+/// Loki, Kafka, JSON, files), are appended to a durable log, rolled up in event-time windows,
+/// watched by alert rules, and written to Parquet tables that answer SQL and PromQL. Nothing needs configuring to begin:
 ///
 ///   highwater                          start the server (data in ./highwater-data)
 ///   highwater sql "SELECT count(*) FROM metrics"
