@@ -14,6 +14,7 @@
 pub mod access;
 pub mod batch;
 pub mod fs;
+pub mod guests;
 pub mod kafka;
 pub mod log;
 pub mod tls;

@@ -55,6 +55,20 @@ async fn a_promql_rule_fires_over_a_kill_and_a_webhook_is_told() {
     let pending: Value = serde_json::from_str(&stream.next().await.data).unwrap();
     assert_eq!((&pending["state"], &pending["value"]), (&json!("pending"), &json!(16.0)));
     assert_eq!(pending["starts_at"], "2026-03-01T00:00:00.000000Z", "{pending}");
+    // As Grafana asks for them.
+    let shown = json!(["load", "recording", "ok", "alerting", "pending", "16"]);
+    eventually("the Prometheus API shows the rules and the alert", shown, async || {
+        let told = server.get("/api/v1/rules").await.json();
+        let group = &told["data"]["groups"][0];
+        let (recording, alerting) = (&group["rules"][0], &group["rules"][1]);
+        let value = alerting["alerts"][0]["value"].as_str().and_then(|text| text.parse::<f64>().ok());
+        let value = value.map(|value| value.to_string());
+        json!([group["name"], recording["type"], recording["health"], alerting["type"], alerting["state"], value])
+    })
+    .await;
+    let active = server.get("/api/v1/alerts").await.json();
+    assert_eq!(active["data"]["alerts"][0]["labels"], json!({"alertname": "Loaded", "job": "web", "severity": "page"}));
+    assert_eq!(active["data"]["alerts"].as_array().map(Vec::len), Some(1), "{active}");
     server.kill().await;
 
     let server = site.start().await;

@@ -3,12 +3,10 @@
 //! One task accepts; each connection is a task of its own, so that a panic in one ends that one. Past a cap on connections, of all or of one
 //! address, a new one is closed at once. [`KafkaServer::shutdown`] stops listening, lets requests that have come be answered, and then closes.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,6 +16,7 @@ use super::security;
 use super::settings::DoorSettings;
 use crate::broker::Broker;
 use crate::error::BrokerError;
+use crate::guests::{Guest, Guests};
 use crate::tls::{Tls, TlsError};
 
 /// How long to wait before accepting again after the system refused, as where it is out of file descriptors.
@@ -115,7 +114,7 @@ impl Drop for KafkaServer {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinSet<()> {
-    let guests = Arc::new(Guests::default());
+    let guests = Arc::new(Guests::new(metrics::gauge!("highwater_kafka_connections")));
     let mut connections = JoinSet::new();
     let mut stopped = shared.stopped.clone();
     loop {
@@ -131,7 +130,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinSet<()> {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match guests.admit(peer.ip(), &shared.settings) {
+            Ok((stream, peer)) => match guests.admit(
+                peer.ip(),
+                shared.settings.max_connections,
+                shared.settings.max_connections_per_address,
+            ) {
                 Ok(guest) => {
                     connections.spawn(serve(stream, peer, Arc::clone(&shared), guest));
                 }
@@ -156,48 +159,5 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, guest: 
             metrics::counter!("highwater_kafka_connections_closed_total", "reason" => error.reason()).increment(1);
             tracing::debug!(%peer, %error, "closed a Kafka connection");
         }
-    }
-}
-
-/// Who is connected.
-#[derive(Default)]
-struct Guests {
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A connection that counts for as long as this is held.
-struct Guest {
-    guests: Arc<Guests>,
-    address: IpAddr,
-}
-
-impl Guests {
-    /// Lets one more in from this address, or says why not.
-    fn admit(self: &Arc<Self>, address: IpAddr, settings: &DoorSettings) -> Result<Guest, &'static str> {
-        let mut by_address = self.by_address.lock();
-        let total: usize = by_address.values().sum();
-        if total >= settings.max_connections {
-            return Err("all");
-        }
-        let known = by_address.get(&address).copied().unwrap_or(0);
-        if known >= settings.max_connections_per_address {
-            return Err("address");
-        }
-        by_address.insert(address, known + 1);
-        metrics::gauge!("highwater_kafka_connections").increment(1);
-        Ok(Guest { guests: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut by_address = self.guests.by_address.lock();
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-        metrics::gauge!("highwater_kafka_connections").decrement(1);
     }
 }

@@ -8,7 +8,6 @@
 //! Bodies are bounded by the doors, which know what they may be.
 
 mod connection;
-mod guests;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,12 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use highwater_broker::guests::Guests;
 use highwater_broker::tls::{Tls, TlsError, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use guests::Guests;
 pub use settings::ServerLimits;
 
 /// How long to wait before accepting again after the system refused, as where it is out of file descriptors.
@@ -90,7 +89,7 @@ impl HttpServer {
 
     /// Serves until `shutdown`, then finishes requests under way.
     pub async fn serve(self, router: Router, shutdown: CancellationToken) {
-        let guests = Arc::new(Guests::new(self.door));
+        let guests = Arc::new(Guests::new(metrics::gauge!("highwater_http_connections", "door" => self.door)));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -105,11 +104,13 @@ impl HttpServer {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => match guests.admit(peer.ip(), &self.limits) {
-                    Ok(guest) => {
-                        let (router, tls, limits) = (router.clone(), self.tls.clone(), self.limits.clone());
-                        let (door, shutdown) = (self.door, shutdown.clone());
-                        connections.spawn(async move {
+                Ok((stream, peer)) => {
+                    match guests.admit(peer.ip(), self.limits.max_connections, self.limits.max_connections_per_address)
+                    {
+                        Ok(guest) => {
+                            let (router, tls, limits) = (router.clone(), self.tls.clone(), self.limits.clone());
+                            let (door, shutdown) = (self.door, shutdown.clone());
+                            connections.spawn(async move {
                             let _guest = guest;
                             if let Err(reason) = connection::serve(stream, router, tls, &limits, shutdown).await {
                                 let code = reason.code();
@@ -118,13 +119,14 @@ impl HttpServer {
                                 tracing::debug!(door, %peer, %reason, "closed a connection");
                             }
                         });
-                    }
-                    Err(reason) => {
-                        metrics::counter!("highwater_http_connections_refused_total", "door" => self.door, "reason" => reason)
+                        }
+                        Err(reason) => {
+                            metrics::counter!("highwater_http_connections_refused_total", "door" => self.door, "reason" => reason)
                             .increment(1);
-                        tracing::debug!(door = self.door, %peer, reason, "refused a connection");
+                            tracing::debug!(door = self.door, %peer, reason, "refused a connection");
+                        }
                     }
-                },
+                }
                 Err(error) => {
                     tracing::warn!(door = self.door, %error, "cannot accept a connection; trying again");
                     tokio::time::sleep(ACCEPT_RETRY).await;

@@ -1,37 +1,11 @@
 //! Durations as Prometheus writes them.
 
-/// Units, longest first, in milliseconds.
-const UNITS: [(&str, i64); 7] = [
-    ("y", 365 * 86_400_000),
-    ("w", 7 * 86_400_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+use highwater_templates::prometheus;
 
 /// Reads `5s`, `1h30m`, `250ms`, `1d`, `0`: whole numbers with units from the longest to the shortest, each at most once. Milliseconds.
 pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
-    let bad = || format!("`{text}` is not a duration; write e.g. 30s, 5m, 1h30m (units y, w, d, h, m, s, ms)");
-    if text == "0" {
-        return Ok(0);
-    }
-    let mut rest = text;
-    let mut units = UNITS.iter();
-    let mut total: i64 = 0;
-    while !rest.is_empty() || total == 0 && rest.len() == text.len() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: i64 = rest[..digits].parse().map_err(|_| bad())?;
-        let after = &rest[digits..];
-        let unit_size = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let (unit, next) = after.split_at(unit_size);
-        // The iterator moves on, so units can only get shorter.
-        let &(_, factor) = units.find(|(name, _)| *name == unit).ok_or_else(bad)?;
-        total = number.checked_mul(factor).and_then(|ms| total.checked_add(ms)).ok_or_else(bad)?;
-        rest = next;
-    }
-    Ok(total)
+    prometheus::parse_duration_ms(text)
+        .ok_or_else(|| format!("`{text}` is not a duration; write e.g. 30s, 5m, 1h30m (units y, w, d, h, m, s, ms)"))
 }
 
 /// A duration as it is read: `90s`, or `250ms` where it is not whole seconds.

@@ -97,6 +97,45 @@ pub(super) fn instant(ev: &mut Evaluator<'_>, v: &VectorSelector, steps: &Steps)
     Ok(rows)
 }
 
+/// Which samples of a series are the newest, from step to step.
+#[derive(Default)]
+struct Walk {
+    floats: usize,
+    histograms: usize,
+}
+
+/// A newest sample.
+enum Newest {
+    /// Index among the floats.
+    Float(usize),
+    /// Index among the histograms.
+    Histogram(usize),
+}
+
+impl Walk {
+    /// The newest sample at or before `at` and its time, where it is younger than the lookback and no staleness marker. `at` never goes back.
+    fn newest(&mut self, s: &Series, at: i64, lookback_ms: i64) -> Option<(i64, Newest)> {
+        while self.floats < s.timestamps_ms.len() && s.timestamps_ms[self.floats] <= at {
+            self.floats += 1;
+        }
+        while self.histograms < s.histograms.len() && s.histograms[self.histograms].0 <= at {
+            self.histograms += 1;
+        }
+        let float_time = if self.floats > 0 { s.timestamps_ms[self.floats - 1] } else { i64::MIN };
+        let histogram_time = if self.histograms > 0 { s.histograms[self.histograms - 1].0 } else { i64::MIN };
+        let time = float_time.max(histogram_time);
+        if time <= at.saturating_sub(lookback_ms) {
+            return None;
+        }
+        let (stale, found) = if float_time >= histogram_time {
+            (is_stale(s.values[self.floats - 1]), Newest::Float(self.floats - 1))
+        } else {
+            (s.histograms[self.histograms - 1].1.is_stale(), Newest::Histogram(self.histograms - 1))
+        };
+        (!stale).then_some((time, found))
+    }
+}
+
 /// The newest sample at each step; `value` makes of a float's time and value what the row has.
 pub(super) fn newest(
     s: &Series,
@@ -107,30 +146,12 @@ pub(super) fn newest(
 ) -> Row {
     let n = steps.count();
     let mut row = Row::empty(s.labels.clone(), n);
-    let (mut f, mut h) = (0, 0);
+    let mut walk = Walk::default();
     for step in 0..n {
-        let at = reference(steps.time(step));
-        while f < s.timestamps_ms.len() && s.timestamps_ms[f] <= at {
-            f += 1;
-        }
-        while h < s.histograms.len() && s.histograms[h].0 <= at {
-            h += 1;
-        }
-        let float_time = if f > 0 { s.timestamps_ms[f - 1] } else { i64::MIN };
-        let histogram_time = if h > 0 { s.histograms[h - 1].0 } else { i64::MIN };
-        if float_time.max(histogram_time) <= at.saturating_sub(lookback_ms) {
-            continue;
-        }
-        if float_time >= histogram_time {
-            let found = s.values[f - 1];
-            if !is_stale(found) {
-                row.values[step] = value(float_time, found);
-            }
-        } else {
-            let found = &s.histograms[h - 1].1;
-            if !found.is_stale() {
-                row.set_histogram(step, Arc::clone(found));
-            }
+        match walk.newest(s, reference(steps.time(step)), lookback_ms) {
+            Some((time, Newest::Float(i))) => row.values[step] = value(time, s.values[i]),
+            Some((_, Newest::Histogram(i))) => row.set_histogram(step, Arc::clone(&s.histograms[i].1)),
+            None => {}
         }
     }
     row
@@ -146,28 +167,14 @@ pub(super) fn newest_times(
 ) -> Row {
     let n = steps.count();
     let mut row = Row::empty(s.labels.clone(), n);
-    let (mut f, mut h) = (0, 0);
+    let mut walk = Walk::default();
     for step in 0..n {
-        let at = reference(steps.time(step));
-        while f < s.timestamps_ms.len() && s.timestamps_ms[f] <= at {
-            f += 1;
-        }
-        while h < s.histograms.len() && s.histograms[h].0 <= at {
-            h += 1;
-        }
-        let float_time = if f > 0 { s.timestamps_ms[f - 1] } else { i64::MIN };
-        let histogram_time = if h > 0 { s.histograms[h - 1].0 } else { i64::MIN };
-        let time = float_time.max(histogram_time);
-        if time <= at.saturating_sub(lookback_ms) {
-            continue;
-        }
-        let is_float = float_time >= histogram_time;
-        let stale = if is_float { is_stale(s.values[f - 1]) } else { s.histograms[h - 1].1.is_stale() };
-        if stale {
-            continue;
-        }
+        let Some((time, found)) = walk.newest(s, reference(steps.time(step)), lookback_ms) else { continue };
         let shown = if start {
-            let index = if is_float { f - 1 } else { s.timestamps_ms.len() + h - 1 };
+            let index = match found {
+                Newest::Float(i) => i,
+                Newest::Histogram(i) => s.timestamps_ms.len() + i,
+            };
             s.start_timestamps_ms.get(index).copied().unwrap_or(0)
         } else {
             time

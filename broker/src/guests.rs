@@ -1,4 +1,4 @@
-//! Who is connected to a port.
+//! Who is connected to a port: a cap on connections, of all and of one address. Every door of Highwater that accepts sockets counts by it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,38 +6,46 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::settings::ServerLimits;
-
 /// Connections by address.
-pub(super) struct Guests {
-    door: &'static str,
+pub struct Guests {
+    /// Shows how many there are.
+    gauge: metrics::Gauge,
     by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// A connection that counts for as long as this is held.
-pub(super) struct Guest {
+pub struct Guest {
     guests: Arc<Guests>,
     address: IpAddr,
 }
 
 impl Guests {
-    pub(super) fn new(door: &'static str) -> Self {
-        Self { door, by_address: Mutex::default() }
+    /// Nobody yet; `gauge` shows how many there are.
+    pub fn new(gauge: metrics::Gauge) -> Self {
+        Self { gauge, by_address: Mutex::default() }
     }
 
-    /// Lets one more in from this address, or says why not.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, limits: &ServerLimits) -> Result<Guest, &'static str> {
+    /// Lets one more in from this address.
+    ///
+    /// # Errors
+    /// Which of the two caps is reached: that of `all`, or that of the `address`.
+    pub fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        max_connections: usize,
+        max_connections_per_address: usize,
+    ) -> Result<Guest, &'static str> {
         let mut by_address = self.by_address.lock();
         let total: usize = by_address.values().sum();
-        if total >= limits.max_connections {
+        if total >= max_connections {
             return Err("all");
         }
         let known = by_address.get(&address).copied().unwrap_or(0);
-        if known >= limits.max_connections_per_address {
+        if known >= max_connections_per_address {
             return Err("address");
         }
         by_address.insert(address, known + 1);
-        metrics::gauge!("highwater_http_connections", "door" => self.door).increment(1);
+        self.gauge.increment(1);
         Ok(Guest { guests: Arc::clone(self), address })
     }
 }
@@ -51,6 +59,6 @@ impl Drop for Guest {
                 by_address.remove(&self.address);
             }
         }
-        metrics::gauge!("highwater_http_connections", "door" => self.guests.door).decrement(1);
+        self.guests.gauge.decrement(1);
     }
 }
