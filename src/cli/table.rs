@@ -96,7 +96,7 @@ pub(super) async fn run(command: TableCommand) -> Result<ExitCode, Error> {
                          coalesce(sum(s.rows), 0) AS stored_rows, coalesce(sum(s.size_bytes), 0) AS size_bytes, \
                          min(s.date) AS first_date, max(s.date) AS last_date \
                          FROM information_schema.tables t LEFT JOIN table_storage s ON s.table_name = t.table_name \
-                         WHERE t.table_schema <> 'information_schema' GROUP BY t.table_name ORDER BY t.table_name";
+                         WHERE t.table_type = 'BASE TABLE' AND t.table_schema <> 'information_schema' GROUP BY t.table_name ORDER BY t.table_name";
             sql::ask(&flags.server, query, flags.output).await
         }
         TableCommand::Describe { table, storage: true, flags } => {
