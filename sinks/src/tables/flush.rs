@@ -44,6 +44,8 @@ pub(super) struct Flusher {
     pub(super) upkeep: Upkeep,
     /// A checkpoint being written beside it.
     pub(super) checkpoint: Option<AbortOnDropHandle<()>>,
+    /// A commit asked for a checkpoint that has not been begun.
+    pub(super) checkpoint_due: bool,
 }
 
 /// What a flush has brought into the table.
@@ -269,12 +271,14 @@ impl Flusher {
         })))
     }
 
+    /// One that comes due while the last is still being written follows at the first commit after it.
     fn maybe_checkpoint(&mut self, version: u64) {
-        let busy = self.checkpoint.as_ref().is_some_and(|c| !c.is_finished());
-        if busy || !version.is_multiple_of(self.config.checkpoint_every) {
+        self.checkpoint_due |= version > 0 && version.is_multiple_of(self.config.checkpoint_every);
+        if !self.checkpoint_due || self.checkpoint.as_ref().is_some_and(|c| !c.is_finished()) {
             return;
         }
         let Some(reader) = self.delta.as_ref().map(DeltaLog::reader) else { return };
+        self.checkpoint_due = false;
         let table = self.spec.name.clone();
         self.checkpoint = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             if let Err(error) = reader.checkpoint().await {

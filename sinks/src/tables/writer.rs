@@ -169,6 +169,7 @@ impl Writer {
             shutdown: shutdown.clone(),
             upkeep,
             checkpoint: None,
+            checkpoint_due: false,
         };
         let fetcher = Fetcher { spec, log: Arc::clone(&log), decoder, fetch_size_bytes: config.fetch_size_bytes };
         Self {
