@@ -1,12 +1,11 @@
 //! Bad input of every kind: a clear refusal, and a server that goes on answering.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Agent, Reply, Server, Site, bombs, eventually, skipped};
+use crate::support::{Agent, Reply, Server, Site, SmallDisk, bombs, eventually, skipped};
 
 /// Sends a good log and reads it back.
 async fn goes_on(server: &Server, after: &str) {
@@ -293,29 +292,6 @@ async fn a_query_is_bounded_in_time_and_memory() {
     goes_on(&server, "a greedy query").await;
     assert!(server.peak_memory_bytes() < 1 << 30, "{} bytes at peak", server.peak_memory_bytes());
     server.stop().await;
-}
-
-/// A small file system of its own. Unmounted when dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Result<Self, String> {
-        let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
-        let output = mount.map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        }
-        Ok(Self { path: path.to_owned() })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(&self.path).status());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ mod end_to_end;
 mod hostile;
 mod kill;
 mod late;
+mod ledger;
 mod loghub;
 mod mapped;
 mod rollups;

@@ -53,6 +53,26 @@ pub enum Refusal {
         /// The limit.
         limit_bytes: usize,
     },
+    /// The name of an attribute or a label above the limit.
+    #[error("the name `{name}` has {size_bytes} bytes; the limit is {limit_bytes}")]
+    NameTooLong {
+        /// The name, cut short.
+        name: String,
+        /// Its size.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// A label of a sample above the limit.
+    #[error("label `{name}` has {size_bytes} bytes; the limit is {limit_bytes}")]
+    LabelTooLong {
+        /// The label's name.
+        name: String,
+        /// The size of its value.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
     /// A series that its tenant has not, and too many others.
     #[error("the tenant has {active} active series, which is its limit: samples of new ones are refused")]
     TooManySeries {
@@ -117,6 +137,8 @@ impl Refusal {
             Self::WrongType { .. } => "wrong_type",
             Self::BadValue { .. } => "bad_value",
             Self::TooLong { .. } => "too_long",
+            Self::NameTooLong { .. } => "name_too_long",
+            Self::LabelTooLong { .. } => "label_too_long",
             Self::TooMany { .. } => "too_many",
             Self::TooManySeries { .. } => "series_limit",
             Self::Malformed { .. } => "malformed",

@@ -17,6 +17,10 @@ pub struct IngestConfig {
     pub max_value_size_bytes: usize,
     /// Most attributes of a log, or labels of a metric. Past it the entry is refused.
     pub max_attributes: usize,
+    /// Largest name of an attribute or a label. Past it the entry is refused.
+    pub max_name_size_bytes: usize,
+    /// Largest value of a sample's label, and at most `max_value_size_bytes`. Past it the sample is refused.
+    pub max_label_size_bytes: usize,
     /// How long a sender may pause inside a body, in milliseconds. Past it: 408.
     pub body_timeout_ms: u64,
 }
@@ -28,6 +32,8 @@ impl Default for IngestConfig {
             max_in_flight_size_bytes: 256 << 20,
             max_value_size_bytes: 1 << 20,
             max_attributes: 256,
+            max_name_size_bytes: 1 << 10,
+            max_label_size_bytes: 16 << 10,
             body_timeout_ms: 30_000,
         }
     }
@@ -44,6 +50,8 @@ impl IngestConfig {
             ("max_body_size_bytes", self.max_body_size_bytes),
             ("max_value_size_bytes", self.max_value_size_bytes),
             ("max_attributes", self.max_attributes),
+            ("max_name_size_bytes", self.max_name_size_bytes),
+            ("max_label_size_bytes", self.max_label_size_bytes),
         ] {
             if value == 0 {
                 return refuse(format!("{name} is 0, so nothing could be ingested"));
@@ -63,6 +71,11 @@ impl IngestConfig {
     }
 
     pub(super) fn limits(&self) -> Limits {
-        Limits { max_value_size_bytes: self.max_value_size_bytes, max_attributes: self.max_attributes }
+        Limits {
+            max_value_size_bytes: self.max_value_size_bytes,
+            max_attributes: self.max_attributes,
+            max_name_size_bytes: self.max_name_size_bytes,
+            max_label_size_bytes: self.max_label_size_bytes.min(self.max_value_size_bytes),
+        }
     }
 }

@@ -2,24 +2,8 @@
 
 use serde_json::json;
 
+use crate::support::wire::{bytes as field, snappy};
 use crate::support::{Site, bombs};
-
-/// A field of protobuf that holds bytes.
-fn field(number: u8, body: &[u8]) -> Vec<u8> {
-    let mut message = vec![number << 3 | 2];
-    let mut size = body.len();
-    while size >= 0x80 {
-        message.push((size & 0x7f) as u8 | 0x80);
-        size >>= 7;
-    }
-    message.push(size as u8);
-    message.extend_from_slice(body);
-    message
-}
-
-fn snappy(body: &[u8]) -> Vec<u8> {
-    snap::raw::Encoder::new().compress_vec(body).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_is_pushed_takes_more_than_its_share() {

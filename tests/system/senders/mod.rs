@@ -7,6 +7,8 @@ use tokio::process::Command;
 
 use crate::support::{DEADLINE, Server, eventually, skipped, within};
 
+mod collector;
+mod go;
 mod hostile;
 mod loki;
 mod opentelemetry;
@@ -56,7 +58,7 @@ async fn run(python: &PathBuf, script: &str, arguments: &[&str]) -> Value {
 
 impl Server {
     /// The rows of a query of this tenant.
-    async fn sql_of(&self, tenant: &str, query: &str) -> Vec<Value> {
+    pub async fn sql_of(&self, tenant: &str, query: &str) -> Vec<Value> {
         let body = serde_json::json!({"query": query, "format": "json"}).to_string();
         let request = self.request("/api/v1/sql").header("content-type", "application/json");
         let reply = self.send(request.header("x-scope-orgid", tenant).body(body)).await;

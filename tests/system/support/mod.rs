@@ -4,20 +4,24 @@
 mod agent;
 pub mod bombs;
 mod command;
+pub mod doors;
 mod duckdb;
 mod load;
 mod server;
 mod site;
+mod small_disk;
 mod sse;
 mod wait;
+pub mod wire;
 mod workers;
 
 pub use agent::Agent;
 pub use command::{Ran, command, signal};
 pub use duckdb::DuckDb;
 pub use load::{Load, Progress};
-pub use server::{Reply, Server};
+pub use server::{Addresses, Reply, Server};
 pub use site::Site;
+pub use small_disk::SmallDisk;
 pub use sse::EventStream;
 pub use wait::{DEADLINE, eventually, within};
 

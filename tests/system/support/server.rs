@@ -25,6 +25,22 @@ pub struct Server {
     client: reqwest::Client,
 }
 
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    pub http: String,
+    pub otlp_grpc: String,
+    pub otlp_http: String,
+}
+
+impl Addresses {
+    /// Its own HTTP port, free ones for the others.
+    pub fn of_http(http: &str) -> Self {
+        let free = "127.0.0.1:0".to_owned();
+        Self { http: http.to_owned(), otlp_grpc: free.clone(), otlp_http: free }
+    }
+}
+
 /// An HTTP answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -43,14 +59,15 @@ impl Reply {
 
 impl Server {
     /// Starts `highwater serve`.
-    pub fn spawn(site: &Site, listen: &str) -> Self {
+    pub fn spawn(site: &Site, listen: &Addresses) -> Self {
         // Left over from a killed server; the new one says so only once it is ready.
         let announcement = site.data_dir().join("server.json");
         drop(std::fs::remove_file(&announcement));
         let log = site.path().join("server.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command(site.path())
-            .args(["serve", "--config", "highwater.yaml", "--http-listen", listen, "--data-dir"])
+            .args(["serve", "--config", "highwater.yaml", "--http-listen", &listen.http])
+            .args(["--otlp-grpc-listen", &listen.otlp_grpc, "--otlp-http-listen", &listen.otlp_http, "--data-dir"])
             .arg(site.data_dir())
             .stdout(Stdio::null())
             .stderr(stderr)
@@ -116,6 +133,12 @@ impl Server {
     /// Where OTLP comes in, by gRPC and by HTTP.
     pub fn otlp(&self) -> [&str; 2] {
         self.otlp.each_ref().map(|address| address.as_deref().expect("the server has its OTLP ports"))
+    }
+
+    /// Where it listens, to start another in its place.
+    pub fn addresses(&self) -> Addresses {
+        let [otlp_grpc, otlp_http] = self.otlp().map(str::to_owned);
+        Addresses { http: self.address.clone(), otlp_grpc, otlp_http }
     }
 
     /// The server's own log, its last part.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::command::{Ran, highwater};
-use super::server::Server;
+use super::server::{Addresses, Server};
 
 /// Commits often, so that tests see Parquet soon.
 const QUICK: &str = "tables: { commit_interval: 500ms }\n";
@@ -96,12 +96,17 @@ impl Site {
 
     /// The same, on this address.
     pub async fn start_on(&self, listen: &str) -> Server {
-        Server::spawn(self, listen).ready().await
+        Server::spawn(self, &Addresses::of_http(listen)).ready().await
+    }
+
+    /// The same, on all addresses that a server had which is gone.
+    pub async fn start_again(&self, at: &Addresses) -> Server {
+        Server::spawn(self, at).ready().await
     }
 
     /// Starts the server and does not wait.
     pub fn spawn(&self) -> Server {
-        Server::spawn(self, "127.0.0.1:0")
+        Server::spawn(self, &Addresses::of_http("127.0.0.1:0"))
     }
 
     /// Runs `highwater` in this directory.

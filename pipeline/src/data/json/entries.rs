@@ -24,11 +24,57 @@ pub(crate) struct Limits {
     pub(crate) max_value_size_bytes: usize,
     /// Most attributes (labels) of one entry.
     pub(crate) max_attributes: usize,
+    /// Largest name of an attribute or a label, in bytes.
+    pub(crate) max_name_size_bytes: usize,
+    /// Largest value of a sample's label, in bytes. Every sample repeats it.
+    pub(crate) max_label_size_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_value_size_bytes: 1 << 20, max_attributes: 256 }
+        Self {
+            max_value_size_bytes: 1 << 20,
+            max_attributes: 256,
+            max_name_size_bytes: 1 << 10,
+            max_label_size_bytes: 16 << 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses what is too long of a sample's label; `name` is asked for only then.
+    pub(crate) fn label(
+        &self,
+        name_size_bytes: usize,
+        size_bytes: usize,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), Refusal> {
+        if name_size_bytes <= self.max_name_size_bytes && size_bytes > self.max_label_size_bytes {
+            return Err(Refusal::LabelTooLong { name: name(), size_bytes, limit_bytes: self.max_label_size_bytes });
+        }
+        self.name(name_size_bytes, name)
+    }
+
+    /// Refuses what is too long of an attribute; `name` is asked for only then.
+    pub(crate) fn attribute(
+        &self,
+        name_size_bytes: usize,
+        size_bytes: usize,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), Refusal> {
+        if name_size_bytes <= self.max_name_size_bytes && size_bytes > self.max_value_size_bytes {
+            return Err(Refusal::TooLong { field: name(), size_bytes, limit_bytes: self.max_value_size_bytes });
+        }
+        self.name(name_size_bytes, name)
+    }
+
+    fn name(&self, size_bytes: usize, name: impl FnOnce() -> String) -> Result<(), Refusal> {
+        let limit_bytes = self.max_name_size_bytes;
+        if size_bytes > limit_bytes {
+            Err(Refusal::NameTooLong { name: name(), size_bytes, limit_bytes })
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -196,7 +196,7 @@ fn says_why_an_entry_is_refused() {
 
 #[test]
 fn keeps_limits() {
-    let limits = Limits { max_value_size_bytes: 10, max_attributes: 2 };
+    let limits = Limits { max_value_size_bytes: 10, max_attributes: 2, ..Limits::default() };
     let refused = |entry: &str| read_with(entry, &limits).1;
     assert_eq!(refused(r#"{"message":"0123456789"}"#), [""; 0]);
     assert_eq!(refused(r#"{"message":"0123456789a"}"#), ["`message` has 11 bytes; the limit is 10"]);

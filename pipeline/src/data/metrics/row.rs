@@ -166,13 +166,14 @@ impl<'a> MetricRow<'a> {
     }
 
     fn within(&mut self, key: Str<'a>, value: Value<'a>, limits: &Limits) -> bool {
-        let size_bytes = key.raw_size_bytes().max(value.as_text().raw_size_bytes());
-        if size_bytes <= limits.max_value_size_bytes {
-            return true;
+        let name = || Refusal::excerpt(&key.text());
+        match limits.label(key.raw_size_bytes(), value.as_text().raw_size_bytes(), name) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refuse(refusal);
+                false
+            }
         }
-        let field = Refusal::excerpt(&key.text());
-        self.refuse(Refusal::TooLong { field, size_bytes, limit_bytes: limits.max_value_size_bytes });
-        false
     }
 
     fn wrong_type(&mut self, name: Str<'_>, wanted: &'static str, value: Value<'_>) {

@@ -56,8 +56,7 @@ impl<'a> Attributes<'a> {
 
     /// Adds one, or replaces the one of this key.
     pub(super) fn put(&mut self, key: &'a str, text: Cow<'a, str>) -> Result<(), Refusal> {
-        within(key, &text, &self.limits)?;
-        within(key, key, &self.limits)?;
+        self.limits.attribute(key.len(), text.len(), || Refusal::excerpt(key))?;
         match self.pairs.iter().position(|(known, _)| *known == key) {
             Some(known) => self.pairs[known].1 = text,
             None if self.pairs.len() == self.limits.max_attributes => {

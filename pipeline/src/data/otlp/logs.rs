@@ -67,6 +67,17 @@ impl Entry<'_> {
         let message = value::text(record.body.as_ref()).filter(|body| !body.is_empty());
         let message = message.or_else(|| non_empty(&record.event_name).map(Cow::Borrowed));
         within("body", message.as_deref().unwrap_or_default(), limits)?;
+        within("severity_text", &record.severity_text, limits)?;
+        let columns = [
+            (SERVICE, &service),
+            (HOST, &host),
+            ("request_id", &request_id),
+            ("correlation_id", &correlation_id),
+            ("user_id", &user_id),
+        ];
+        for (field, text) in columns {
+            within(field, text.as_deref().unwrap_or_default(), limits)?;
+        }
         let trace_id = id(&record.trace_id);
         let span_id = id(&record.span_id);
         let severity_text = non_empty(&record.severity_text);

@@ -22,6 +22,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
     ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint,
 };
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
 use super::names::{self, Suffix};
@@ -316,6 +317,10 @@ impl<K: MetricSink> Reader<'_, K> {
         if labels.len() > self.limits.max_attributes {
             return Err(Refusal::TooMany { what: "labels", limit: self.limits.max_attributes });
         }
+        // Those of scope and target, and values that were joined, too.
+        for (name, text) in &labels {
+            self.limits.label(name.len(), text.len(), || Refusal::excerpt(name))?;
+        }
         Ok(labels)
     }
 
@@ -366,8 +371,16 @@ impl<K: MetricSink> Reader<'_, K> {
         let Some(latest_us) = self.latest_us.filter(|_| !others.is_empty() && !target.labels.is_empty()) else {
             return;
         };
-        // More attributes than labels are allowed cannot be kept; the samples themselves are.
-        let Ok(mut labels) = translated(&others, self.limits) else { return };
+        // It belongs to the last point of its resource.
+        let index = self.index.saturating_sub(1).max(0);
+        // What is more, or longer, than labels may be cannot be kept; the samples themselves are.
+        let mut labels = match translated(&others, self.limits) {
+            Ok(labels) => labels,
+            Err(refusal) => {
+                let resource = || Resource { attributes: others.clone(), ..Resource::default() };
+                return self.sink.refused(index, refusal, || resource().encode_to_vec().into());
+            }
+        };
         labels.extend(target.labels.iter().cloned());
         let mut row = MetricRow {
             timestamp_us: Some(latest_us),
@@ -379,8 +392,7 @@ impl<K: MetricSink> Reader<'_, K> {
             ..MetricRow::default()
         };
         row.seal();
-        // It belongs to the last point of its resource.
-        self.sink.sample(self.index.saturating_sub(1).max(0), &row);
+        self.sink.sample(index, &row);
     }
 }
 
@@ -406,10 +418,7 @@ fn translated<'a>(attributes: &'a [KeyValue], limits: &Limits) -> Result<Labels<
     let mut labels: Labels<'_> = Vec::with_capacity(sorted.len());
     for KeyValue { key, value, .. } in sorted {
         let Some(text) = value::text(value.as_ref()).filter(|text| !text.is_empty()) else { continue };
-        let (size_bytes, limit_bytes) = (key.len().max(text.len()), limits.max_value_size_bytes);
-        if size_bytes > limit_bytes {
-            return Err(Refusal::TooLong { field: Refusal::excerpt(key), size_bytes, limit_bytes });
-        }
+        limits.label(key.len(), text.len(), || Refusal::excerpt(key))?;
         let name = names::label(key);
         match labels.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = Cow::Owned(format!("{known};{text}")),

@@ -56,8 +56,18 @@ fn give(
         attributes.put(DROPPED, span.dropped_attributes_count.to_string().into())?;
     }
     let (events, links) = (events(span), links(span));
-    for (field, text) in [("name", Some(&span.name)), ("events", events.as_ref()), ("links", links.as_ref())] {
+    let message = span.status.as_ref().map(|status| &status.message);
+    for (field, text) in [
+        ("name", Some(&span.name)),
+        ("trace_state", Some(&span.trace_state)),
+        ("status", message),
+        ("events", events.as_ref()),
+        ("links", links.as_ref()),
+    ] {
         within(field, text.map_or("", |text| text), limits)?;
+    }
+    for (field, text) in [(SERVICE, &service), (HOST, &host)] {
+        within(field, text.as_deref().unwrap_or_default(), limits)?;
     }
     let parent_span_id = id(&span.parent_span_id);
     let status = span.status.as_ref();

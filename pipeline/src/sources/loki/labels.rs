@@ -37,11 +37,7 @@ struct Given<'a> {
 impl<'a> LineLabels<'a> {
     /// Takes a label; the line's own come after the stream's.
     pub(super) fn give(&mut self, name: &'a str, value: &'a str, limits: &Limits) -> Result<(), Refusal> {
-        let size_bytes = name.len().max(value.len());
-        if size_bytes > limits.max_value_size_bytes {
-            let limit_bytes = limits.max_value_size_bytes;
-            return Err(Refusal::TooLong { field: Refusal::excerpt(name), size_bytes, limit_bytes });
-        }
+        limits.attribute(name.len(), value.len(), || Refusal::excerpt(name))?;
         let (field, rank) = match (key(name), name) {
             (Key::Field(field, rank), _) => (field, rank),
             (_, "job") => (Field::Service, HELPS_OUT),

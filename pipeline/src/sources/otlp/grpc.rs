@@ -36,7 +36,7 @@ use crate::sources::meter::Meter;
 
 const DOOR: &str = "otlp_grpc";
 /// Compressions that a message may have, as gRPC names them.
-const ACCEPTED: &str = "identity,gzip,deflate,zstd";
+const ACCEPTED: &str = "identity,gzip,deflate,zstd,snappy";
 /// Flag and length before a message.
 const PREFIX_SIZE_BYTES: usize = 5;
 
@@ -80,7 +80,9 @@ async fn read(ingest: &Ingest, headers: &HeaderMap, body: &mut Body) -> Result<i
     }
     let named = headers.get("grpc-encoding").map_or("identity", |value| value.to_str().unwrap_or("?"));
     let encoding = match Encoding::named(named) {
-        Ok(encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Deflate | Encoding::Zstd)) => encoding,
+        Ok(
+            encoding @ (Encoding::Identity | Encoding::Gzip | Encoding::Deflate | Encoding::Zstd | Encoding::Snappy),
+        ) => encoding,
         _ => return Err(IngestError::UnknownEncoding { encoding: named.to_owned(), wanted: ACCEPTED }),
     };
     let request = request::read(DOOR, ingest, headers, body, Encoding::Identity).await?;

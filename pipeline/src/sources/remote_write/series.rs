@@ -83,11 +83,7 @@ impl<'a> Labels<'a> {
         // Where the name's member is, with the comma that goes with it.
         let (mut name_from, mut name_to) = (1, 1);
         for &(label, value) in &self.pairs {
-            let size_bytes = label.len().max(value.len());
-            if size_bytes > limits.max_value_size_bytes {
-                let field = Refusal::excerpt(&String::from_utf8_lossy(label));
-                return Err(Refusal::TooLong { field, size_bytes, limit_bytes: limits.max_value_size_bytes });
-            }
+            limits.label(label.len(), value.len(), || Refusal::excerpt(&String::from_utf8_lossy(label)))?;
             if label.is_empty() {
                 return Err(Refusal::Empty { field: "label name" });
             }

@@ -20,6 +20,8 @@ pub(super) struct Series {
     pub(super) service: Option<String>,
     /// As in the column `kind`.
     pub(super) kind: Option<&'static str>,
+    /// Sizes of the longest name of a label, and of the longest value, in bytes.
+    pub(super) longest: [usize; 2],
 }
 
 impl Series {
@@ -29,6 +31,8 @@ impl Series {
         let (mut text, mut key) = (String::new(), String::new());
         canonical::write_canonical(pairs.iter().copied(), &mut text);
         canonical::write_series(&name, &pairs, &mut key);
+        let longest = |of: fn(&(&str, &str)) -> usize| labels.iter().map(|pair| of(&pair)).max().unwrap_or_default();
+        let longest = [longest(|(label, _)| label.len()), longest(|(_, value)| value.len())];
         let get = |names: &[&str]| names.iter().find_map(|name| labels.get(name)).map(str::to_owned);
         Self {
             id: canonical::series_id(&key),
@@ -39,6 +43,7 @@ impl Series {
             labels: text,
             key,
             kind,
+            longest,
         }
     }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::exposition::Kind;
 use super::page::{Family, Row, RowSample};
-use crate::data::Tenant;
 use crate::data::metrics::{MetricParts, Metrics, Sample};
+use crate::data::{Refusal, Tenant};
 use crate::sources::encoding::Encoding;
 use crate::sources::ingest::Request;
 use crate::sources::metadata::{self, Described};
@@ -37,8 +37,15 @@ pub(super) async fn write(
     };
     let prepared = ingest
         .prepare::<Metrics, _>(request, move |_, dealer| {
-            for row in &rows {
+            let limits = dealer.limits();
+            for (index, row) in (0..).zip(&rows) {
                 let series = &row.series;
+                // What the job's own limits let pass, which are none unless they are set.
+                let [name, value] = series.longest;
+                if let Err(refusal) = limits.label(name, value, || Refusal::excerpt(&series.name)) {
+                    dealer.refuse(index, &refusal, 1);
+                    continue;
+                }
                 let partition = dealer.partition(|key| key.extend_from_slice(series.key.as_bytes()));
                 let parts = MetricParts {
                     timestamp_us: Some(row.timestamp_ms.saturating_mul(1_000)),
