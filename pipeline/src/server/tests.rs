@@ -62,6 +62,106 @@ async fn heads_are_bounded() {
     assert!(say(running.address, few.as_bytes()).await.ends_with("hello"));
 }
 
+/// Sends requests of HTTP/2 that have these headers, one after the other on one connection; the statuses of the answers, 0 where there was none.
+async fn over_http2(address: SocketAddr, requests: &[Vec<(String, String)>]) -> Vec<u16> {
+    let (mut client, connection) = h2::client::handshake(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let mut statuses = Vec::new();
+    for headers in requests {
+        let mut request = axum::http::Request::get(format!("http://{address}/"));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let Ok(mut ready) = client.clone().ready().await else {
+            statuses.push(0);
+            continue;
+        };
+        let answer = match ready.send_request(request.body(()).unwrap(), true) {
+            Ok((answer, _)) => answer.await.map_or(0, |answer| answer.status().as_u16()),
+            Err(_) => 0,
+        };
+        statuses.push(answer);
+        client = ready;
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn heads_of_http2_are_bounded() {
+    let running = start(ServerLimits { max_head_size_bytes: 16 << 10, ..ServerLimits::default() }, None).await;
+    let header = |n: usize, size_bytes: usize| (format!("x-{n}"), "x".repeat(size_bytes));
+    let requests = [
+        vec![header(0, 10)],
+        // One that is long, and many that are small.
+        vec![header(0, 17 << 10)],
+        (0..1_000).map(|n| header(n, 1)).collect(),
+        (0..5_000).map(|n| header(n, 100)).collect(),
+    ];
+    let statuses = over_http2(running.address, &requests).await;
+    assert_eq!(statuses[0], 200);
+    assert!(statuses[1..].iter().all(|status| [0, 431].contains(status)), "{statuses:?}");
+    // Others are served as before.
+    assert_eq!(over_http2(running.address, &requests[..1]).await, [200]);
+}
+
+/// A frame of HTTP/2 on stream 1, or on the connection where it is of its settings.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    const SETTINGS: u8 = 4;
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags, 0, 0, 0, u8::from(kind != SETTINGS)]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut_off() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const MOST_BYTES: usize = 64 << 20;
+    let (headers, continuation, settings) = (1, 9, 4);
+    let running = start(ServerLimits::default(), None).await;
+    // Empty ones, ones that repeat a header of a hundred bytes (one byte each, from the table of the compression), and long ones.
+    let named = [&[0x40, 1, b'x', 100][..], &[b'v'; 100]].concat();
+    let repeated = vec![0x80 | 62; 16 << 10];
+    let long = [&[0x00, 1, b'y', 0x7f, 0x81, 0x7e][..], &vec![b'v'; 16_256]].concat();
+    for (what, first, each) in [("empty", &named, vec![]), ("repeated", &named, repeated), ("long", &named, long)] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let begin = [&[0x82, 0x86, 0x84][..], first].concat();
+        stream.write_all(&[PREFACE, &frame(settings, 0, &[]), &frame(headers, 0, &begin)].concat()).await.unwrap();
+        let more = frame(continuation, 0, &each).repeat((64 << 10) / (each.len() + 9) + 1);
+        let mut sent_bytes = 0;
+        // What is read meanwhile is thrown away, so that the server can always answer.
+        let (mut reader, mut writer) = stream.into_split();
+        let reading = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        while sent_bytes < MOST_BYTES && writer.write_all(&more).await.is_ok() {
+            sent_bytes += more.len();
+        }
+        assert!(sent_bytes < MOST_BYTES, "{what}: {sent_bytes} bytes of a head were taken");
+        reading.abort();
+    }
+    assert_eq!(over_http2(running.address, &[vec![]]).await, [200]);
+}
+
+#[tokio::test]
+async fn requests_that_are_taken_back_at_once_end_the_connection() {
+    let running = start(ServerLimits::default(), None).await;
+    let (client, connection) = h2::client::handshake(TcpStream::connect(running.address).await.unwrap()).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let taken_back = async {
+        let mut client = client;
+        for _ in 0..1_000_000 {
+            let Ok(mut ready) = client.clone().ready().await else { return };
+            let request = axum::http::Request::get(format!("http://{}/", running.address)).body(()).unwrap();
+            let Ok((_, mut stream)) = ready.send_request(request, true) else { return };
+            stream.send_reset(h2::Reason::CANCEL);
+            client = ready;
+        }
+        panic!("a million requests that nobody wanted");
+    };
+    tokio::time::timeout(Duration::from_secs(120), taken_back).await.unwrap();
+    drop(connection);
+    assert_eq!(over_http2(running.address, &[vec![]]).await, [200]);
+}
+
 #[tokio::test]
 async fn slow_senders_are_closed() {
     let running = start(ServerLimits { head_timeout_ms: 100, ..ServerLimits::default() }, None).await;

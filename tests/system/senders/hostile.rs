@@ -3,7 +3,26 @@
 use serde_json::json;
 
 use crate::support::wire::{bytes as field, snappy};
-use crate::support::{Site, bombs};
+use crate::support::{DEADLINE, Site, bombs, within};
+
+/// What a call of `Export` with this compressed message is told: the status, and whether to try again.
+async fn grpc_status(address: &str, service: &str, encoding: &str, message: &[u8]) -> (tonic::Code, bool) {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let path = format!("http://{address}/opentelemetry.proto.collector.{service}/Export");
+    let request =
+        axum::http::Request::post(path).header("content-type", "application/grpc").header("grpc-encoding", encoding);
+    let (answer, mut body) = client.ready().await.unwrap().send_request(request.body(()).unwrap(), false).unwrap();
+    let mut frame = vec![1];
+    frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(message);
+    body.send_data(frame.into(), true).unwrap();
+    let answer = within(DEADLINE, "an answer over gRPC", answer).await.unwrap();
+    connection.abort();
+    let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+    (status.code(), status.details().windows(9).any(|part| part == b"RetryInfo"))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_is_pushed_takes_more_than_its_share() {
@@ -26,6 +45,14 @@ async fn nothing_that_is_pushed_takes_more_than_its_share() {
             let reply = server.send(request.body(bomb.clone())).await;
             let expected = if path == remote_write && encoding != "snappy" { 415 } else { 413 };
             assert_eq!(reply.status, expected, "{name} to {path} as {kind}: {}", reply.text);
+        }
+    }
+    // gRPC has its compressions inside its own frames.
+    let [grpc, _] = server.otlp();
+    for (name, encoding, bomb) in bombs::bombs().into_iter().filter(|(_, encoding, _)| *encoding != "lz4") {
+        for path in ["logs.v1.LogsService", "metrics.v1.MetricsService", "trace.v1.TraceService"] {
+            let status = grpc_status(grpc, path, encoding, &bomb).await;
+            assert_eq!(status, (tonic::Code::ResourceExhausted, false), "{name} to {path}");
         }
     }
     // Lengths of 2 GiB, messages of nothing by the million, values in values, a label of a megabyte beside 100,000 samples.

@@ -21,6 +21,7 @@ pub fn honest(text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 pub fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
         ("gzip bomb", "gzip", gzip()),
+        ("deflate bomb", "deflate", deflate()),
         ("zstd bomb", "zstd", zstd_frame()),
         ("lz4 bomb", "lz4", lz4()),
         ("snappy bomb", "snappy", snappy()),
@@ -29,13 +30,20 @@ pub fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 }
 
 /// One block of a MiB of zeros, flushed so that it stands alone, a thousand times.
-fn gzip() -> Vec<u8> {
+fn deflated() -> Vec<u8> {
     let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
     let mut block = Vec::with_capacity(1 << 16);
     deflate.compress_vec(&vec![0; 1 << 20], &mut block, flate2::FlushCompress::Full).unwrap();
-    let mut bomb = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    bomb.extend(block.repeat(1024));
-    bomb
+    block.repeat(1024)
+}
+
+fn gzip() -> Vec<u8> {
+    [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255][..], &deflated()].concat()
+}
+
+/// The same in zlib's wrapping.
+fn deflate() -> Vec<u8> {
+    [&[0x78, 0xda][..], &deflated()].concat()
 }
 
 /// 8,192 run-length blocks of 128 KiB: four bytes each.

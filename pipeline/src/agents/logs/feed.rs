@@ -146,10 +146,16 @@ impl Feed {
         collector.close();
     }
 
-    /// Starts over at the beginning of the stream, which has been replaced. What was open before must have been
+    /// The same, but a line without newline is forgotten: it is read again, whole, from somewhere else.
+    pub(crate) fn finish_whole_lines(&mut self, now_ms: i64) {
+        self.restart(self.line_start());
+        self.finish(true, now_ms);
+    }
+
+    /// Goes on at another place of the stream, or of one that has replaced it. What was open before must have been
     /// finished.
-    pub(crate) fn restart(&mut self, limit_bytes: usize) {
-        self.splitter = LineSplitter::new(limit_bytes, 0);
+    pub(crate) fn restart(&mut self, offset: u64) {
+        self.splitter = LineSplitter::new(self.splitter.limit_bytes(), offset);
     }
 
     /// Hands the closed batches to `spool`, oldest first. At an error the batch and those behind it stay.
@@ -168,6 +174,11 @@ impl Feed {
     /// Stream offset of the next byte to push.
     pub(crate) fn offset(&self) -> u64 {
         self.splitter.offset()
+    }
+
+    /// Stream offset of the line that has begun, or of the next one.
+    pub(crate) fn line_start(&self) -> u64 {
+        self.splitter.line_start()
     }
 }
 

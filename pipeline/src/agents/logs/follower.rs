@@ -14,16 +14,19 @@ use std::sync::Arc;
 
 use super::options::{LogsOptions, StartAt};
 use super::patterns::{FoundFile, Patterns};
-use super::tailed::{LAG, Read, TailedFile, is_compressed, resume};
+use super::rotated::{self, Rest};
+use super::tailed::{Copied, LAG, Read, TailedFile, resume};
 use crate::agents::AgentError;
 use crate::agents::report::Counters;
-use crate::agents::shipping::{Draft, FileId, Position, Spool};
+use crate::agents::shipping::{Draft, FileId, Place, Position, Spool};
 
 const BUFFER_SIZE_BYTES: usize = 128 << 10;
 /// How much of one file is read before it is the next one's turn.
 const TURN_SIZE_BYTES: usize = 1 << 20;
 /// How long a file is left alone whose reading failed.
 const UNREADABLE_REST_MS: i64 = 10_000;
+/// How long a file is left alone that looks like a copy of another.
+const COPY_WAIT_MS: i64 = 10_000;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(crate) struct Follower {
     /// Compressed files, which are left alone, and files that could not be opened; so that each is mentioned once.
     ignored: HashSet<FoundFile>,
     unopened: HashSet<FoundFile>,
+    /// Files that look like copies of open ones, and since when: they are left alone until the other is truncated or shown to be different.
+    copies: HashMap<FoundFile, i64>,
     discovered_ms: Option<i64>,
     buffer: Vec<u8>,
 }
@@ -84,6 +89,7 @@ impl Follower {
             known,
             ignored: HashSet::new(),
             unopened: HashSet::new(),
+            copies: HashMap::new(),
             discovered_ms: None,
             buffer: vec![0; BUFFER_SIZE_BYTES],
         })
@@ -117,7 +123,7 @@ impl Follower {
 
     /// One file's turn. True where it has more.
     fn turn(&mut self, at: usize, now_ms: i64) -> Result<bool, AgentError> {
-        let waits = self.files[at].after.is_some_and(|before| self.is_being_finished(before));
+        let waits = self.files[at].after.is_some_and(|before| self.is_being_finished(at, before));
         let file = &mut self.files[at];
         let blocked = waits || now_ms < file.rest_until_ms;
         let mut taken = 0;
@@ -138,6 +144,7 @@ impl Follower {
                 Read::Truncated => {
                     self.counters.files_truncated(1);
                     tracing::info!(path = %file.path.display(), "truncated: reading the file from its beginning");
+                    return self.begin_anew(at, now_ms);
                 }
                 Read::End => {
                     caught_up = true;
@@ -153,9 +160,69 @@ impl Follower {
         Ok(!blocked && !caught_up)
     }
 
-    /// Whether a file that has lost its name still has bytes that were not read.
-    fn is_being_finished(&self, id: FileId) -> bool {
-        self.files.iter().any(|file| file.id == id && !file.at_end)
+    /// A file was truncated. What it held may be in a copy, which is then read to its end before the file itself is read on.
+    fn begin_anew(&mut self, at: usize, now_ms: i64) -> Result<bool, AgentError> {
+        let file = &self.files[at];
+        let mut position = file.origin().position(file.feed.line_start());
+        position.path = file.path.display().to_string();
+        let rest = self.rest_of(&position);
+        self.files[at].begin_anew(rest.is_some(), now_ms);
+        spool_closed(&mut self.files[at], &self.spool)?;
+        position.path = self.files[at].lane.to_string();
+        if let Some(rest) = rest {
+            self.files[at].after = self.go_on_in(rest, &position, now_ms)?;
+        }
+        Ok(true)
+    }
+
+    /// What a position was read from, where it is in another file by now. A directory that cannot be looked through has none.
+    fn rest_of(&self, position: &Position) -> Option<Rest> {
+        rotated::find(position, |found| self.knows(found)).unwrap_or_else(|error| {
+            tracing::warn!("{error}: what was not read of {} may be in there", position.path);
+            None
+        })
+    }
+
+    /// Whether a file is being read or has been; not only one that had its number.
+    fn knows(&self, found: &FoundFile) -> bool {
+        let is_open = || self.files.iter().any(|file| file.id == found.id && !file.is_unpacked());
+        let was_read = |known: &Position| resume(&found.path, &known.place).is_ok_and(|offset| offset.is_some());
+        is_open() || self.known.get(&found.id).is_some_and(was_read)
+    }
+
+    /// Opens what was found of a file, to be read to its end; gives its id, unless there is nothing to read.
+    fn go_on_in(&mut self, rest: Rest, position: &Position, now_ms: i64) -> Result<Option<FileId>, AgentError> {
+        let (counters, offset) = (Arc::clone(&self.counters), position.place.offset);
+        let mut file = match rest {
+            Rest::Copy { found, has_more } => {
+                // Not from its beginning, should a pattern lead to it.
+                self.copies.remove(&found);
+                let size_bytes = fs::metadata(&found.path).map_err(AgentError::io("look at", &found.path))?.len();
+                let place = Place { file: found.id, offset: size_bytes.min(offset), ..position.place };
+                let here = Position { path: position.path.clone(), place };
+                // The file that it is a copy of will soon be known at another place.
+                self.spool.note(&here)?;
+                if !has_more {
+                    self.known.insert(found.id, here);
+                    return Ok(None);
+                }
+                tracing::info!(from = position.path, to = %found.path.display(), "the file was copied: finishing the copy");
+                TailedFile::open(&found.path, &position.path, offset, &self.options, counters, now_ms)?
+            }
+            Rest::Unpacked(unpacked) => {
+                tracing::info!(from = position.path, to = %unpacked.path.display(), "the file was compressed: finishing it");
+                TailedFile::unpacked(unpacked, position, &self.options, counters, now_ms)?
+            }
+        };
+        file.gone_since_ms = Some(now_ms);
+        let id = file.id;
+        self.files.push(file);
+        Ok(Some(id))
+    }
+
+    /// Whether another file still has bytes that were not read.
+    fn is_being_finished(&self, at: usize, id: FileId) -> bool {
+        self.files.iter().enumerate().any(|(other, file)| other != at && file.id == id && !file.at_end)
     }
 
     fn discover_if_due(&mut self, now_ms: i64) -> Result<(), AgentError> {
@@ -180,7 +247,8 @@ impl Follower {
         let before: HashMap<PathBuf, FileId> =
             self.files.iter().map(|file| (file.path.clone(), file.id)).chain(self.renamed_at_start()).collect();
         let names: HashMap<FileId, &PathBuf> = found.iter().map(|found| (found.id, &found.path)).collect();
-        for file in &mut self.files {
+        // One that is unpacked has no name of its own, and the number of its file may have been given to another.
+        for file in self.files.iter_mut().filter(|file| !file.is_unpacked()) {
             match names.get(&file.id) {
                 Some(&name) => {
                     if file.path != *name {
@@ -206,14 +274,15 @@ impl Follower {
         // Forgotten once they are gone: a new file may be given the number of an old one.
         self.ignored.retain(|file| found.contains(file));
         self.unopened.retain(|file| found.contains(file));
-        let open: HashSet<FileId> = self.files.iter().map(|file| file.id).collect();
+        self.copies.retain(|file, _| found.contains(file));
+        let open: HashSet<FileId> = self.files.iter().filter(|file| !file.is_unpacked()).map(|file| file.id).collect();
         for found in found.iter().filter(|found| !open.contains(&found.id)) {
-            if self.ignored.contains(found) {
+            if self.ignored.contains(found) || self.looks_like_a_copy(found, now_ms) {
                 continue;
             }
             match self.open(found, first, now_ms) {
                 Ok(Some(mut file)) => {
-                    file.after = before.get(&found.path).copied().filter(|id| *id != file.id);
+                    file.after = before.get(&found.path).copied();
                     self.files.push(file);
                 }
                 Ok(None) => {
@@ -231,9 +300,31 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether a new file is a copy of an open one, so that its content is read already or will be. Told from a file that merely begins alike by what follows:
+    /// the other is truncated, and reading goes on in the copy behind what was read; or the two become different. Where neither happens for a while, it
+    /// is a file of its own.
+    fn looks_like_a_copy(&mut self, found: &FoundFile, now_ms: i64) -> bool {
+        if !self.follow || self.knows(found) {
+            return false;
+        }
+        let mut of = self.files.iter().map(|file| file.is_copied_to(&found.path).unwrap_or(Copied::No));
+        let is_empty = || fs::metadata(&found.path).is_ok_and(|metadata| metadata.len() == 0);
+        match of.find(|copied| *copied != Copied::No) {
+            None | Some(Copied::No) => return false,
+            Some(Copied::Before) => return true,
+            Some(Copied::Now) if is_empty() => return true,
+            Some(Copied::Now) => {}
+        }
+        let since_ms = *self.copies.entry(found.clone()).or_insert_with(|| {
+            tracing::info!(path = %found.path.display(), "looks like a copy of a file that is being read: left alone for now");
+            now_ms
+        });
+        (since_ms..since_ms.saturating_add(COPY_WAIT_MS)).contains(&now_ms)
+    }
+
     fn open(&mut self, found: &FoundFile, first: bool, now_ms: i64) -> Result<Option<TailedFile>, AgentError> {
         let path = &found.path;
-        if is_compressed(path).map_err(AgentError::io("look into", path))? {
+        if rotated::compression(path).map_err(AgentError::io("look into", path))?.is_some() {
             tracing::warn!(path = %path.display(), "the file is compressed: left alone");
             return Ok(None);
         }
@@ -261,35 +352,59 @@ impl Follower {
         Ok(Some(file))
     }
 
-    /// Files that were renamed while no agent ran, with bytes left. They are opened as files that have lost their name.
-    /// Positions of files that have been deleted are forgotten.
+    /// What became of files while no agent ran: those with bytes left that were renamed, copied and truncated, or compressed are opened as files that have
+    /// lost their name. Positions of files that are gone are forgotten.
     fn find_renamed(&mut self, found: &[FoundFile], now_ms: i64) -> Result<(), AgentError> {
         let mut deleted = Vec::new();
-        let missing = self.known.values().filter(|position| !found.iter().any(|found| found.id == position.place.file));
-        let missing: Vec<Position> = missing.cloned().collect();
-        for position in missing {
+        let positions: Vec<Position> = self.known.values().cloned().collect();
+        for position in positions {
             let path = Path::new(&position.path);
-            let Some(neighbours) = neighbours(path) else { continue };
-            let Some(now_at) = neighbours.into_iter().find(|found| found.id == position.place.file) else {
-                deleted.push(position.place.file);
-                continue;
-            };
-            let size_bytes = fs::metadata(&now_at.path).map_err(AgentError::io("look at", &now_at.path))?.len();
-            let has_more = size_bytes > position.place.offset && resume(&now_at.path, &position.place)?.is_some();
-            if !has_more || !self.patterns.covers(path) {
+            let here = found.iter().find(|found| found.id == position.place.file);
+            if here.is_some_and(|here| resume(&here.path, &position.place).is_ok_and(|offset| offset.is_some())) {
                 continue;
             }
-            let (from, to) = (path.display(), now_at.path.display());
-            tracing::info!(%from, %to, "renamed while no agent ran: finishing the file");
-            let counters = Arc::clone(&self.counters);
-            let mut file =
-                TailedFile::open(&now_at.path, &position.path, position.place.offset, &self.options, counters, now_ms)?;
-            file.gone_since_ms = Some(now_ms);
-            self.counters.files_rotated(1);
-            self.files.push(file);
+            let Some(neighbours) = neighbours(path) else { continue };
+            let now_at = neighbours.into_iter().find(|found| found.id == position.place.file);
+            let renamed = now_at.filter(|_| here.is_none());
+            let size_bytes = |path: &Path| Ok(fs::metadata(path).map_err(AgentError::io("look at", path))?.len());
+            if let Some(renamed) = &renamed
+                && resume(&renamed.path, &position.place)?.is_some()
+            {
+                if size_bytes(&renamed.path)? <= position.place.offset || !self.patterns.covers(path) {
+                    continue;
+                }
+                let (from, to) = (path.display(), renamed.path.display());
+                tracing::info!(%from, %to, "renamed while no agent ran: finishing the file");
+                let (counters, offset) = (Arc::clone(&self.counters), position.place.offset);
+                let mut file =
+                    TailedFile::open(&renamed.path, &position.path, offset, &self.options, counters, now_ms)?;
+                file.gone_since_ms = Some(now_ms);
+                self.counters.files_rotated(1);
+                self.files.push(file);
+                continue;
+            }
+            let rest = if self.patterns.covers(path) { self.rest_of(&position) } else { None };
+            match rest {
+                Some(rest) => {
+                    if self.go_on_in(rest, &position, now_ms)?.is_some() {
+                        self.counters.files_rotated(1);
+                    }
+                }
+                None if here.is_none() && renamed.is_none() => {
+                    tracing::info!(path = position.path, "gone: what was not read of it cannot be");
+                    deleted.push(position.place.file);
+                }
+                None => {}
+            }
         }
-        for file in self.files.iter().map(|file| file.id).chain(deleted.iter().copied()) {
-            self.known.remove(&file);
+        // Positions in files that were written anew in place go with the first batch of what is in them now.
+        for file in
+            self.files.iter().filter(|file| !file.is_unpacked() || !found.iter().any(|found| found.id == file.id))
+        {
+            self.known.remove(&file.id);
+        }
+        for file in &deleted {
+            self.known.remove(file);
         }
         self.spool.forget(&deleted)
     }
@@ -338,9 +453,8 @@ fn spool_closed(file: &mut TailedFile, spool: &Spool) -> Result<(), AgentError> 
 
 /// The regular files in the directory of `path`; `None` where it cannot be listed (an unmounted disk, say).
 fn neighbours(path: &Path) -> Option<Vec<FoundFile>> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).ok()?.flatten() {
+    for entry in fs::read_dir(rotated::directory(path)).ok()?.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
             files.push(FoundFile { path: entry.path(), id: FileId::of(&metadata) });

@@ -66,6 +66,11 @@ impl LineSplitter {
         }
     }
 
+    /// The most that is kept of a line.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Whether a line has begun and not ended.
     pub(crate) fn has_partial(&self) -> bool {
         self.begun
@@ -74,6 +79,11 @@ impl LineSplitter {
     /// Stream offset of the next byte to come.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Stream offset of the line that has begun, or of the next one.
+    pub(crate) fn line_start(&self) -> u64 {
+        self.offset - self.kept.len() as u64 - self.beyond
     }
 
     fn keep(&mut self, bytes: &[u8]) {

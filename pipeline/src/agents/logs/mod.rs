@@ -18,6 +18,7 @@ mod lines;
 mod multiline;
 mod options;
 mod patterns;
+mod rotated;
 mod run;
 mod stdin;
 mod tailed;

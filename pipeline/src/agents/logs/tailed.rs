@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use super::feed::Feed;
 use super::options::LogsOptions;
+use super::rotated::{Unpacked, is_copy, is_relative};
 use crate::agents::AgentError;
 use crate::agents::report::Counters;
 use crate::agents::shipping::{FileId, HEAD_SIZE_BYTES, Head, Place, Position};
-
-/// First bytes of compressed files, which rotation leaves beside the logs: gzip, zstd, xz, bzip2.
-const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
 
 /// Bytes of a file that are still to be read, by its path.
 pub(crate) const LAG: &str = "highwater_agent_lag_bytes";
@@ -35,13 +33,31 @@ pub(crate) struct TailedFile {
     pub(crate) at_end: bool,
     /// Not read before this time, for reading failed.
     pub(crate) rest_until_ms: i64,
-    file: File,
+    content: Content,
     last_bytes_ms: i64,
     /// The first bytes read, up to [`HEAD_SIZE_BYTES`].
     head: Vec<u8>,
     /// Its content was replaced; reading starts over once everything before is spooled.
     replaced: bool,
-    line_size_bytes: usize,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+enum Content {
+    File(File),
+    /// What rotation has made of the file; it is not replaced and does not grow.
+    Unpacked(Unpacked),
+}
+
+/// Whether one file is a copy of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// It is not.
+    No,
+    /// Of what the other holds now: it may have been made, or it is being made.
+    Now,
+    /// Of what the other held until it was truncated, which its reader has yet to notice.
+    Before,
 }
 
 /// What a read came to.
@@ -51,7 +67,7 @@ pub(crate) enum Read {
     Bytes(usize),
     /// There is nothing new.
     End,
-    /// The file has been truncated (or written anew): the feed is finished, and the next read starts at 0.
+    /// The file has been truncated (or written anew): after [`TailedFile::begin_anew`] the next read starts at 0.
     Truncated,
 }
 
@@ -71,6 +87,31 @@ impl TailedFile {
         let id = FileId::of(&file.metadata().map_err(io)?);
         let mut head = vec![0; usize::try_from(offset).unwrap_or(usize::MAX).min(HEAD_SIZE_BYTES)];
         file.read_exact_at(&mut head, 0).map_err(io)?;
+        Self::new(path, lane, (id, Content::File(file), head), offset, options, counters, now_ms)
+    }
+
+    /// Goes on with a file at a position in what rotation has made of it.
+    pub(crate) fn unpacked(
+        unpacked: Unpacked,
+        position: &Position,
+        options: &LogsOptions,
+        counters: Arc<Counters>,
+        now_ms: i64,
+    ) -> Result<Self, AgentError> {
+        let (path, head, place) = (unpacked.path.clone(), unpacked.head.clone(), &position.place);
+        let content = (place.file, Content::Unpacked(unpacked), head);
+        Self::new(&path, &position.path, content, place.offset, options, counters, now_ms)
+    }
+
+    fn new(
+        path: &Path,
+        lane: &str,
+        (id, content, head): (FileId, Content, Vec<u8>),
+        offset: u64,
+        options: &LogsOptions,
+        counters: Arc<Counters>,
+        now_ms: i64,
+    ) -> Result<Self, AgentError> {
         Ok(Self {
             path: path.to_path_buf(),
             lane: Arc::from(lane),
@@ -80,11 +121,10 @@ impl TailedFile {
             gone_since_ms: None,
             at_end: false,
             rest_until_ms: i64::MIN,
-            file,
+            content,
             last_bytes_ms: now_ms,
             head,
             replaced: false,
-            line_size_bytes: options.line_size_bytes,
         })
     }
 
@@ -93,19 +133,20 @@ impl TailedFile {
         let path = &self.path;
         let io = |source| AgentError::io("read", path)(source);
         if self.replaced {
-            self.feed.restart(self.line_size_bytes);
+            self.feed.restart(0);
             self.head.clear();
             self.replaced = false;
         }
         let offset = self.feed.offset();
-        let size_bytes = self.file.metadata().map_err(io)?.len();
-        if size_bytes < offset || (size_bytes > offset && !Head::of(&self.head).matches(&self.file).map_err(io)?) {
-            self.feed.finish(true, now_ms);
-            self.replaced = true;
+        if self.is_replaced(offset).map_err(io)? {
             self.at_end = false;
             return Ok(Read::Truncated);
         }
-        let count = read_some(&self.file, buffer, offset).map_err(io)?;
+        let count = match &mut self.content {
+            Content::File(file) => read_some(file, buffer, offset),
+            Content::Unpacked(unpacked) => unpacked.read_at(buffer, offset),
+        };
+        let count = count.map_err(io)?;
         self.at_end = count == 0;
         if count == 0 {
             return Ok(Read::End);
@@ -120,9 +161,44 @@ impl TailedFile {
         Ok(Read::Bytes(count))
     }
 
+    /// Whether it has lost what was read up to `offset`.
+    fn is_replaced(&self, offset: u64) -> std::io::Result<bool> {
+        let Content::File(file) = &self.content else { return Ok(false) };
+        let size_bytes = file.metadata()?.len();
+        Ok(size_bytes < offset || (size_bytes > offset && !Head::of(&self.head).matches(file)?))
+    }
+
+    /// After [`Read::Truncated`]: finishes what was read. `rest_is_found`: a line without its end is read again, from a copy.
+    pub(crate) fn begin_anew(&mut self, rest_is_found: bool, now_ms: i64) {
+        if rest_is_found {
+            self.feed.finish_whole_lines(now_ms);
+        } else {
+            self.feed.finish(true, now_ms);
+        }
+        self.replaced = true;
+    }
+
+    /// Whether it is what rotation has made of a file, and has no name that patterns lead to.
+    pub(crate) fn is_unpacked(&self) -> bool {
+        matches!(self.content, Content::Unpacked(_))
+    }
+
+    /// Whether a file that was found is a copy of this one.
+    pub(crate) fn is_copied_to(&self, found: &Path) -> std::io::Result<Copied> {
+        let Content::File(file) = &self.content else { return Ok(Copied::No) };
+        // Looked at more closely than for reading: another content of the very same size counts.
+        let head = Head::of(&self.head);
+        if file.metadata()?.len() < self.feed.offset() || !head.matches(file)? {
+            let is_copy = is_relative(&self.path, found) && head.matches(&File::open(found)?)?;
+            return Ok(if is_copy { Copied::Before } else { Copied::No });
+        }
+        Ok(if is_copy(&self.path, file, found)? { Copied::Now } else { Copied::No })
+    }
+
     /// Tells how much of the file is still to be read.
     pub(crate) fn tell_lag(&self) {
-        if let Ok(metadata) = self.file.metadata() {
+        let Content::File(file) = &self.content else { return };
+        if let Ok(metadata) = file.metadata() {
             let lag_bytes = metadata.len().saturating_sub(self.feed.offset());
             metrics::gauge!(LAG, "path" => self.lane.to_string()).set(lag_bytes as f64);
         }
@@ -164,13 +240,6 @@ pub(crate) fn resume(path: &Path, place: &Place) -> Result<Option<u64>, AgentErr
     let file = File::open(path).map_err(io)?;
     let is_there = file.metadata().map_err(io)?.len() >= place.offset && place.head.matches(&file).map_err(io)?;
     Ok(is_there.then_some(place.offset))
-}
-
-/// Whether the file is compressed, by its first bytes.
-pub(crate) fn is_compressed(path: &Path) -> io::Result<bool> {
-    let mut start = [0; 8];
-    let count = read_some(&File::open(path)?, &mut start, 0)?;
-    Ok(COMPRESSED.iter().any(|magic| start[..count].starts_with(magic)))
 }
 
 fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

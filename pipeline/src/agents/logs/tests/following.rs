@@ -10,14 +10,14 @@ use crate::agents::shipping::Spool;
 use crate::agents::testing::TestServer;
 
 /// A follower, its spool, and the time.
-struct Bench {
+pub(super) struct Bench {
     follower: Follower,
     spool: Arc<Spool>,
-    now_ms: i64,
+    pub(super) now_ms: i64,
 }
 
 impl Bench {
-    fn open(directory: &Path, patterns: &[&str], start: StartAt) -> Self {
+    pub(super) fn open(directory: &Path, patterns: &[&str], start: StartAt) -> Self {
         let patterns: Vec<String> = patterns.iter().map(|p| directory.join(p).display().to_string()).collect();
         let input = Input::Files { patterns: patterns.clone(), exclude: Vec::new(), start, follow: true };
         // The usual waits, for time is made up here.
@@ -32,15 +32,20 @@ impl Bench {
     }
 
     /// Lets time pass, a tenth of a second at a time.
-    fn pass(&mut self, seconds: i64) {
+    pub(super) fn pass(&mut self, seconds: i64) {
         for _ in 0..seconds * 10 {
             self.now_ms += 100;
             while self.follower.step(self.now_ms).unwrap() == Progress::Busy {}
         }
     }
 
+    /// Looks once.
+    pub(super) fn step(&mut self) {
+        self.follower.step(self.now_ms).unwrap();
+    }
+
     /// The messages in the spool, oldest first, which leave it.
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         let mut messages = Vec::new();
         while let Some(claimed) = self.spool.claim() {
             let body = crate::agents::shipping::body_of(&fs::read(&claimed.path).unwrap());

@@ -19,6 +19,7 @@ mod delivering;
 mod files;
 mod following;
 mod killed;
+mod rotated;
 mod stored;
 
 fn options(server: &str, directory: &Path, input: Input) -> LogsOptions {
