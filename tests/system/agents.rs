@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Site, eventually};
+use crate::support::{Agent, Site, SmallDisk, eventually, skipped};
 
 /// Writes numbered lines and rotates its file by rename every now and then, as logrotate does with a writer that opens its file anew.
 fn write_rotating(directory: &Path, from: usize, lines: usize, per_file: usize) {
@@ -132,6 +132,143 @@ async fn an_agent_ships_straight_to_the_log_and_tells_its_lag() {
     })
     .await;
     assert!(agent.terminate().await.success());
+    server.stop().await;
+    site.verify().await;
+}
+
+/// Lines `from..to` of a program that logs.
+fn append(path: &Path, from: usize, to: usize) {
+    let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+    let lines: String = (from..to).map(|n| format!("2026-03-01 12:00:00 INFO line {n} {}\n", noise(n))).collect();
+    file.write_all(lines.as_bytes()).unwrap();
+}
+
+/// Text that does not compress.
+fn noise(n: usize) -> String {
+    let mut state = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    (0..20).map(next).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_disk_is_full_waits_and_loses_nothing() {
+    const LINES: usize = 60_000;
+    let site = Site::new();
+    let mount_point = site.subdirectory("small-disk");
+    let disk = match SmallDisk::mount(&mount_point, "4m") {
+        Ok(disk) => disk,
+        Err(error) => return skipped("an agent whose disk is full", &format!("cannot mount a tmpfs: {error}")),
+    };
+    // Nobody answers yet.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let file = site.path().join("app.log");
+    append(&file, 0, LINES / 2);
+    let (file_text, url, state) = (file.to_str().unwrap(), format!("http://{free}"), disk.path.join("state"));
+    let arguments =
+        ["logs", "--service", "app", "--file", file_text, "--server", &url, "--state-dir", state.to_str().unwrap()];
+    let agent = Agent::spawn(site.path(), &arguments);
+    let log = site.path().join("agent.log");
+    let said = |what: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(what);
+    eventually("the disk is full, and the agent says so", true, async || said("No space left on device")).await;
+    // Killed in that state, and started again in it.
+    agent.kill().await;
+    let agent = Agent::spawn(site.path(), &arguments);
+    append(&file, LINES / 2, LINES);
+    let server = site.start_on(&free).await;
+    let rows = i64::try_from(LINES).unwrap();
+    server.until("SELECT count(DISTINCT message) FROM logs WHERE service = 'app'", rows).await;
+    assert_eq!(server.number("SELECT count(*) FROM logs WHERE service = 'app'").await, rows, "lines stored twice");
+    assert!(agent.terminate().await.success());
+    server.stop().await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_ships_to_kafka_and_is_killed_sends_every_line_at_least_once() {
+    const KILLS: usize = 4;
+    const LINES: usize = 8_000;
+    const BATCH_ROWS: usize = 100;
+    let site = Site::new();
+    let server = site.start().await;
+    let file = site.path().join("app.log");
+    let server_url = format!("kafka://{}", server.kafka());
+    site.write(
+        "agent.yaml",
+        &format!(
+            "server: {server_url}\nstate_dir: state\nbatch: {{ rows: {BATCH_ROWS}, wait: 100ms }}\nlogs: [{{ service: app, files: ['{}'] }}]\n",
+            file.display()
+        ),
+    );
+    let arguments = ["run", "--config", "agent.yaml"];
+    let distinct = "SELECT count(DISTINCT message) AS n FROM logs WHERE service = 'app'";
+    for kill in 0..KILLS {
+        append(&file, kill * LINES / KILLS, (kill + 1) * LINES / KILLS);
+        let agent = Agent::spawn(site.path(), &arguments);
+        // In the middle of what it has to send.
+        let some = i64::try_from(kill * LINES / KILLS + 300).unwrap();
+        eventually("some more are there", true, async || server.number(distinct).await >= some).await;
+        agent.kill().await;
+    }
+    let agent = Agent::spawn(site.path(), &arguments);
+    let rows = i64::try_from(LINES).unwrap();
+    server.until(distinct, rows).await;
+    assert!(agent.terminate().await.success());
+    // One batch of a file is under way at a time: each kill may have doubled that one.
+    let twice = server.number("SELECT count(*) AS n FROM logs WHERE service = 'app'").await - rows;
+    assert!((0..=i64::try_from(KILLS * BATCH_ROWS).unwrap()).contains(&twice), "{twice} lines are there twice");
+    server.stop().await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_spool_cannot_hold_is_counted_and_said() {
+    const LINES: usize = 20_000;
+    let site = Site::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = site.path().join("app.log");
+    append(&file, 0, LINES);
+    site.write(
+        "agent.yaml",
+        &format!(
+            "server: http://{free}\nstate_dir: state\nspool: {{ size_bytes: 400000 }}\nmetrics_listen: {metrics}\nlogs: [{{ service: app, files: ['{}'] }}]\n",
+            file.display()
+        ),
+    );
+    let agent = Agent::spawn(site.path(), &["run", "--config", "agent.yaml"]);
+    let client = reqwest::Client::new();
+    let count = async |name: &str| {
+        let answer = client.get(format!("http://{metrics}/metrics")).send().await;
+        let page = match answer {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        let line = page.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok()).map_or(0, |count| count as usize)
+    };
+    eventually("all lines are read", LINES, async || count("highwater_agent_lines_read_total").await).await;
+    eventually("all lines are spooled, or dropped", LINES, async || {
+        count("highwater_agent_rows_dropped_total").await + count("highwater_agent_spool_rows").await
+    })
+    .await;
+    let dropped = count("highwater_agent_rows_dropped_total").await;
+    assert!(dropped > LINES / 2, "{dropped}");
+    let server = site.start_on(&free).await;
+    let kept = i64::try_from(LINES - dropped).unwrap();
+    server.until("SELECT count(*) FROM logs WHERE service = 'app'", kept).await;
+    // The newest are there, each once.
+    let message = format!("% line {} %", LINES - 1);
+    let last = format!("SELECT count(*) FROM logs WHERE message LIKE '{message}'");
+    assert_eq!(server.number(&last).await, 1);
+    assert_eq!(server.number("SELECT count(DISTINCT message) FROM logs WHERE service = 'app'").await, kept);
+    assert!(!agent.terminate().await.success(), "an agent that lost rows says so when it ends");
+    let log = std::fs::read_to_string(site.path().join("agent.log")).unwrap();
+    assert!(log.contains("the spool is full"), "{log}");
     server.stop().await;
     site.verify().await;
 }

@@ -31,7 +31,7 @@ func main() {
 		BuildInfo: component.BuildInfo{Command: "collector", Description: "for tests", Version: "v0.165.0"},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
-			ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
+			DefaultScheme: "file", ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
 		}},
 	}
 	if otelcol.NewCommand(settings).Execute() != nil {

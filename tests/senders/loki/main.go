@@ -13,6 +13,7 @@ import (
 	"os"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grafana/loki-client-go/loki"
@@ -69,7 +70,7 @@ func main() {
 	check(err)
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
-			if metric.GetCounter() != nil {
+			if metric.GetCounter() != nil && strings.HasPrefix(family.GetName(), "promtail_") {
 				said[family.GetName()] += metric.GetCounter().GetValue()
 			}
 		}

@@ -26,7 +26,7 @@ pub async fn program(name: &str) -> Option<PathBuf> {
 
 /// A running Collector. Killed when dropped.
 pub struct Collector {
-    _child: Child,
+    child: Child,
     address: String,
     client: reqwest::Client,
     log: PathBuf,
@@ -56,7 +56,10 @@ impl Collector {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let collector = Self { _child: child, address, client: reqwest::Client::new(), log };
+        let mut collector = Self { child, address, client: reqwest::Client::new(), log };
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let ended = collector.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}: {}", std::fs::read_to_string(&collector.log).unwrap());
         eventually("the Collector takes what it is sent", true, async || {
             let url = format!("http://{}/v1/logs", collector.address);
             let sent = collector.client.post(url).header("content-type", "application/json").body("{}").send();

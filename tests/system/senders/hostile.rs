@@ -55,7 +55,7 @@ async fn nothing_that_is_pushed_takes_more_than_its_share() {
             assert_eq!(status, (tonic::Code::ResourceExhausted, false), "{name} to {path}");
         }
     }
-    // Lengths of 2 GiB, messages of nothing by the million, values in values, a label of a megabyte beside 100,000 samples.
+    // Lengths of 2 GiB, messages of nothing by the million, values in values, a label of 16 KiB beside 100,000 samples.
     let length = [0x0a, 0xff, 0xff, 0xff, 0xff, 0x07];
     let empty = |number: u8| field(number, &[]).repeat(2 << 20);
     let mut deep = field(1, b"x");
@@ -65,7 +65,7 @@ async fn nothing_that_is_pushed_takes_more_than_its_share() {
     let deep = field(1, &field(2, &field(2, &field(5, &deep))));
     let label = |name: &[u8], value: &[u8]| field(1, &[field(1, name), field(2, value)].concat());
     let sample = field(2, &[0x10, 0x01]);
-    let long = [label(b"__name__", b"m"), label(b"l", &vec![b'x'; 1 << 20]), sample.repeat(100_000)].concat();
+    let long = [label(b"__name__", b"m"), label(b"l", &vec![b'x'; 16 << 10]), sample.repeat(100_000)].concat();
     let sets: Vec<u8> = (0..200_000u32)
         .flat_map(|i| field(1, &[label(b"__name__", format!("m{i}").as_bytes()), sample.clone()].concat()))
         .collect();

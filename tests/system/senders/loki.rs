@@ -79,8 +79,8 @@ async fn lines_of_promtails_client_are_there_whoever_dies_or_waits() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     let said: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
-    assert_eq!(said["promtail_sent_entries_total"], json!(LINES as f64), "{said}");
-    assert_eq!(said["promtail_dropped_entries_total"], json!(0.0), "{said}");
+    let counts = ["sent", "dropped"].map(|what| said[format!("promtail_{what}_entries_total")].as_f64());
+    assert_eq!(counts, [Some(LINES as f64), Some(0.0)], "{said}");
     assert!(said["promtail_batch_retries_total"].as_f64().unwrap() > 0.0, "{said}");
     assert!(server.metric("highwater_limited_requests_total", "rate_rows").await > 0.0, "it never had to wait");
 

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use serde_json::Value as Json;
 
-/// A value as text: a string is itself, bytes are lower-case hex, lists and maps are JSON. `None` where there is none.
+/// A value as text: a string is itself, bytes are base64, lists and maps are JSON. `None` where there is none.
 pub(super) fn text(value: Option<&AnyValue>) -> Option<Cow<'_, str>> {
     Some(match value?.value.as_ref()? {
         Value::StringValue(text) => Cow::Borrowed(text.as_str()),
@@ -14,7 +16,7 @@ pub(super) fn text(value: Option<&AnyValue>) -> Option<Cow<'_, str>> {
         Value::BoolValue(false) => Cow::Borrowed("false"),
         Value::IntValue(number) => Cow::Owned(number.to_string()),
         Value::DoubleValue(number) => Cow::Owned(number.to_string()),
-        Value::BytesValue(bytes) => Cow::Owned(hex(bytes)),
+        Value::BytesValue(bytes) => Cow::Owned(STANDARD.encode(bytes)),
         list @ (Value::ArrayValue(_) | Value::KvlistValue(_)) => Cow::Owned(json(list).to_string()),
         // A reference into a table that export requests of logs and metrics do not have.
         _ => return None,
@@ -42,7 +44,7 @@ fn json(value: &Value) -> Json {
         // JSON has no NaN and no infinities; as text they are not lost.
         Value::DoubleValue(number) if !number.is_finite() => Json::from(number.to_string()),
         Value::DoubleValue(number) => Json::from(*number),
-        Value::BytesValue(bytes) => Json::from(hex(bytes)),
+        Value::BytesValue(bytes) => Json::from(STANDARD.encode(bytes)),
         Value::ArrayValue(list) => list.values.iter().map(|value| inner(Some(value))).collect(),
         Value::KvlistValue(map) => {
             Json::Object(map.values.iter().map(|member| (member.key.clone(), inner(member.value.as_ref()))).collect())
