@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use axum::Router;
 use highwater_broker::{Clock, SystemClock};
-use highwater_pipeline::data::Tenant;
 use highwater_pipeline::sources::scrape::{Scraper, Targets as _};
 use highwater_promql::Labels;
 use highwater_sql::Engine;
@@ -53,11 +52,10 @@ impl TargetsView for Scraped {
             scrape_interval_s: target.scrape_interval_ms as f64 / 1000.0,
             scrape_timeout_s: target.scrape_timeout_ms as f64 / 1000.0,
         });
-        // Whose they would have been, nobody knows: whoever runs this server may see them.
-        let dropped = if tenant == Tenant::DEFAULT { scraper.dropped() } else { Vec::new() };
-        let dropped =
-            dropped.into_iter().map(|target| (target.scrape_pool, Labels::from_pairs(target.discovered_labels)));
-        Ok(Targets { active: active.collect(), dropped: dropped.collect() })
+        let dropped = scraper.dropped().into_iter().filter(|target| target.tenant == tenant);
+        let dropped = dropped.map(|target| (target.scrape_pool, Labels::from_pairs(target.discovered_labels)));
+        let dropped_counts = scraper.dropped_counts(tenant);
+        Ok(Targets { active: active.collect(), dropped: dropped.collect(), dropped_counts })
     }
 }
 

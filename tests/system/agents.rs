@@ -157,17 +157,17 @@ fn noise(n: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_whose_disk_is_full_waits_and_loses_nothing() {
-    const LINES: usize = 60_000;
+    const LINES: usize = 24_000;
     let site = Site::new();
     let mount_point = site.subdirectory("small-disk");
-    let disk = match SmallDisk::mount(&mount_point, "4m") {
+    let disk = match SmallDisk::mount(&mount_point, "2m") {
         Ok(disk) => disk,
         Err(error) => return skipped("an agent whose disk is full", &format!("cannot mount a tmpfs: {error}")),
     };
     // Nobody answers yet.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let file = site.path().join("app.log");
-    append(&file, 0, LINES / 2);
+    append(&file, 0, LINES - 4_000);
     let (file_text, url, state) = (file.to_str().unwrap(), format!("http://{free}"), disk.path.join("state"));
     let arguments =
         ["logs", "--service", "app", "--file", file_text, "--server", &url, "--state-dir", state.to_str().unwrap()];
@@ -178,7 +178,7 @@ async fn an_agent_whose_disk_is_full_waits_and_loses_nothing() {
     // Killed in that state, and started again in it.
     agent.kill().await;
     let agent = Agent::spawn(site.path(), &arguments);
-    append(&file, LINES / 2, LINES);
+    append(&file, LINES - 4_000, LINES);
     let server = site.start_on(&free).await;
     let rows = i64::try_from(LINES).unwrap();
     server.until("SELECT count(DISTINCT message) FROM logs WHERE service = 'app'", rows).await;

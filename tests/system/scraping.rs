@@ -147,3 +147,35 @@ async fn debians_node_exporter_is_scraped_as_it_is() {
     server.stop().await;
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_are_shown_to_their_tenant_dropped_ones_too() {
+    let drop =
+        |word: &str| format!("relabel_configs: [{{ source_labels: [__address__], regex: '{word}.*', action: drop }}]");
+    let site = Site::with_config(&format!(
+        "scrape_configs:\n\
+         - {{ job_name: ours, scrape_interval: 1h, keep_dropped_targets: 1, static_configs: [{{ targets: ['127.0.0.1:1', gone-1, gone-2] }}], {} }}\n\
+         - {{ job_name: theirs, tenant: other, scrape_interval: 1h, static_configs: [{{ targets: ['127.0.0.1:2', left-1] }}], {} }}\n",
+        drop("gone"),
+        drop("left")
+    ));
+    let server = site.start().await;
+    let targets = async |tenant: &str, state: &str| {
+        let url = server.url(&format!("/api/v1/targets?state={state}"));
+        let request = reqwest::Client::new().get(url).header("x-scope-orgid", tenant);
+        let data = server.send(request).await.json()["data"].take();
+        let of = |kind: &str, label: &str| -> Vec<String> {
+            let all = data[kind].as_array().unwrap().iter();
+            all.map(|target| target["discoveredLabels"][label].as_str().unwrap().to_owned()).collect()
+        };
+        (of("activeTargets", "__address__"), of("droppedTargets", "__address__"), data["droppedTargetCounts"].clone())
+    };
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let ours = (texts(&["127.0.0.1:1"]), texts(&["gone-1"]), json!({"ours": 2}));
+    eventually("our targets", ours.clone(), async || targets("default", "").await).await;
+    assert_eq!(targets("default", "dropped").await, (vec![], ours.1, ours.2));
+    assert_eq!(targets("default", "active").await, (ours.0, vec![], Value::Null));
+    assert_eq!(targets("other", "any").await, (texts(&["127.0.0.1:2"]), texts(&["left-1"]), json!({"theirs": 1})));
+    assert_eq!(targets("nobody", "").await, (vec![], vec![], json!({})));
+    server.stop().await;
+}

@@ -131,6 +131,8 @@ pub struct Targets {
     pub active: Vec<Target>,
     /// Those dropped: pool, and labels as they were discovered.
     pub dropped: Vec<(String, Labels)>,
+    /// How many are dropped by pool, also where not all are listed.
+    pub dropped_counts: BTreeMap<String, usize>,
 }
 
 /// A target.

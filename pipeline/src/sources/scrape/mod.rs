@@ -258,16 +258,22 @@ impl Targets for Scraper {
         let kept = pools.iter().flat_map(|(name, pool)| {
             let most = pool.job.as_ref().map_or(0, |job| job.keep_dropped_targets);
             let most = if most == 0 { usize::MAX } else { most };
-            pool.dropped
-                .iter()
-                .take(most)
-                .map(move |labels| DroppedTarget { discovered_labels: map(labels), scrape_pool: name.clone() })
+            let tenant = pool.job.as_ref().map_or_else(String::new, |job| job.tenant.to_string());
+            pool.dropped.iter().take(most).map(move |labels| DroppedTarget {
+                discovered_labels: map(labels),
+                scrape_pool: name.clone(),
+                tenant: tenant.clone(),
+            })
         });
         kept.collect()
     }
 
-    fn dropped_counts(&self) -> BTreeMap<String, usize> {
-        self.0.pools.lock().iter().map(|(name, pool)| (name.clone(), pool.dropped.len())).collect()
+    fn dropped_counts(&self, tenant: &str) -> BTreeMap<String, usize> {
+        let pools = self.0.pools.lock();
+        let theirs =
+            pools.iter().filter(|(_, pool)| pool.job.as_ref().is_some_and(|job| job.tenant.as_str() == tenant));
+        let counts = theirs.map(|(name, pool)| (name.clone(), pool.dropped.len()));
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 
     fn metadata(&self) -> Vec<TargetMetadata> {

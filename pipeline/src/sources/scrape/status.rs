@@ -61,6 +61,8 @@ pub struct DroppedTarget {
     pub discovered_labels: BTreeMap<String, String>,
     /// The job.
     pub scrape_pool: String,
+    /// Whose samples it would have had.
+    pub tenant: String,
 }
 
 /// What a target says of a metric family.
@@ -86,8 +88,8 @@ pub trait Targets: Send + Sync {
     fn active(&self) -> Vec<ActiveTarget>;
     /// Those that are not, as many as the jobs keep.
     fn dropped(&self) -> Vec<DroppedTarget>;
-    /// How many targets each job drops, kept or not.
-    fn dropped_counts(&self) -> BTreeMap<String, usize>;
+    /// How many targets each job of a tenant drops, kept or not; jobs that drop none are left out.
+    fn dropped_counts(&self, tenant: &str) -> BTreeMap<String, usize>;
     /// What the targets say of their families.
     fn metadata(&self) -> Vec<TargetMetadata>;
     /// The names of all jobs.

@@ -62,7 +62,7 @@ async fn targets_are_scraped_and_told() {
     assert_eq!((up.labels["instance"].as_str(), up.labels["job"].as_str()), (address.as_str(), "j"));
     let down = active.iter().find(|target| target.health == TargetHealth::Down).unwrap();
     assert!(down.last_error.contains("refused"), "{}", down.last_error);
-    assert_eq!((scraper.dropped().len(), scraper.dropped_counts()["j"]), (1, 2));
+    assert_eq!((scraper.dropped().len(), scraper.dropped_counts("default")["j"]), (1, 2));
     let described = scraper.metadata();
     assert_eq!(
         (described[0].metric.as_str(), described[0].kind, described[0].help.as_str()),

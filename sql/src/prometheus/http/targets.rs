@@ -52,11 +52,7 @@ pub(super) async fn targets(server: &Prometheus, request: &Request) -> Result<Re
     let wants = |kind: &str| ["", "any", kind].contains(&state.as_str());
     let pool = request.form.url_value("scrapePool");
     let of_pool = |name: &str| pool.is_empty() || name == pool;
-    let Targets { active, dropped } = known(server, request).await?;
-    let mut counts = BTreeMap::new();
-    for (pool, _) in &dropped {
-        *counts.entry(pool.clone()).or_insert(0) += 1;
-    }
+    let Targets { active, dropped, dropped_counts } = known(server, request).await?;
     let active = active.into_iter().filter(|target| wants("active") && of_pool(&target.scrape_pool));
     let dropped = dropped.into_iter().filter(|(pool, _)| wants("dropped") && of_pool(pool));
     Ok(success(&TargetsData {
@@ -64,7 +60,7 @@ pub(super) async fn targets(server: &Prometheus, request: &Request) -> Result<Re
         dropped_targets: dropped
             .map(|(scrape_pool, discovered_labels)| DroppedData { discovered_labels, scrape_pool })
             .collect(),
-        dropped_target_counts: wants("dropped").then_some(counts),
+        dropped_target_counts: wants("dropped").then_some(dropped_counts),
     }))
 }
 
@@ -75,7 +71,7 @@ pub(super) async fn scrape_pools(server: &Prometheus, request: &Request) -> Resu
     struct PoolsData {
         scrape_pools: Vec<String>,
     }
-    let Targets { active, dropped } = known(server, request).await?;
+    let Targets { active, dropped, .. } = known(server, request).await?;
     let of_active = active.into_iter().map(|target| target.scrape_pool);
     let mut scrape_pools: Vec<String> = of_active.chain(dropped.into_iter().map(|(pool, _)| pool)).collect();
     scrape_pools.sort();
