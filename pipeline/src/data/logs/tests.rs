@@ -196,14 +196,14 @@ fn says_why_an_entry_is_refused() {
 
 #[test]
 fn keeps_limits() {
-    let limits = Limits { max_value_size_bytes: 10, max_attributes: 2, ..Limits::default() };
+    let limits = Limits { max_value_size_bytes: 10, max_attributes: 2, max_name_size_bytes: 8, ..Limits::default() };
     let refused = |entry: &str| read_with(entry, &limits).1;
     assert_eq!(refused(r#"{"message":"0123456789"}"#), [""; 0]);
     assert_eq!(refused(r#"{"message":"0123456789a"}"#), ["`message` has 11 bytes; the limit is 10"]);
     assert_eq!(refused(r#"{"message":"m","x":[1,2,3,4,5]}"#), ["`x` has 11 bytes; the limit is 10"]);
     assert_eq!(
-        refused(r#"{"message":"m","labels":{"0123456789a":1}}"#),
-        ["`0123456789a` has 11 bytes; the limit is 10"]
+        refused(r#"{"message":"m","labels":{"012345678":1}}"#),
+        ["the name `012345678` has 9 bytes; the limit is 8"]
     );
     assert_eq!(refused(r#"{"message":"m","a":1,"b":2,"a":3}"#), [""; 0]);
     assert_eq!(refused(r#"{"message":"m","a":1,"b":2,"c":3}"#), ["more than 2 attributes"]);
