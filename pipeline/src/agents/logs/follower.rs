@@ -386,9 +386,8 @@ impl Follower {
             let rest = if self.patterns.covers(path) { self.rest_of(&position) } else { None };
             match rest {
                 Some(rest) => {
-                    if self.go_on_in(rest, &position, now_ms)?.is_some() {
-                        self.counters.files_rotated(1);
-                    }
+                    let has_more = self.go_on_in(rest, &position, now_ms)?.is_some();
+                    self.counters.files_rotated(u64::from(has_more));
                 }
                 None if here.is_none() && renamed.is_none() => {
                     tracing::info!(path = position.path, "gone: what was not read of it cannot be");
