@@ -5,7 +5,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -38,10 +38,15 @@ impl First {
 
     /// A place for a process with these roles on the first one's log.
     fn place(&self, roles: &str) -> Site {
+        self.place_with(roles, "")
+    }
+
+    /// The same, with more configuration.
+    fn place_with(&self, roles: &str, more: &str) -> Site {
         let site = Site::with_config(&format!(
             "roles: [{roles}]\nlog:\n  kind: kafka\n  kafka:\n    brokers: \"{}\"\n    \
              options: {{ session.timeout.ms: 6000, heartbeat.interval.ms: 1000 }}\n\
-             storage: {{ url: \"file://{}\" }}\n{ALERTING}",
+             storage: {{ url: \"file://{}\" }}\n{ALERTING}{more}",
             self.brokers,
             self.site.data_dir().display()
         ));
@@ -178,4 +183,64 @@ async fn a_second_worker_on_a_log_that_has_one_is_refused() {
     server.stop().await;
     first.server.stop().await;
     first.site.verify().await;
+}
+
+/// A page that is scraped, and how often it was.
+async fn page() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, scrapes) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&scrapes);
+    let answer = async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        "answer 42\n"
+    };
+    let router = axum::Router::new().route("/metrics", axum::routing::get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, scrapes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_share_what_is_scraped_and_take_over() {
+    // So many that none of them gets nothing.
+    const TARGETS: usize = 30;
+    let first = First::start("query").await;
+    let mut pages = Vec::new();
+    for _ in 0..TARGETS {
+        pages.push(page().await);
+    }
+    let targets = pages.iter().map(|(address, _)| format!("'{address}'")).collect::<Vec<_>>().join(", ");
+    let scraped = format!(
+        "scrape_configs: [{{ job_name: pages, scrape_interval: 1s, static_configs: [{{ targets: [{targets}] }}] }}]\n"
+    );
+    let (one, other) = (first.place_with("gateway", &scraped), first.place_with("gateway", &scraped));
+    let (one_server, other_server) = tokio::join!(one.start(), other.start());
+    let share = async |server: &Server| server.metric("highwater_scrape_targets", "").await as usize;
+    eventually("each has some, and both have all", true, async || {
+        let shares = (share(&one_server).await, share(&other_server).await);
+        shares.0 > 0 && shares.1 > 0 && shares.0 + shares.1 == TARGETS
+    })
+    .await;
+    // By now each page is asked by one of them, so that no page is asked more often than its interval allows.
+    let before: Vec<_> = pages.iter().map(|(_, scrapes)| scrapes.load(Ordering::SeqCst)).collect();
+    #[expect(clippy::disallowed_methods, reason = "how long the test itself has watched")]
+    let since = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let most = since.elapsed().as_secs() as usize + 2;
+    for ((address, scrapes), before) in pages.iter().zip(before) {
+        let asked = scrapes.load(Ordering::SeqCst) - before;
+        assert!(asked <= most, "{address} was asked {asked} times in {:?}", since.elapsed());
+    }
+    let instances = "SELECT count(DISTINCT instance) AS n FROM metrics WHERE name = 'answer' AND value = 42";
+    first.server.until(instances, TARGETS as i64).await;
+    // One dies, and the other has them all.
+    one_server.kill().await;
+    eventually("the other has all", TARGETS, async || share(&other_server).await).await;
+    let newest = "SELECT CAST(max(timestamp) AS BIGINT) AS n FROM metrics WHERE name = 'up'";
+    let since_us = first.server.number(newest).await;
+    let alive = format!(
+        "SELECT count(DISTINCT instance) AS n FROM metrics WHERE name = 'up' AND value = 1 AND CAST(timestamp AS BIGINT) > {since_us}"
+    );
+    first.server.until(&alive, TARGETS as i64).await;
+    other_server.stop().await;
+    first.server.stop().await;
 }

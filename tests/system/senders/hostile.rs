@@ -103,6 +103,9 @@ async fn nothing_that_is_pushed_takes_more_than_its_share() {
     site.verify().await;
 }
 
+/// Labels of an entry.
+type Labels<'a> = [(&'a str, &'a str)];
+
 /// An attribute of OTLP in JSON.
 fn attribute(name: &str, value: &str) -> Value {
     json!({"key": name, "value": {"stringValue": value}})
@@ -124,18 +127,18 @@ async fn names_and_labels_that_are_too_long_are_refused_and_counted_at_every_doo
         vec![("longer", &value)],
         many.iter().map(|name| (name.as_str(), "1")).collect(),
     ];
-    let object = |labels: &[(&str, &str)]| {
+    let object = |labels: &Labels<'_>| {
         Value::Object(labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
     };
     let attributes =
-        |labels: &[(&str, &str)]| labels.iter().map(|(name, value)| attribute(name, value)).collect::<Vec<_>>();
+        |labels: &Labels<'_>| labels.iter().map(|(name, value)| attribute(name, value)).collect::<Vec<_>>();
     let pair = |name: &str, value: &str| [field(1, name.as_bytes()), field(2, value.as_bytes())].concat();
     let sample = field(2, &[&[0x09][..], &1.0_f64.to_le_bytes(), &[0x10, 0x01]].concat());
-    let series = |labels: &[(&str, &str)]| {
+    let series = |labels: &Labels<'_>| {
         let labels = [("__name__", "m")].iter().chain(labels).flat_map(|(name, value)| field(1, &pair(name, value)));
         field(1, &[labels.collect::<Vec<u8>>(), sample.clone()].concat())
     };
-    let stream = |labels: &[(&str, &str)]| {
+    let stream = |labels: &Labels<'_>| {
         let text = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect::<Vec<_>>().join(",");
         field(
             1,
@@ -146,9 +149,8 @@ async fn names_and_labels_that_are_too_long_are_refused_and_counted_at_every_doo
             .concat(),
         )
     };
-    let each = |of: &dyn Fn(&[(&str, &str)]) -> Value| labels.iter().map(|labels| of(labels)).collect::<Vec<_>>();
-    let all =
-        |of: &dyn Fn(&[(&str, &str)]) -> Vec<u8>| labels.iter().flat_map(|labels| of(labels)).collect::<Vec<u8>>();
+    let each = |of: &dyn Fn(&Labels<'_>) -> Value| labels.iter().map(|labels| of(labels)).collect::<Vec<_>>();
+    let all = |of: &dyn Fn(&Labels<'_>) -> Vec<u8>| labels.iter().flat_map(|labels| of(labels)).collect::<Vec<u8>>();
     let json_kind = "application/json";
     let protobuf = "application/x-protobuf";
     let logs = json!(each(&|labels| json!({"message": "m", "attributes": object(labels)})));

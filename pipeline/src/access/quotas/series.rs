@@ -129,6 +129,30 @@ mod tests {
     }
 
     #[test]
+    fn millions_of_made_up_series_take_no_more_room_than_the_limit() {
+        const LIMIT: usize = 20_000;
+        let active = ActiveSeries::new(LIMIT);
+        let honest: Vec<i64> = ids(1 << 40, 1_000).collect();
+        assert!(honest.iter().all(|id| active.admit(*id, 0)));
+        // Over four generations, the honest ones among them as a scrape has them.
+        let mut admitted = 0;
+        for (round, from) in (0..1_000_000).step_by(10_000).enumerate() {
+            let now_ms = round as i64 * GENERATION_MS / 25;
+            admitted += ids(from, 10_000).filter(|id| active.admit(*id, now_ms)).count();
+            assert!(honest.iter().all(|id| active.admit(*id, now_ms)), "round {round}");
+            assert!(active.count(now_ms) <= LIMIT);
+        }
+        assert!((LIMIT - 1_000..4 * LIMIT).contains(&admitted), "{admitted}");
+        let room: usize = active
+            .shards
+            .iter()
+            .map(|shard| shard.lock())
+            .map(|shard| shard.current.capacity() + shard.previous.capacity())
+            .sum();
+        assert!(room <= 8 * LIMIT, "room for {room} series");
+    }
+
+    #[test]
     fn small_limits_hold_too() {
         let active = ActiveSeries::new(3);
         assert_eq!(ids(0, 100).filter(|id| active.admit(*id, 0)).count(), 3);
