@@ -40,6 +40,9 @@ pub enum ProcessorsError {
         /// What was asked for.
         partitions: i32,
     },
+    /// A task of the configuration cannot be made.
+    #[error("a task of the configuration cannot be made: {0}")]
+    Processor(#[source] highwater_pipeline::runtime::ProcessorError),
     /// Definitions from the log are not what this version can read.
     #[error("the definitions in the log are unreadable: {reason}")]
     Definitions {

@@ -15,6 +15,7 @@
 //! `highwater_pipeline::runtime::Tasks` runs them. Everything in here is pure:
 //! a processor sees records and nothing else.
 
+pub mod backtest;
 mod config;
 pub mod definitions;
 mod error;

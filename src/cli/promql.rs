@@ -145,7 +145,7 @@ fn parameters(args: &PromqlArgs, query: &str, now_ms: i64) -> Result<(&'static s
 }
 
 /// Unix milliseconds of a time as people write it.
-fn read_time(text: &str, now_ms: i64) -> Result<i64, Error> {
+pub(super) fn read_time(text: &str, now_ms: i64) -> Result<i64, Error> {
     let wrong = || {
         Error::Usage(format!(
             "{text:?} is no time: write RFC 3339, Unix seconds, `now`, or a time ago such as `now-1h`"

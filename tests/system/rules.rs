@@ -106,8 +106,52 @@ async fn a_promql_rule_fires_over_a_kill_and_a_webhook_is_told() {
     let alerts =
         "SELECT count(*) FROM metrics WHERE name = 'ALERTS' AND labels->>'alertstate' = 'pending' AND value = 1";
     assert_eq!(server.number(alerts).await, 20);
+    // The same rules over what is stored say the same, from a server and from its directory.
+    let rules = site.path().join("rules.yaml").display().to_string();
+    let window = ["--from", "2026-03-01T00:00:00Z", "--to", "2026-03-01T00:00:50Z"];
+    let url = server.url("");
+    let asked = [&["rules", "backtest", &rules, "-o", "json", "--server", &url], &window[..]].concat();
+    let backtest = site.run(&asked).await;
+    assert_eq!(backtest.code, Some(0), "{backtest:?}");
+    assert!(backtest.stderr.contains("3 transitions from"), "{backtest:?}");
+    let found: Value = serde_json::from_str(&backtest.stdout).unwrap();
+    let found: Vec<String> = found["transitions"].as_array().unwrap().iter().map(said).collect();
+    assert_eq!(found, [said(&pending), said(&firing), said(&resolved)]);
     server.stop().await;
     site.verify().await;
+
+    let directory = site.data_dir().display().to_string();
+    let stored = ["--data-dir", &directory];
+    let read = site.run(&[&["rules", "backtest", &rules, "-o", "json"], &stored[..], &window[..]].concat()).await;
+    assert_eq!((read.code, read.stdout), (Some(0), backtest.stdout), "{}", read.stderr);
+
+    // An edit, and what it changes: it fires five seconds earlier.
+    let edited = site.write("edited.yaml", &RULES.replace("20s", "15s")).display().to_string();
+    let difference = [&["rules", "backtest", &edited, "--diff", &rules], &stored[..], &window[..]].concat();
+    let differs = site.run(&difference).await;
+    assert_eq!(differs.code, Some(1), "{differs:?}");
+    assert!(differs.stderr.contains("they differ: 1 new, 1 gone, 2 the same"), "{differs:?}");
+    let lines: Vec<Vec<&str>> = differs.stdout.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let labels = "{job=\"web\",";
+    assert_eq!(lines[0][..5], ["+", "2026-03-01T00:00:15Z", "firing", "Loaded", labels], "{differs:?}");
+    assert_eq!(lines[1][..5], ["-", "2026-03-01T00:00:20Z", "firing", "Loaded", labels], "{differs:?}");
+    let same = [&["rules", "backtest", &rules, "--diff", &rules, "-o", "graph"], &stored[..], &window[..]].concat();
+    let same = site.run(&same).await;
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert!(same.stderr.contains("no difference: 3 transitions"), "{same:?}");
+    // Pending for two fifths of the time, firing for two fifths.
+    let bar = same.stdout.lines().nth(1).unwrap();
+    assert_eq!((bar.matches('░').count(), bar.matches('█').count()), (40, 40), "{}", same.stdout);
+    assert!(bar.ends_with("│ fired 1x, 20s"), "{bar}");
+}
+
+/// All of a transition but where in the log it was found.
+fn said(transition: &Value) -> String {
+    let mut transition = transition.clone();
+    for place in ["offset", "watermark"] {
+        transition["source"].as_object_mut().unwrap().remove(place);
+    }
+    transition.to_string()
 }
 
 /// The shipped rules and their tests, as they are.

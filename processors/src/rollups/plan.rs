@@ -222,7 +222,7 @@ impl RollupPlan {
 
     /// The watermark at which a fixed window closes: its end plus the lateness. Over a rollup it is the watermark at which that one has closed the
     /// last window that begins in this one, plus the lateness: one line of time for all, that of the topic.
-    pub(super) fn closes_us(&self, window_start_us: i64) -> i64 {
+    pub(crate) fn closes_us(&self, window_start_us: i64) -> i64 {
         let end_us = window_start_us.saturating_add(self.width_us());
         let complete_us = match &self.upstream {
             Some(upstream) => upstream.closes_us(upstream.last_start_before(end_us)),

@@ -121,6 +121,11 @@ impl RulePlan {
         &self.rollup
     }
 
+    /// How long its alerts may hold: before they fire, and once their rows are gone. Microseconds.
+    pub(crate) fn holds_us(&self) -> i64 {
+        self.for_us.saturating_add(self.keep_firing_for_us)
+    }
+
     /// Its group's name.
     pub fn group(&self) -> &str {
         &self.identity.group

@@ -18,7 +18,7 @@ use highwater_sql::output::Format;
 use super::ServerArg;
 use crate::error::Error;
 use printer::{Output, Printer};
-use source::Source;
+pub(super) use source::Source;
 
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,7 +68,7 @@ pub(crate) struct SqlArgs {
 pub(super) async fn run(args: SqlArgs) -> Result<ExitCode, Error> {
     let source = match &args.data_dir {
         None => Source::server(&args.server)?,
-        Some(dir) => Source::data_dir(dir).await?,
+        Some(dir) => Source::data_dir(dir, args.server.tenant.as_deref()).await?,
     };
     let format = args.output.into();
     if let Some(file) = &args.file {

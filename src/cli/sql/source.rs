@@ -18,24 +18,26 @@ use crate::client::Client;
 use crate::error::Error;
 
 /// Who answers.
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Server { client: Client, url: String },
     // The directory is for what queries spill, and goes with it.
-    Engine { engine: Box<Engine>, place: String, _spill: TempDir },
+    Engine { engine: Box<Engine>, tenant: String, place: String, _spill: TempDir },
 }
 
 impl Source {
-    pub(super) fn server(server: &ServerArg) -> Result<Self, Error> {
+    pub(in crate::cli) fn server(server: &ServerArg) -> Result<Self, Error> {
         Ok(Self::Server { client: Client::new(server)?, url: server.url() })
     }
 
-    pub(super) async fn data_dir(dir: &Path) -> Result<Self, Error> {
+    /// A data directory, and whose rows of it.
+    pub(in crate::cli) async fn data_dir(dir: &Path, tenant: Option<&str>) -> Result<Self, Error> {
         let (engine, spill) = crate::serve::offline::engine(dir).await?;
-        Ok(Self::Engine { engine: Box::new(engine), place: dir.display().to_string(), _spill: spill })
+        let tenant = tenant.unwrap_or(highwater_pipeline::data::Tenant::DEFAULT).to_owned();
+        Ok(Self::Engine { engine: Box::new(engine), tenant, place: dir.display().to_string(), _spill: spill })
     }
 
     /// Where it is, for people.
-    pub(super) fn place(&self) -> &str {
+    pub(in crate::cli) fn place(&self) -> &str {
         match self {
             Self::Server { url, .. } => url,
             Self::Engine { place, .. } => place,
@@ -43,14 +45,14 @@ impl Source {
     }
 
     /// Runs a query. Dropping what it gives, or this, stops it.
-    pub(super) async fn ask(&self, query: &str) -> Result<Rows, Error> {
+    pub(in crate::cli) async fn ask(&self, query: &str) -> Result<Rows, Error> {
         match self {
             Self::Server { client, .. } => {
                 let response = client.post("/api/v1/sql", &json!({"query": query, "format": "arrow"})).await?;
                 Rows::of_response(Box::pin(response.bytes_stream())).await
             }
-            Self::Engine { engine, .. } => {
-                let result = engine.query("default", query).await.map_err(|error| Error::Failed(error.to_string()))?;
+            Self::Engine { engine, tenant, .. } => {
+                let result = engine.query(tenant, query).await.map_err(|error| Error::Failed(error.to_string()))?;
                 Ok(Rows::Here(Box::new(result)))
             }
         }
@@ -60,7 +62,7 @@ impl Source {
 type Body = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send>>;
 
 /// Rows as they come.
-pub(super) enum Rows {
+pub(in crate::cli) enum Rows {
     Here(Box<QueryResult>),
     There { body: Body, decoder: Box<StreamDecoder>, buffer: Buffer, first: Option<RecordBatch>, schema: SchemaRef },
 }
@@ -86,7 +88,7 @@ impl Rows {
     }
 
     /// The columns.
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub(in crate::cli) fn schema(&self) -> SchemaRef {
         match self {
             Self::Here(result) => result.schema(),
             Self::There { schema, .. } => SchemaRef::clone(schema),
@@ -94,7 +96,7 @@ impl Rows {
     }
 
     /// The next rows; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+    pub(in crate::cli) async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         match self {
             Self::Here(result) => result.next().await.transpose().map_err(|error| Error::Failed(error.to_string())),
             Self::There { body, decoder, buffer, first, .. } => {

@@ -26,16 +26,23 @@ pub struct Head {
 struct Points {
     timestamps_ms: Vec<i64>,
     values: Vec<f64>,
+    /// Per float, where its record is: [`NO_RECORD`] for what rules wrote.
+    offsets: Vec<i64>,
+    /// A series is in one partition; `None` for one that rules write.
+    partition: Option<i32>,
     histograms: Vec<(i64, Arc<Histogram>)>,
-    newest: Option<Coordinate>,
 }
+
+/// No offset.
+pub(super) const NO_RECORD: i64 = -1;
 
 /// One series, as a snapshot keeps it.
 pub(crate) struct Kept<'a> {
     pub(crate) labels: &'a Labels,
-    pub(crate) newest: Option<Coordinate>,
+    pub(crate) partition: Option<i32>,
     pub(crate) timestamps_ms: &'a [i64],
     pub(crate) values: &'a [f64],
+    pub(crate) offsets: &'a [i64],
 }
 
 impl Head {
@@ -57,27 +64,24 @@ impl Head {
     /// Adds a float. One at a time that is there already replaces it.
     pub fn push(&mut self, labels: &Labels, timestamp_ms: i64, value: f64, from: Option<Coordinate>) {
         let points = self.points(labels);
-        let added = match points.timestamps_ms.last() {
-            Some(last) if *last >= timestamp_ms => match points.timestamps_ms.binary_search(&timestamp_ms) {
-                Ok(at) => {
-                    points.values[at] = value;
-                    false
-                }
-                Err(at) => {
-                    points.timestamps_ms.insert(at, timestamp_ms);
-                    points.values.insert(at, value);
-                    true
-                }
-            },
-            _ => {
-                points.timestamps_ms.push(timestamp_ms);
-                points.values.push(value);
+        let offset = from.map_or(NO_RECORD, |from| from.offset);
+        points.partition = from.map(|from| from.partition).or(points.partition);
+        let at = match points.timestamps_ms.last() {
+            Some(last) if *last >= timestamp_ms => points.timestamps_ms.binary_search(&timestamp_ms),
+            _ => Err(points.timestamps_ms.len()),
+        };
+        let added = match at {
+            Ok(at) => {
+                (points.values[at], points.offsets[at]) = (value, offset);
+                false
+            }
+            Err(at) => {
+                points.timestamps_ms.insert(at, timestamp_ms);
+                points.values.insert(at, value);
+                points.offsets.insert(at, offset);
                 true
             }
         };
-        if points.timestamps_ms.last() == Some(&timestamp_ms) {
-            points.newest = from.or(points.newest);
-        }
         self.samples += usize::from(added);
     }
 
@@ -117,6 +121,7 @@ impl Head {
                 let old = points.timestamps_ms.partition_point(|&at| at <= until_ms);
                 points.timestamps_ms.drain(..old);
                 points.values.drain(..old);
+                points.offsets.drain(..old);
                 points.histograms.retain(|(at, _)| *at > until_ms);
                 left += points.timestamps_ms.len() + points.histograms.len();
                 !points.timestamps_ms.is_empty() || !points.histograms.is_empty()
@@ -129,7 +134,7 @@ impl Head {
     /// The time of the newest sample at or before `until_ms` that came from a record: what rules write follows from those.
     pub fn newest_ms(&self, until_ms: i64) -> Option<i64> {
         let newest = |points: &Points| {
-            points.newest?;
+            points.partition?;
             let at = points.timestamps_ms.partition_point(|&at| at <= until_ms);
             at.checked_sub(1).map(|at| points.timestamps_ms[at])
         };
@@ -145,18 +150,21 @@ impl Head {
         self.metrics.values().flat_map(BTreeMap::values).filter_map(next).min()
     }
 
-    /// Where the newest sample of a series came from.
-    pub fn newest_of(&self, labels: &Labels) -> Option<Coordinate> {
-        self.metrics.get(labels.name())?.get(labels)?.newest
+    /// Where the record of a sample is; `None` where rules wrote it.
+    pub fn record_of(&self, labels: &Labels, timestamp_ms: i64) -> Option<Coordinate> {
+        let points = self.metrics.get(labels.name())?.get(labels)?;
+        let offset = points.offsets[points.timestamps_ms.binary_search(&timestamp_ms).ok()?];
+        Some(Coordinate { partition: points.partition?, offset }).filter(|_| offset != NO_RECORD)
     }
 
     /// Every series, in order.
     pub(crate) fn series(&self) -> impl Iterator<Item = Kept<'_>> {
         self.metrics.values().flatten().map(|(labels, points)| Kept {
             labels,
-            newest: points.newest,
+            partition: points.partition,
             timestamps_ms: &points.timestamps_ms,
             values: &points.values,
+            offsets: &points.offsets,
         })
     }
 }

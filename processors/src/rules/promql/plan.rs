@@ -1,6 +1,6 @@
 //! Rules in PromQL, ready to be evaluated. No state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use highwater_promql::parser::ValueType;
@@ -238,6 +238,11 @@ impl Selectors {
             None => self.others.push(compiled),
         }
         Ok(())
+    }
+
+    /// The metrics they name; `None` where one names none.
+    pub(crate) fn names(&self) -> Option<BTreeSet<String>> {
+        self.others.is_empty().then(|| self.named.keys().cloned().collect())
     }
 
     /// True where no rule looks at anything.

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! manifest, JSON: per tenant its series: labels, partition and offset of the newest record, number of samples
-//! one batch: timestamp_ms Int64, value_bits Int64: the samples of all series, in the order of the manifest
+//! one batch: timestamp_ms Int64, value_bits Int64, offset Int64: the samples of all series, in the order of the manifest
 //! ```
+//!
+//! An offset is that of the sample's record, -1 where rules wrote it. Snapshots of earlier versions have none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use highwater_pipeline::runtime::ProcessorError;
 use highwater_promql::Labels;
 use serde::{Deserialize, Serialize};
 
-use super::head::{Coordinate, Head};
+use super::head::{Coordinate, Head, NO_RECORD};
 use crate::frames;
 
 #[derive(Serialize, Deserialize)]
@@ -30,23 +32,25 @@ type Manifest = Vec<(String, Vec<Series>)>;
 
 pub(super) fn encode<'a>(heads: impl Iterator<Item = (&'a str, &'a Head)>) -> Result<Bytes, ProcessorError> {
     let mut manifest: Manifest = Vec::new();
-    let (mut times, mut bits) = (Vec::new(), Vec::new());
+    let (mut times, mut bits, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
     for (tenant, head) in heads {
         let mut all = Vec::new();
         for series in head.series() {
             times.extend_from_slice(series.timestamps_ms);
+            offsets.extend_from_slice(series.offsets);
             bits.extend(series.values.iter().map(|value| value.to_bits().cast_signed()));
             all.push(Series {
                 labels: series.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-                newest: series.newest.map(|at| (at.partition, at.offset)),
+                newest: series.partition.zip(series.offsets.last().copied()),
                 samples: series.timestamps_ms.len(),
             });
         }
         manifest.push((tenant.to_owned(), all));
     }
     let field = |name: &str| Field::new(name, DataType::Int64, false);
-    let schema = Arc::new(Schema::new(vec![field("timestamp_ms"), field("value_bits")]));
-    let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(times)), Arc::new(Int64Array::from(bits))])
+    let schema = Arc::new(Schema::new(vec![field("timestamp_ms"), field("value_bits"), field("offset")]));
+    let columns = [times, bits, offsets].map(|column| Arc::new(Int64Array::from(column)) as _);
+    let batch = RecordBatch::try_new(schema, columns.to_vec())
         .map_err(|e| ProcessorError::caused("samples of rules cannot be written", e))?;
     frames::encode(&manifest, &[batch])
 }
@@ -57,18 +61,21 @@ pub(super) fn decode(body: &Bytes) -> Result<Vec<(String, Head)>, ProcessorError
     let [batch] = batches.as_slice() else { return Err(incomplete()) };
     let column = |at: usize| batch.columns().get(at).and_then(|c| c.as_primitive_opt::<Int64Type>());
     let (Some(times), Some(bits)) = (column(0), column(1)) else { return Err(incomplete()) };
+    let offsets = column(2);
     let mut at = 0;
     let mut heads = Vec::with_capacity(manifest.len());
     for (tenant, all) in manifest {
         let mut head = Head::new();
         for series in all {
             let labels = Labels::from_pairs(series.labels.iter());
-            let newest = series.newest.map(|(partition, offset)| Coordinate { partition, offset });
+            let partition = series.newest.map(|(partition, _)| partition);
             if at + series.samples > times.len() {
                 return Err(incomplete());
             }
             for row in at..at + series.samples {
-                head.push(&labels, times.value(row), f64::from_bits(bits.value(row).cast_unsigned()), newest);
+                let offset = offsets.map_or(NO_RECORD, |offsets| offsets.value(row));
+                let from = partition.map(|partition| Coordinate { partition, offset });
+                head.push(&labels, times.value(row), f64::from_bits(bits.value(row).cast_unsigned()), from);
             }
             at += series.samples;
         }

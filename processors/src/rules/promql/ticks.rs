@@ -498,7 +498,7 @@ fn shown((labels, timestamp_ms, value): &(Labels, i64, f64), head: &Head) -> ser
     let mut one = json!({
         "labels": plain, "value": value, "timestamp": time::format(timestamp_ms.saturating_mul(1_000)),
     });
-    if let Some(from) = head.newest_of(labels) {
+    if let Some(from) = head.record_of(labels, *timestamp_ms) {
         one["record"] = json!({"topic": "metrics", "partition": from.partition, "offset": from.offset});
     }
     one

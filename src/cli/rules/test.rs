@@ -1,0 +1,67 @@
+//! `highwater rules test FILE...`: unit tests of rules, in promtool's form.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use highwater_processors::rules::unit_tests::{self, TestFile};
+
+use super::read;
+use crate::error::Error;
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Files of unit tests, in promtool's form.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Only tests whose name matches this regular expression.
+    #[arg(long, value_name = "REGEX")]
+    run: Vec<String>,
+}
+
+pub(super) fn run(args: &TestArgs) -> Result<ExitCode, Error> {
+    let chosen = args.run.iter().map(|pattern| matching(pattern)).collect::<Result<Vec<_>, _>>()?;
+    let mut failed = false;
+    for path in &args.files {
+        println!("Unit Testing:  {}", path.display());
+        let failures =
+            match test_file(path, |name| chosen.is_empty() || chosen.iter().any(|regex| regex.is_match(name))) {
+                Ok(failures) => failures,
+                Err(error) => vec![format!("    {error}")],
+            };
+        if failures.is_empty() {
+            println!("  SUCCESS\n");
+        } else {
+            failed = true;
+            println!("  FAILED:");
+            for failure in failures {
+                println!("{failure}");
+            }
+            println!();
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn matching(pattern: &str) -> Result<regex::Regex, Error> {
+    regex::Regex::new(pattern).map_err(|error| Error::Failed(format!("--run {pattern}: {error}")))
+}
+
+fn test_file(path: &Path, only: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let tests = TestFile::parse(&name, &text)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut rules = Vec::new();
+    for pattern in &tests.rule_files {
+        let pattern = folder.join(pattern).display().to_string();
+        let before = rules.len();
+        for found in glob::glob(&pattern).map_err(|error| format!("{pattern}: {error}"))? {
+            rules.push(read(&found.map_err(|error| error.to_string())?)?);
+        }
+        if rules.len() == before {
+            println!("  WARNING: no file match pattern {pattern}");
+        }
+    }
+    Ok(unit_tests::run(&tests, &rules, only))
+}
