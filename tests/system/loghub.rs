@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Agent, Server, Site, skipped};
+use crate::support::{Agent, Server, Site, eventually, skipped};
 
 /// What is known about a file by looking at it.
 struct Sample {
@@ -176,4 +176,133 @@ async fn standard_input_is_shipped_to_its_end() {
     // The agent ends only once everything is acknowledged, so this needs no waiting.
     assert_eq!(server.number("SELECT count(*) FROM logs WHERE service = 'zk'").await, 2000);
     server.stop().await;
+}
+
+/// When a rule over a minute's count fires and is resolved again, worked out line by line: in windows that begin every ten seconds, more than ten of
+/// these lines; and once there are not, for another minute.
+fn episodes(lines_s: &[i64]) -> Vec<(i64, i64, usize)> {
+    let (Some(first), Some(last)) = (lines_s.iter().min(), lines_s.iter().max()) else { return Vec::new() };
+    let mut found: Vec<(i64, i64, usize)> = Vec::new();
+    let (mut fires, mut gone_s) = (false, None);
+    let first_end = first.div_euclid(10) * 10 + 10;
+    for end_s in (first_end..last + 300).step_by(10) {
+        let count = lines_s.iter().filter(|at| (end_s - 60..end_s).contains(*at)).count();
+        if count > 10 {
+            gone_s = None;
+            if !fires {
+                found.push((end_s, i64::MAX, count));
+            }
+            fires = true;
+        } else if fires && end_s - *gone_s.get_or_insert(end_s) >= 60 {
+            (fires, gone_s) = (false, None);
+            found.last_mut().unwrap().1 = end_s;
+        }
+    }
+    found
+}
+
+fn seconds(time: &str, format: &str) -> i64 {
+    chrono::NaiveDateTime::parse_from_str(time, format).unwrap().and_utc().timestamp()
+}
+
+/// The shipped rules of logs, over two real logs with the times they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_logins_and_bursts_of_errors_fire_where_a_person_would_point_at() {
+    let Some(directory) = loghub() else { return };
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
+    let tests = std::fs::read_to_string(rules.join("logs_test.yaml")).unwrap();
+    let rollups = tests.split("rollups:\n").nth(1).unwrap().split("tests:\n").next().unwrap();
+    let config = format!("rule_files: [{:?}]\nrollups:\n{rollups}", rules.join("logs.yaml"));
+    let site = Site::with_config(&config);
+    let server = site.start().await;
+    let url = server.url("");
+    let mut expected = Vec::new();
+    // One after the other: the rules look at each minute once, when it is over.
+    for (name, service, alert, year) in
+        [("Apache", "httpd", "ErrorBurst", None), ("OpenSSH", "sshd", "AuthenticationFailures", Some("2017"))]
+    {
+        let file = directory.join(format!("{name}.log"));
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        let lines_s: Vec<i64> = match name {
+            "Apache" => text
+                .lines()
+                .filter(|line| line.contains("] [error] "))
+                .map(|line| seconds(&line[1..25], "%a %b %d %H:%M:%S %Y"))
+                .collect(),
+            _ => text
+                .lines()
+                .filter(|line| {
+                    let line = line.to_lowercase();
+                    ["failed password", "authentication failure", "invalid user"].iter().any(|word| line.contains(word))
+                })
+                .map(|line| seconds(&format!("2017 {}", &line[..15]), "%Y %b %d %H:%M:%S"))
+                .collect(),
+        };
+        for (fired_s, resolved_s, count) in episodes(&lines_s) {
+            expected.push(json!({"alertname": alert, "state": "firing", "at": fired_s, "value": count}));
+            expected.push(json!({"alertname": alert, "state": "resolved", "at": resolved_s, "value": Value::Null}));
+        }
+        let file = file.display().to_string();
+        let mut arguments = vec!["logs", "--service", service, "--file", &file, "--server", &url];
+        arguments.extend(year.iter().flat_map(|year| ["--year", *year]));
+        let agent = Agent::spawn(&site.subdirectory(name), &arguments);
+        server
+            .until(&format!("SELECT count(*) FROM logs WHERE service = '{service}'"), lines_in(text.as_bytes()))
+            .await;
+        assert!(agent.terminate().await.success());
+        // Ten minutes later somebody says something.
+        let last = format!("SELECT CAST(max(timestamp) AS BIGINT) / 1000000 FROM logs WHERE service = '{service}'");
+        let last_s = server.number(&last).await;
+        server.pass_time("clock", last_s + 600).await;
+        let told = "SELECT alertname, state, CAST(timestamp AS BIGINT) / 1000000 AS at, \
+                    CASE state WHEN 'firing' THEN CAST(value AS BIGINT) END AS value FROM alerts ORDER BY _offset";
+        eventually(&format!("the alerts of {name}"), expected.clone(), async || server.sql(told).await).await;
+    }
+    // Where a person would point: the first burst of guesses, by somebody who tries one user after the other, and two bursts of one and the same error.
+    let first = |alert: &str, format: &str, time: &str| {
+        let found = expected.iter().find(|one| one["alertname"] == alert).unwrap();
+        assert_eq!(found["at"], seconds(time, format), "{alert}");
+    };
+    first("AuthenticationFailures", "%Y-%m-%d %H:%M:%S", "2017-12-10 07:28:10");
+    first("ErrorBurst", "%Y-%m-%d %H:%M:%S", "2005-12-04 20:47:20");
+    assert_eq!(expected.len(), 2 * (2 + 5));
+
+    // A backtest over what is stored says the same.
+    let config = site.write("backtest.yaml", &format!("rollups:\n{rollups}")).display().to_string();
+    let rules = rules.join("logs.yaml").display().to_string();
+    let backtest = [
+        "rules",
+        "backtest",
+        &rules,
+        "--config",
+        &config,
+        "--server",
+        &url,
+        "--from",
+        "2005-01-01T00:00:00Z",
+        "--to",
+        "2018-01-01T00:00:00Z",
+        "-o",
+        "json",
+    ];
+    let found = site.run(&backtest).await;
+    assert_eq!(found.code, Some(0), "{found:?}");
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let found: Vec<Value> = found["transitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            let at = one["timestamp"].as_str().unwrap();
+            let value =
+                if one["state"] == "firing" { json!(one["value"].as_f64().unwrap() as i64) } else { Value::Null };
+            json!({
+                "alertname": one["alertname"], "state": one["state"], "value": value,
+                "at": chrono::DateTime::parse_from_rfc3339(at).unwrap().timestamp(),
+            })
+        })
+        .collect();
+    assert_eq!(found, expected);
+    server.stop().await;
+    site.verify().await;
 }

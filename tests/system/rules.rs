@@ -160,12 +160,25 @@ async fn the_shipped_rules_are_fine_and_their_tests_pass_here_and_in_promtool() 
     let site = Site::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
     let path = |name: &str| folder.join(name).display().to_string();
-    for name in ["services", "hosts", "jobs", "highwater"] {
-        let (rules, tests) = (path(&format!("{name}.yaml")), path(&format!("{name}_test.yaml")));
-        let checked = site.run(&["rules", "check", &rules]).await;
-        assert!(checked.code == Some(0) && checked.stdout.contains("SUCCESS"), "{checked:?}");
-        let tested = site.run(&["rules", "test", &tests]).await;
-        assert!(tested.code == Some(0) && tested.stdout.contains("SUCCESS"), "{tested:?}");
+    let logs = std::fs::read_to_string(path("logs_test.yaml")).unwrap();
+    let rollups = logs.split("rollups:\n").nth(1).unwrap().split("tests:\n").next().unwrap();
+    let config = site.write("logs.yaml", &format!("rollups:\n{rollups}")).display().to_string();
+    let checked =
+        site.run(&["rules", "check", "--config", &config, &path("[a-z]*s.yaml"), &path("highwater.yaml")]).await;
+    assert_eq!((checked.code, checked.stdout.matches("SUCCESS").count()), (Some(0), 5), "{checked:?}");
+    assert!(!checked.stdout.contains("warning"), "{checked:?}");
+    let tested = site.run(&["rules", "test", &path("*_test.yaml")]).await;
+    assert_eq!((tested.code, tested.stdout.matches("SUCCESS").count()), (Some(0), 5), "{tested:?}");
+    // promtool says the same of what it knows, word for word.
+    let ours: Vec<String> =
+        ["services", "hosts", "jobs", "highwater"].map(|name| path(&format!("{name}_test.yaml"))).to_vec();
+    let mut arguments = vec!["rules", "test"];
+    arguments.extend(ours.iter().map(String::as_str));
+    let tested = site.run(&arguments).await;
+    if let Some(mut promtool) = crate::alertmanager::prometheus::promtool() {
+        let theirs = promtool.args(["test", "rules"]).args(&ours).output().unwrap();
+        assert_eq!(theirs.status.code(), tested.code);
+        assert_eq!(tested.stdout, String::from_utf8(theirs.stdout).unwrap());
     }
     let wrong = site.write(
         "wrong_test.yaml",
@@ -173,9 +186,52 @@ async fn the_shipped_rules_are_fine_and_their_tests_pass_here_and_in_promtool() 
     );
     let failed = site.run(&["rules", "test", &wrong.display().to_string()]).await;
     assert_eq!(failed.code, Some(1));
-    assert!(failed.stdout.contains("FAILED") && failed.stdout.contains("got:["), "{failed:?}");
+    assert!(failed.stderr.contains("FAILED") && failed.stderr.contains("got:["), "{failed:?}");
+    if let Some(mut promtool) = crate::alertmanager::prometheus::promtool() {
+        let theirs = promtool.args(["test", "rules"]).arg(&wrong).output().unwrap();
+        assert_eq!(theirs.status.code(), failed.code);
+        assert_eq!(failed.stderr, String::from_utf8(theirs.stderr).unwrap());
+    }
     let broken = site.write("broken.yaml", "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: sum(\n");
     let failed = site.run(&["rules", "check", &broken.display().to_string()]).await;
     assert_eq!(failed.code, Some(1));
     assert!(failed.stdout.contains("broken.yaml:5:"), "{failed:?}");
+}
+
+/// Every metric and label that a rule asks for, beside what is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rules_select_is_looked_up_where_it_should_be() {
+    let site = Site::new();
+    let rules = "groups:
+  - name: g
+    rules:
+      - record: job:load:sum
+        expr: sum by (job, region) (load)
+      - alert: Known
+        expr: job:load:sum > 1 and load{job=\"web\", zone=\"\"} > 0
+      - alert: Unknown
+        expr: |
+          rate(no_such_total[5m]) > 0
+            or load{job=\"shop\"} > 0 or load{zone=~\"a.*\"}
+";
+    let rules = site.write("rules.yaml", rules).display().to_string();
+    let server = site.start().await;
+    load(&server, 0..2, 1.0).await;
+    let url = server.url("");
+    let warnings = [
+        "5:15: rule job:load:sum: unknown label region: load has instance, job",
+        "10:16: rule Unknown: unknown metric no_such_total: nothing of that name is stored",
+        "11:16: rule Unknown: no stored series of load has job=\"shop\"",
+        "11:40: rule Unknown: unknown label zone: load has instance, job",
+    ];
+    let warnings: String = warnings.map(|warning| format!("  warning: {rules}:{warning}\n")).concat();
+    let expected = format!("Checking {rules}\n  SUCCESS: 3 rules found\n{warnings}\n");
+    let asked = site.run(&["rules", "check", &rules, "--server", &url]).await;
+    assert_eq!((asked.code, asked.stdout.as_str()), (Some(0), expected.as_str()), "{}", asked.stderr);
+    server.stop().await;
+    let directory = site.data_dir().display().to_string();
+    let read = site.run(&["rules", "check", &rules, "--data-dir", &directory, "--lint-fatal"]).await;
+    assert_eq!((read.code, read.stdout.as_str()), (Some(3), expected.as_str()), "{}", read.stderr);
+    let plain = site.run(&["rules", "check", &rules]).await;
+    assert!(plain.code == Some(0) && !plain.stdout.contains("warning"), "{plain:?}");
 }

@@ -31,7 +31,7 @@ use rows::Timed;
 
 /// One beat of the virtual clock.
 const BEAT_US: i64 = 1_000_000;
-/// The furthest that time goes in one step where no rows come.
+/// The furthest that time goes in one step where no rows come, until everything has settled.
 const LEAP_US: i64 = 3_600 * BEAT_US;
 /// Time that has to pass behind a moment until everything about it is decided, besides the lateness of rollups.
 const SETTLE_US: i64 = 10 * BEAT_US;
@@ -58,6 +58,8 @@ pub struct Backtest {
     /// Next offset of each stage partition.
     offsets: BTreeMap<(Arc<str>, i32), i64>,
     now_us: i64,
+    /// The end of the last beat that had rows.
+    last_rows_us: i64,
     transitions: Vec<Transition>,
 }
 
@@ -126,6 +128,7 @@ impl Backtest {
             stages,
             offsets: BTreeMap::new(),
             now_us: i64::MIN,
+            last_rows_us: i64::MIN,
             transitions: Vec::new(),
         })
     }
@@ -172,6 +175,7 @@ impl Backtest {
                     self.rows(table.source, partition, &batch)?;
                 }
             }
+            self.last_rows_us = end_us;
             self.beat(end_us)?;
         }
     }
@@ -191,8 +195,10 @@ impl Backtest {
             self.now_us = until_us.saturating_sub(BEAT_US);
         }
         while self.now_us < until_us {
-            let next_us = self.now_us.saturating_add(LEAP_US).min(until_us);
-            self.beat(next_us)?;
+            // Once ranges, windows and holds are over nothing can change any more: the rest of the silence is one leap.
+            let settled_us = self.last_rows_us.saturating_add(2 * self.warmup_us).saturating_add(2 * LEAP_US);
+            let next_us = if self.now_us > settled_us { until_us } else { self.now_us.saturating_add(LEAP_US) };
+            self.beat(next_us.min(until_us))?;
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use serde_saphyr::Spanned;
 
 use super::duration::parse_duration_ms;
 use super::place::Place;
+use super::selectors::{self, Selector};
 use crate::error::ProcessorsError;
 
 /// One rule file, read.
@@ -185,16 +186,24 @@ impl RuleFile {
     /// # Errors
     /// At least one.
     pub fn read(file: &str, text: &str) -> Result<Self, Vec<Problem>> {
+        Self::read_with_selectors(file, text).map(|(file, _)| file)
+    }
+
+    /// [`Self::read`], with the series that its PromQL selects, and where.
+    ///
+    /// # Errors
+    /// At least one.
+    pub fn read_with_selectors(file: &str, text: &str) -> Result<(Self, Vec<Selector>), Vec<Problem>> {
         // A file of comments only has no groups.
         if text.lines().all(|line| matches!(line.trim(), "" | "---" | "...") || line.trim_start().starts_with('#')) {
-            return Ok(Self { file: file.to_owned(), groups: Vec::new() });
+            return Ok((Self { file: file.to_owned(), groups: Vec::new() }, Vec::new()));
         }
         let document: Document = serde_saphyr::from_str(text).map_err(|error| {
             let plain = error.without_snippet();
             let place = plain.location().map(Place::of).unwrap_or_default();
             vec![Problem { place, reason: plain.to_string() }]
         })?;
-        let mut reader = Reader { text, problems: Vec::new() };
+        let mut reader = Reader { text, problems: Vec::new(), selectors: Vec::new() };
         let mut names = BTreeSet::new();
         let mut groups = Vec::with_capacity(document.groups.len());
         for group in document.groups {
@@ -207,7 +216,7 @@ impl RuleFile {
             groups.push(reader.group(group));
         }
         if reader.problems.is_empty() {
-            return Ok(Self { file: file.to_owned(), groups });
+            return Ok((Self { file: file.to_owned(), groups }, reader.selectors));
         }
         reader.problems.sort_by_key(|problem| problem.place);
         Err(reader.problems)
@@ -229,6 +238,7 @@ impl RuleFile {
 struct Reader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
+    selectors: Vec<Selector>,
 }
 
 type Written = Option<Spanned<Text>>;
@@ -241,14 +251,11 @@ impl Reader<'_> {
     fn group(&mut self, group: WrittenGroup) -> RuleGroup {
         let name = group.name.value.0;
         let who = format!("group {name}");
-        let place = Place::of(group.name.referenced);
-        let limit = usize::try_from(group.limit.unwrap_or(0)).unwrap_or_else(|_| {
-            self.refuse(place, format!("{who}: limit must not be negative"));
-            0
-        });
+        // As in Prometheus, less than none is as many as there are.
+        let limit = usize::try_from(group.limit.unwrap_or(0)).unwrap_or(0);
         let interval_ms = self.duration(&who, group.interval);
         let query_offset_ms = self.duration(&who, group.query_offset);
-        let labels = self.labels(&who, "label", group.labels);
+        let labels = self.labels(&who, "label", group.labels, true);
         let rules = group.rules.into_iter().map(|rule| self.rule(&name, rule)).collect();
         RuleGroup { name, interval_ms, query_offset_ms, limit, labels, rules }
     }
@@ -276,7 +283,7 @@ impl Reader<'_> {
                 at(&rule.sql),
                 format!("{who}: a recording rule is PromQL (`expr:`); in SQL a rollup does the same"),
             ),
-            (false, true) => self.expr(&who, at(&rule.expr), &text(&rule.expr)),
+            (false, true) => self.expr(&who, named, at(&rule.expr), &text(&rule.expr)),
             _ => {}
         }
         if !record.is_empty() {
@@ -284,11 +291,11 @@ impl Reader<'_> {
         }
         let for_ms = self.duration(&who, rule.hold);
         let keep_firing_for_ms = self.duration(&who, rule.keep_firing_for);
-        let labels = self.labels(&who, "label", rule.labels);
+        let labels = self.labels(&who, "label", rule.labels, !alert.is_empty());
         if labels.contains_key("alertname") && !sql.is_empty() {
             self.refuse(place, format!("{who}: label `alertname` is the alert's name; use another"));
         }
-        let annotations = self.labels(&who, "annotation", rule.annotations);
+        let annotations = self.labels(&who, "annotation", rule.annotations, !alert.is_empty());
         Rule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations }
     }
 
@@ -300,16 +307,23 @@ impl Reader<'_> {
         }
         let wrong = [
             (!rule.annotations.is_empty(), "annotations"),
-            (rule.hold.is_some(), "for"),
-            (rule.keep_firing_for.is_some(), "keep_firing_for"),
+            (is_set(&rule.hold), "for"),
+            (is_set(&rule.keep_firing_for), "keep_firing_for"),
         ];
         for (_, field) in wrong.iter().filter(|(there, _)| *there) {
             self.refuse(place, format!("{who}: invalid field `{field}` in a recording rule"));
         }
     }
 
-    fn expr(&mut self, who: &str, place: Place, expr: &str) {
-        let Err(error) = Query::parse(expr, &ParserOptions::default()) else { return };
+    fn expr(&mut self, who: &str, name: &str, place: Place, expr: &str) {
+        let error = match Query::parse(expr, &ParserOptions::default()) {
+            Ok(query) => {
+                let within = |at: (usize, usize)| place.inside(self.text, at);
+                self.selectors.extend(selectors::of(name, &query, within));
+                return;
+            }
+            Err(error) => error,
+        };
         let (place, reason) = match &error {
             PromqlError::Parse(error) => {
                 (place.inside(self.text, (error.line, error.column)), format!("parse error: {}", error.message))
@@ -330,16 +344,25 @@ impl Reader<'_> {
         }
     }
 
-    /// Labels or annotations: names that can be, texts that are templates.
-    fn labels(&mut self, who: &str, what: &str, written: BTreeMap<String, Written>) -> BTreeMap<String, String> {
+    /// Labels or annotations: names that can be; texts that are templates, where they are those of alerts.
+    fn labels(
+        &mut self,
+        who: &str,
+        what: &str,
+        written: BTreeMap<String, Written>,
+        are_templates: bool,
+    ) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
         for (name, text) in written {
             let place = text.as_ref().map(|text| Place::of(text.referenced)).unwrap_or_default();
             let text = text.map_or_else(String::new, |text| text.value.0);
-            if !is_label(&name) || (what == "label" && name == "__name__") {
+            // Any text is a name since Prometheus 3.
+            if name.is_empty() || (what == "label" && name == "__name__") {
                 self.refuse(place, format!("{who}: invalid {what} name `{name}`"));
             }
-            if let Err(error) = highwater_templates::prometheus::parse(&name, &text) {
+            if let Err(error) = highwater_templates::prometheus::parse(&name, &text)
+                && are_templates
+            {
                 let place = place.inside(self.text, (error.line, 1));
                 self.refuse(place, format!("{who}: {what} `{name}`: {}", error.reason));
             }
@@ -349,9 +372,7 @@ impl Reader<'_> {
     }
 }
 
-/// True for a label's name: letters, digits, `_`, not beginning with a digit.
-pub(super) fn is_label(name: &str) -> bool {
-    let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+/// True where a duration is written that is more than nothing.
+fn is_set(written: &Written) -> bool {
+    written.as_ref().is_some_and(|written| parse_duration_ms(&written.value.0) != Ok(0))
 }

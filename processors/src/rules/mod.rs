@@ -27,6 +27,7 @@ mod plan;
 mod processor;
 pub mod promql;
 mod query;
+mod selectors;
 pub mod unit_tests;
 
 pub use duration::parse_duration_ms;
@@ -34,6 +35,7 @@ pub use file::{Problem, Rule, RuleFile, RuleGroup};
 pub use place::Place;
 pub use plan::RulePlan;
 pub use processor::RulesProcessor;
+pub use selectors::Selector;
 
 #[cfg(test)]
 mod tests;

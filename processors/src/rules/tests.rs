@@ -65,7 +65,8 @@ fn what_is_not_a_rule_file_is_refused_with_its_place() {
         (rule("record: a:b\nalert: A\nexpr: up"), "only one of `record` and `alert`"),
         (rule("record: a:b\nsql: SELECT 1"), "in SQL a rollup does the same"),
         (rule("alert: A\nexpr: up\nsql: SELECT 1"), "only one of `expr` and `sql`"),
-        (rule("alert: A\nexpr: up\nlabels: {a-b: c}"), "invalid label name `a-b`"),
+        (rule("alert: A\nexpr: up\nlabels: {'': c}"), "invalid label name ``"),
+        (rule("alert: A\nexpr: up\nlabels: {__name__: c}"), "invalid label name `__name__`"),
         (
             rule("alert: A\nexpr: up\nannotations: {a: '{{ nosuch }}'}"),
             "rules.yaml:6:27: rule A in group g: annotation `a`: function \"nosuch\" not defined",

@@ -1,60 +1,151 @@
-//! `highwater rules check FILE...`: is everything in them as it has to be.
+//! `highwater rules check FILE...`: is everything in them as it has to be, and does what they select exist.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
-use highwater_processors::rules::RuleFile;
+use clap::{Args, ValueEnum};
+use highwater_processors::rules::{RuleFile, Selector};
 
-use super::{glob_escape, read};
+use super::stored::Series;
+use super::{files, glob_escape};
+use crate::cli::ServerArg;
+use crate::cli::out::say;
+use crate::cli::sql::Source;
 use crate::config::Config;
 use crate::error::Error;
 
+/// Exit code where there are only warnings and they are not allowed, as promtool's.
+const LINT_FATAL: u8 = 3;
+
+/// What is warned of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lint {
+    /// Everything.
+    All,
+    /// Rules that are written twice.
+    DuplicateRules,
+    /// Nothing.
+    None,
+}
+
+/// Flags of `rules check`. Exit codes: 0 fine, or warnings only; 1 something is wrong; 3 warnings with --lint-fatal.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Rule files.
+    /// Rule files, or patterns with `*`.
     #[arg(required = true)]
-    files: Vec<PathBuf>,
+    files: Vec<String>,
     /// Config file whose rollups the rules read.
     #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
     config: Option<PathBuf>,
+    /// What to warn of.
+    #[arg(long, value_enum, default_value = "all")]
+    lint: Lint,
+    /// End with 3 where there is anything to warn of.
+    #[arg(long)]
+    lint_fatal: bool,
+    /// Compare metrics and labels that rules select with those of this data directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    data_dir: Option<PathBuf>,
+    /// Compare metrics and labels that rules select with those of this server.
+    #[arg(long, value_name = "URL", alias = "url")]
+    server: Option<String>,
+    /// API key, where the server asks for one.
+    #[arg(long, value_name = "KEY", env = "HIGHWATER_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Whose data to compare with.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Authorities that vouch for the server's certificate (PEM), besides those of this machine.
+    #[arg(long, value_name = "FILE", env = "HIGHWATER_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Error> {
+/// A file that can be read.
+struct Checked {
+    file: RuleFile,
+    selectors: Vec<Selector>,
+}
+
+pub(super) async fn run(args: &CheckArgs) -> Result<ExitCode, Error> {
     let mut config = Config::load(args.config.as_deref())?;
-    let mut failed = false;
-    for file in &args.files {
-        println!("Checking {}", file.display());
-        let problems = check_file(&mut config, file);
-        if problems.is_empty() {
-            let file = read(file).map_err(Error::Failed)?;
-            let count: usize = file.groups.iter().map(|group| group.rules.len()).sum();
-            println!("  SUCCESS: {count} rules found");
-            for name in file.duplicates() {
-                println!("  warning: {name} is there twice with the same labels");
-            }
-        } else {
-            failed = true;
-            println!("  FAILED:");
-            for problem in problems {
-                println!("  {problem}");
-            }
+    let paths = files(&args.files)?;
+    let checked: Vec<_> = paths.iter().map(|path| (path, check_file(&mut config, path))).collect();
+    let good = || checked.iter().filter_map(|(_, checked)| checked.as_ref().ok());
+    let stored = match source(args).await? {
+        Some(source) if args.lint == Lint::All => {
+            Some(Series::load(&source, good().flat_map(|checked| &checked.selectors)).await?)
         }
+        _ => None,
+    };
+    // What one of the files records is known to all of them.
+    let rules = good().flat_map(|checked| &checked.file.groups).flat_map(|group| &group.rules);
+    let recorded: BTreeSet<&str> = rules.map(|rule| rule.record.as_str()).filter(|name| !name.is_empty()).collect();
+    let (mut failed, mut warned) = (false, false);
+    for (path, checked) in &checked {
+        say!("Checking {}", path.display());
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(problems) => {
+                failed = true;
+                say!("  FAILED:");
+                for problem in problems {
+                    say!("  {problem}");
+                }
+                say!();
+                continue;
+            }
+        };
+        let count: usize = checked.file.groups.iter().map(|group| group.rules.len()).sum();
+        say!("  SUCCESS: {count} rules found");
+        let mut warnings = Vec::new();
+        if args.lint != Lint::None {
+            let twice = checked.file.duplicates().into_iter();
+            warnings.extend(twice.map(|name| format!("{name} is there twice with the same labels")));
+        }
+        if let Some(stored) = &stored {
+            let of_file = stored.warnings(&checked.selectors, &recorded).into_iter();
+            warnings.extend(of_file.map(|(place, text)| format!("{}:{place}: {text}", path.display())));
+        }
+        warned |= !warnings.is_empty();
+        for warning in warnings {
+            say!("  warning: {warning}");
+        }
+        say!();
     }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(match (failed, warned && args.lint_fatal) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(LINT_FATAL),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
-/// Everything that is wrong with a file, each with its place.
-fn check_file(config: &mut Config, path: &Path) -> Vec<String> {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return vec![format!("{name}: cannot read the rule file: {error}")],
-    };
-    if let Err(problems) = RuleFile::read(&name, &text) {
-        return problems.into_iter().map(|problem| problem.in_file(&name).to_string()).collect();
+/// Where to look for metrics and labels, if anywhere.
+async fn source(args: &CheckArgs) -> Result<Option<Source>, Error> {
+    if let Some(dir) = &args.data_dir {
+        return Source::data_dir(dir, args.tenant.as_deref()).await.map(Some);
     }
+    let Some(server) = &args.server else { return Ok(None) };
+    let server = ServerArg {
+        server: server.clone(),
+        api_key: args.api_key.clone(),
+        tenant: args.tenant.clone(),
+        ca_file: args.ca_file.clone(),
+    };
+    Source::server(&server).map(Some)
+}
+
+/// A file, or everything that is wrong with it, each with its place.
+fn check_file(config: &mut Config, path: &Path) -> Result<Checked, Vec<String>> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| vec![format!("{name}: cannot read the rule file: {error}")])?;
+    let read = RuleFile::read_with_selectors(&name, &text);
+    let (file, selectors) = read.map_err(|problems| {
+        problems.into_iter().map(|problem| problem.in_file(&name).to_string()).collect::<Vec<_>>()
+    })?;
     // What needs the rollups there are.
     config.rule_files = vec![glob_escape(&name)];
-    crate::serve::topology::build(config).err().map(|error| error.to_string()).into_iter().collect()
+    crate::serve::topology::build(config).map_err(|error| vec![error.to_string()])?;
+    Ok(Checked { file, selectors })
 }

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod check;
+mod stored;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ pub(crate) enum RulesCommand {
 
 pub(super) async fn run(command: RulesCommand) -> Result<ExitCode, Error> {
     match command {
-        RulesCommand::Check(args) => check::run(&args),
+        RulesCommand::Check(args) => check::run(&args).await,
         RulesCommand::Test(args) => test::run(&args),
         RulesCommand::Backtest(args) => backtest::run(args).await,
     }

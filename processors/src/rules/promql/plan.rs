@@ -160,7 +160,7 @@ impl PromRule {
             };
             texts.iter().map(parse).collect::<Result<Vec<_>, _>>()
         };
-        let labels = templates(&written_labels)?;
+        let labels = if rule.alert.is_empty() { Vec::new() } else { templates(&written_labels)? };
         let kind = if rule.alert.is_empty() {
             Kind::Recording
         } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use highwater_promql::{Labels, format_float_g};
+use highwater_promql::Labels;
 
 /// An alert as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +43,22 @@ pub(super) fn samples(samples: &[ShownSample]) -> String {
         return "nil".to_owned();
     }
     let one = |sample: &ShownSample| match &sample.histogram {
-        Some(histogram) => format!("{} {}", sample.labels, histogram),
-        None => format!("{} {}", sample.labels, format_float_g(sample.value)),
+        Some(histogram) => format!("{} {}", sample.labels.braced(), histogram),
+        None => format!("{} {}", sample.labels.braced(), scientific(sample.value)),
     };
     samples.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// A float with an exponent of two digits, as Go's `%E` writes it.
+fn scientific(value: f64) -> String {
+    let text = format!("{value:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            format!("{digits}E{sign}{exponent:0>2}")
+        }
+        None => highwater_promql::format_float(value),
+    }
 }
 
 /// True where a value is what is expected: exactly, or, with `fuzzy`, but for the last digit.

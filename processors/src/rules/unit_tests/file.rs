@@ -7,6 +7,7 @@ use highwater_promql::parser::{SequenceValue, parse_series};
 use serde::{Deserialize, Deserializer};
 
 use super::super::duration::parse_duration_ms;
+use crate::rollups::RollupConfig;
 
 /// A file, read. What is in it is public to the runner only.
 #[derive(Debug, Deserialize)]
@@ -23,6 +24,9 @@ pub struct TestFile {
     pub(super) fuzzy_compare: bool,
     #[serde(default, deserialize_with = "nothing_is_default")]
     pub(super) tests: Vec<Test>,
+    /// Rollups that rules in SQL read, as the config file has them. promtool knows no such thing.
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    pub(super) rollups: Vec<RollupConfig>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,6 +40,9 @@ pub(super) struct Test {
     pub(super) start_timestamp: Option<String>,
     #[serde(default, deserialize_with = "nothing_is_default")]
     pub(super) input_series: Vec<InputSeries>,
+    /// Lines for rules in SQL. promtool knows no such thing.
+    #[serde(default, deserialize_with = "nothing_is_default")]
+    pub(super) input_logs: Vec<InputLog>,
     #[serde(default, deserialize_with = "nothing_is_default")]
     pub(super) alert_rule_test: Vec<AlertTest>,
     #[serde(default, deserialize_with = "nothing_is_default")]
@@ -50,6 +57,16 @@ pub(super) struct Test {
 #[serde(deny_unknown_fields)]
 pub(super) struct InputSeries {
     pub(super) series: String,
+    pub(super) values: String,
+}
+
+/// A line, and how many of it come at each step.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InputLog {
+    /// Its fields, as `POST /logs` takes them, but for the time.
+    pub(super) line: serde_json::Map<String, serde_json::Value>,
+    /// As values of a series: `0x5 3 _ 1x10`.
     pub(super) values: String,
 }
 

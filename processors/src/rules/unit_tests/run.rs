@@ -9,17 +9,23 @@ use super::super::file::RuleFile;
 use super::super::promql::{Environment, GroupPlan, GroupState, Head};
 use super::compare::{self, ShownAlert, ShownSample};
 use super::file::{ExprTest, Test, TestFile};
+use super::sql::{self, Played};
+use crate::rollups::RollupConfig;
 use highwater_pipeline::data::alerts::State;
 
-/// Runs every test of a file over these rules; `only` chooses by name. What failed, each in promtool's words; empty where all is as expected.
-pub fn run(tests: &TestFile, rules: &[RuleFile], only: impl Fn(&str) -> bool) -> Vec<String> {
+/// Runs every test of a file over these rules; `only` chooses by name. Rules in SQL read the rollups of the file, and these. What failed, each in
+/// promtool's words; empty where all is as expected.
+pub fn run(tests: &TestFile, rules: &[RuleFile], rollups: &[RollupConfig], only: impl Fn(&str) -> bool) -> Vec<String> {
     let groups = match ordered(tests, rules) {
         Ok(groups) => groups,
         Err(error) => return vec![format!("    {error}")],
     };
+    let mut known = tests.rollups.clone();
+    known.extend(rollups.iter().filter(|rollup| !tests.rollups.iter().any(|own| own.name == rollup.name)).cloned());
+    let sql = sql::only_sql(rules).map(|rules| Sql { rules, rollups: known });
     let mut failures = Vec::new();
     for test in tests.tests.iter().filter(|test| only(&test.name)) {
-        match Running::new(tests, test, &groups) {
+        match Running::new(tests, test, &groups, sql.as_ref()) {
             Ok(mut running) => failures.extend(running.run()),
             Err(error) => failures.push(format!("{}    {error}", named(test))),
         }
@@ -35,6 +41,12 @@ fn ordered(tests: &TestFile, rules: &[RuleFile]) -> Result<Vec<Arc<GroupPlan>>, 
     Ok(groups)
 }
 
+/// The last time at which anything is expected.
+fn last_ms(test: &Test) -> i64 {
+    let alerts = test.alert_rule_test.iter().map(|test| test.eval_time);
+    alerts.chain(test.promql_expr_test.iter().map(|test| test.eval_time)).max().unwrap_or(0)
+}
+
 fn named(test: &Test) -> String {
     if test.name.is_empty() { String::new() } else { format!("    name: {},\n", test.name) }
 }
@@ -43,6 +55,12 @@ fn named(test: &Test) -> String {
 struct Script {
     labels: Labels,
     values: Vec<SequenceValue>,
+}
+
+/// The rules in SQL, and the rollups there are.
+struct Sql {
+    rules: Vec<RuleFile>,
+    rollups: Vec<RollupConfig>,
 }
 
 struct Running<'a> {
@@ -57,15 +75,26 @@ struct Running<'a> {
     interval_ms: i64,
     /// Index of the first value that is not in the head yet.
     loaded: usize,
+    /// What the rules in SQL have said.
+    played: Option<Played>,
 }
 
 impl<'a> Running<'a> {
-    fn new(file: &'a TestFile, test: &'a Test, groups: &'a [Arc<GroupPlan>]) -> Result<Self, String> {
+    fn new(
+        file: &'a TestFile,
+        test: &'a Test,
+        groups: &'a [Arc<GroupPlan>],
+        sql: Option<&Sql>,
+    ) -> Result<Self, String> {
         let series = test.input_series.iter().map(|one| one.parse().map(|(labels, values)| Script { labels, values }));
         let start_ms = match &test.start_timestamp {
             None => 0,
             Some(text) => start(text)?,
         };
+        let interval_ms = if test.interval > 0 { test.interval } else { file.evaluation_interval };
+        let last_ms = start_ms.saturating_add(last_ms(test));
+        let play = |sql: &Sql| Played::play(sql.rules.clone(), &sql.rollups, test, start_ms, interval_ms, last_ms);
+        let played = sql.map(play).transpose()?;
         Ok(Self {
             file,
             test,
@@ -78,22 +107,25 @@ impl<'a> Running<'a> {
             head: Head::new(),
             series: series.collect::<Result<_, _>>()?,
             start_ms,
-            interval_ms: if test.interval > 0 { test.interval } else { file.evaluation_interval },
+            interval_ms,
             loaded: 0,
+            played,
         })
     }
 
     fn run(&mut self) -> Vec<String> {
-        let alert_times = self.test.alert_rule_test.iter().map(|test| test.eval_time);
-        let expr_times = self.test.promql_expr_test.iter().map(|test| test.eval_time);
-        let last_ms = alert_times.clone().chain(expr_times).max().unwrap_or(0);
+        let last_ms = last_ms(self.test);
         let mut failures = Vec::new();
         for test in &self.test.alert_rule_test {
             if test.alertname.is_empty() {
                 let at = format_duration_ms(test.eval_time);
-                let name = &self.test.name;
+                let of = if self.test.name.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (in TestGroup {})", self.test.name)
+                };
                 return vec![format!(
-                    "    an item under alert_rule_test misses required attribute alertname at eval_time {at} (testname: {name:?})"
+                    "an item under alert_rule_test misses required attribute alertname at eval_time {at}{of}"
                 )];
             }
         }
@@ -181,6 +213,9 @@ impl<'a> Running<'a> {
                     annotations: alert.annotations.clone(),
                 })
                 .collect();
+            if let Some(played) = &self.played {
+                got.extend(played.firing_at(&test.alertname, self.start_ms + test.eval_time));
+            }
             // An annotation without text is none, as labels are compared.
             for alert in expected.iter_mut().chain(&mut got) {
                 alert.annotations.retain(|_, text| !text.is_empty());
@@ -202,7 +237,7 @@ impl<'a> Running<'a> {
 
     fn check_expr(&self, test: &ExprTest) -> Result<(), String> {
         let at = format_duration_ms(test.eval_time);
-        let failed = |error: String| format!("{}    expr: {:?}, time: {at}, err: {error}", named(self.test), test.expr);
+        let failed = |error: String| format!("    expr: {:?}, time: {at}, err: {error}", test.expr);
         let query = Query::parse(&test.expr, &ParserOptions::all()).map_err(|e| failed(e.to_string()))?;
         let options = Options { default_subquery_step_ms: self.file.evaluation_interval, ..Options::default() };
         let steps = Steps::instant(self.start_ms + test.eval_time);
@@ -245,8 +280,7 @@ impl<'a> Running<'a> {
             return Ok(());
         }
         Err(format!(
-            "{}    expr: {:?}, time: {at},\n        exp: {}\n        got: {}",
-            named(self.test),
+            "    expr: {:?}, time: {at},\n        exp: {}\n        got: {}",
             test.expr,
             compare::samples(&expected),
             compare::samples(&got)

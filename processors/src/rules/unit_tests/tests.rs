@@ -23,7 +23,7 @@ groups:
 fn play(tests: &str) -> Vec<String> {
     let file = TestFile::parse("tests.yaml", tests).unwrap();
     let rules = [RuleFile::parse("rules.yaml", RULES).unwrap()];
-    run(&file, &rules, |_| true)
+    run(&file, &rules, &[], |_| true)
 }
 
 #[test]
@@ -88,7 +88,7 @@ tests:
     );
     assert_eq!(
         failures[1],
-        "    name: wrong,\n    expr: \"up\", time: 1m,\n        exp: up{job=\"web\"} 1\n        got: up{job=\"web\"} 0"
+        "    expr: \"up\", time: 1m,\n        exp: {__name__=\"up\", job=\"web\"} 1E+00\n        got: {__name__=\"up\", job=\"web\"} 0E+00"
     );
     assert!(failures[2].contains("err: 1:5: parse error"), "{}", failures[2]);
 }
@@ -105,4 +105,57 @@ fn what_is_no_test_file_is_refused_with_its_place() {
     }
     let broken = play("tests:\n  - input_series: [{series: 'up{', values: '0'}]\n");
     assert!(broken[0].contains("parse error"), "{broken:?}");
+}
+
+const SQL_RULES: &str = "
+groups:
+  - name: logs
+    labels: {team: ops}
+    rules:
+      - alert: Burst
+        sql: SELECT service, errors FROM errors_1m WHERE errors > 3
+        keep_firing_for: 2m
+        annotations: {summary: '{{ $labels.service }}: {{ $value }}'}
+      - alert: Busy
+        sql: SELECT job, load FROM loads WHERE load > 5
+        for: 1m
+";
+
+#[test]
+fn rules_in_sql_are_tested_in_the_same_form() {
+    let tests = r#"
+rollups:
+  - name: errors_1m
+    sql: SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, service, count(*) AS errors FROM logs WHERE level = 'ERROR' GROUP BY 1, 2
+  - name: loads
+    sql: SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, job, avg(value) AS load FROM metrics WHERE name = 'load' GROUP BY 1, 2
+evaluation_interval: 1m
+tests:
+  - interval: 10s
+    start_timestamp: 2026-03-01T00:00:00Z
+    input_logs:
+      - {line: {level: ERROR, service: web, message: lost}, values: '0x5 2x1 _x20'}
+      - {line: {level: INFO, service: web, message: fine}, values: '9x30'}
+    input_series:
+      - {series: 'load{job="a"}', values: '7x11 1x20'}
+      - {series: 'load{job="b"}', values: '7x5 1x20'}
+    alert_rule_test:
+      - {eval_time: 1m, alertname: Burst}
+      - {eval_time: 2m, alertname: Burst, exp_alerts: [{exp_labels: {service: web, team: ops}, exp_annotations: {summary: 'web: 4'}}]}
+      - {eval_time: 4m, alertname: Burst, exp_alerts: [{exp_labels: {service: web, team: ops}, exp_annotations: {summary: 'web: 4'}}]}
+      - {eval_time: 5m, alertname: Burst}
+      - {eval_time: 1m, alertname: Busy}
+      - {eval_time: 2m, alertname: Busy, exp_alerts: [{exp_labels: {job: a, team: ops}}]}
+      - {eval_time: 3m, alertname: Busy}
+"#;
+    let file = TestFile::parse("tests.yaml", tests).unwrap();
+    let rules = [RuleFile::parse("rules.yaml", SQL_RULES).unwrap()];
+    assert_eq!(run(&file, &rules, &[], |_| true), Vec::<String>::new());
+    let wrong = TestFile::parse("t.yaml", &tests.replace("2x1 ", "1x1 ")).unwrap();
+    let failures = run(&wrong, &rules, &[], |_| true);
+    assert!(failures.len() == 2 && failures[0].contains("alertname: Burst, time: 2m"), "{failures:?}");
+    let wrong = TestFile::parse("t.yaml", &tests.replace("2x1 ", "1.5 ")).unwrap();
+    assert!(run(&wrong, &rules, &[], |_| true)[0].contains("is a whole number"));
+    let wrong = TestFile::parse("t.yaml", &tests.replace("errors_1m\n", "others\n")).unwrap();
+    assert!(run(&wrong, &rules, &[], |_| true)[0].contains("errors_1m"));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use highwater_processors::backtest::{Backtest, Reads};
@@ -16,8 +16,8 @@ const FIRST_SLICE_US: i64 = 10 * 60 * 1_000_000;
 const MIN_SLICE_US: i64 = 1_000_000;
 const MAX_SLICE_US: i64 = 24 * 60 * 60 * 1_000_000;
 /// Slices grow while they have fewer rows, and shrink where they have more.
-const FEW_ROWS: usize = 50_000;
-const MANY_ROWS: usize = 400_000;
+const FEW_ROWS: i64 = 50_000;
+const MANY_ROWS: i64 = 400_000;
 /// What rules write besides recorded metrics.
 const ALERT_SERIES: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
 
@@ -52,35 +52,35 @@ impl<'a> Stored<'a> {
         let behind_us = tests.iter().map(Backtest::settle_us).max().unwrap_or(0);
         let end_us = to_us.saturating_add(behind_us);
         let mut at_us = from_us.saturating_sub(before_us);
-        // Nothing is there before the first row, and only silence behind the last.
-        let mut bounds: Option<(i64, i64)> = None;
-        for reads in &self.reads {
-            if let Some((first, last)) = self.bounds(reads, at_us, end_us).await? {
-                bounds = Some(bounds.map_or((first, last), |(a, b)| (a.min(first), b.max(last))));
-            }
-        }
-        if let Some((first_us, last_us)) = bounds {
-            at_us = at_us.max(first_us);
-            let mut width_us = FIRST_SLICE_US;
-            while at_us <= last_us {
-                let until_us = at_us.saturating_add(width_us).min(end_us);
-                let mut tables = Vec::with_capacity(self.reads.len());
-                for reads in &self.reads {
-                    tables.push((reads.source, self.rows(reads, at_us, until_us).await?));
-                }
-                for test in &mut *tests {
-                    test.slice(&tables, until_us).map_err(|error| Error::failed("backtest", error))?;
-                }
-                match tables.iter().map(|(_, batch)| batch.num_rows()).sum::<usize>() {
-                    rows if rows < FEW_ROWS => width_us = (width_us * 2).min(MAX_SLICE_US),
-                    rows if rows > MANY_ROWS => width_us = (width_us / 2).max(MIN_SLICE_US),
-                    _ => {}
-                }
-                at_us = until_us;
-                if at_us >= end_us {
-                    break;
+        let mut width_us = FIRST_SLICE_US;
+        let mut is_gap = true;
+        while at_us < end_us {
+            if is_gap {
+                // Before the first row there is nothing, behind the last one only silence.
+                match self.first(at_us, end_us).await? {
+                    Some(first_us) => at_us = first_us,
+                    None => break,
                 }
             }
+            while width_us > FIRST_SLICE_US && self.count(at_us, at_us.saturating_add(width_us)).await? > MANY_ROWS {
+                width_us /= 2;
+            }
+            let until_us = at_us.saturating_add(width_us).min(end_us);
+            let mut tables = Vec::with_capacity(self.reads.len());
+            for reads in &self.reads {
+                tables.push((reads.source, self.rows(reads, at_us, until_us).await?));
+            }
+            for test in &mut *tests {
+                test.slice(&tables, until_us).map_err(|error| Error::failed("backtest", error))?;
+            }
+            let rows: usize = tables.iter().map(|(_, batch)| batch.num_rows()).sum();
+            is_gap = rows == 0;
+            match i64::try_from(rows).unwrap_or(i64::MAX) {
+                rows if rows < FEW_ROWS => width_us = (width_us * 2).min(MAX_SLICE_US),
+                rows if rows > MANY_ROWS => width_us = (width_us / 2).max(MIN_SLICE_US),
+                _ => {}
+            }
+            at_us = until_us;
         }
         for test in tests {
             test.slice(&[], end_us).map_err(|error| Error::failed("backtest", error))?;
@@ -88,23 +88,35 @@ impl<'a> Stored<'a> {
         Ok(())
     }
 
-    /// Time of the first and of the last row.
-    async fn bounds(&self, reads: &Reads, from_us: i64, until_us: i64) -> Result<Option<(i64, i64)>, Error> {
-        let sql = format!(
-            "SELECT CAST(min(timestamp) AS BIGINT) AS first, CAST(max(timestamp) AS BIGINT) AS last {}",
-            from(reads, from_us, until_us)
-        );
-        let mut rows = self.source.ask(&sql).await?;
-        while let Some(batch) = rows.next().await? {
-            let number = |at: usize| {
-                let column = batch.column(at).as_primitive_opt::<Int64Type>()?;
-                (!column.is_empty() && column.is_valid(0)).then(|| column.value(0))
-            };
-            if let (Some(first), Some(last)) = (number(0), number(1)) {
-                return Ok(Some((first, last)));
-            }
+    /// Time of the first row there is.
+    async fn first(&self, from_us: i64, until_us: i64) -> Result<Option<i64>, Error> {
+        let mut first = None;
+        for reads in &self.reads {
+            let sql = format!("SELECT CAST(min(timestamp) AS BIGINT) {}", from(reads, from_us, until_us));
+            let found = self.number(&sql).await?;
+            first = first.into_iter().chain(found).min();
         }
-        Ok(None)
+        Ok(first)
+    }
+
+    async fn count(&self, from_us: i64, until_us: i64) -> Result<i64, Error> {
+        let mut count = 0;
+        for reads in &self.reads {
+            let sql = format!("SELECT CAST(count(*) AS BIGINT) {}", from(reads, from_us, until_us));
+            count += self.number(&sql).await?.unwrap_or(0);
+        }
+        Ok(count)
+    }
+
+    /// The one number that a query gives.
+    async fn number(&self, sql: &str) -> Result<Option<i64>, Error> {
+        let mut rows = self.source.ask(sql).await?;
+        let mut number = None;
+        while let Some(batch) = rows.next().await? {
+            let column = batch.column(0).as_primitive_opt::<Int64Type>();
+            number = number.or(column.and_then(|numbers| numbers.iter().next().flatten()));
+        }
+        Ok(number)
     }
 
     /// Rows in the order of their time.
