@@ -71,6 +71,8 @@ pub(super) struct PlannedAggregate {
 pub struct RollupPlan {
     pub(super) name: Arc<str>,
     pub(super) topic: Arc<str>,
+    /// The query, as it was written.
+    pub(super) sql: Arc<str>,
     pub(super) source: Source,
     /// The rollup whose rows it reads, where it reads one.
     pub(super) upstream: Option<Arc<RollupPlan>>,
@@ -143,6 +145,11 @@ impl RollupPlan {
     /// Topic of its rows, `rollup.<name>`.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// The query, as it was written.
+    pub fn sql(&self) -> &str {
+        &self.sql
     }
 
     /// The topic that its rows come from: the one it reads, or the one that the rollup it reads comes from.

@@ -138,6 +138,7 @@ impl Planner<'_> {
         Ok(RollupPlan {
             name: Arc::from(self.name),
             topic: Arc::from(format!("rollup.{}", self.name)),
+            sql: Arc::from(self.sql),
             source,
             upstream: upstream.map(Arc::clone),
             windows,

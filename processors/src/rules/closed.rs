@@ -113,10 +113,14 @@ impl Closed {
         }
     }
 
+    /// The end of the last window that every partition has closed. `None` is less than any time: one partition that has not reported holds back all.
+    pub(super) fn closed_until_us(&self) -> Option<i64> {
+        self.closed_us.iter().copied().min().flatten()
+    }
+
     /// The next window that all partitions have closed. Without `every`, windows without rows are passed over.
     pub(super) fn next(&mut self, every: bool) -> Result<Option<Evaluation>, ProcessorError> {
-        // `None` is less than any time: one partition that has not reported holds back all.
-        let Some(closed_us) = self.closed_us.iter().copied().min().flatten() else { return Ok(None) };
+        let Some(closed_us) = self.closed_until_us() else { return Ok(None) };
         let width_us = self.plan.width_us();
         let with_rows = self.windows.first_key_value().map(|(start, _)| start + width_us);
         let next = match self.evaluated_us {

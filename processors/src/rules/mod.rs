@@ -8,7 +8,7 @@
 //!  inactive ───────────────────► pending ───────────────► firing ──► resolved
 //!     ▲  │                          │ row gone              ▲   row gone for
 //!     │  └── row seen, no `for` ────┼───────────────────────┘   keep_firing_for
-//!     └─────────────────────────────┘ (no record)
+//!     └─────────────────────────────┘
 //! ```
 //!
 //! Time is the end of the window: event time, and nothing else. A window without rows is evaluated as well, once every stage-2 task has
@@ -21,6 +21,7 @@
 mod alert;
 mod closed;
 mod duration;
+mod evidence;
 mod file;
 mod place;
 mod plan;

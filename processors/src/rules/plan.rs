@@ -6,11 +6,12 @@ use std::sync::Arc;
 use highwater_pipeline::data::labels;
 use highwater_templates::Template;
 use highwater_templates::prometheus::{Context, NoQueries, expand};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use twox_hash::XxHash64;
 
 use super::alert::Identity;
 use super::duration::format_duration;
+use super::evidence::Statements;
 use super::file::{Rule, RuleGroup};
 use super::query::{self, Instance, Query};
 use crate::error::ProcessorsError;
@@ -30,6 +31,7 @@ pub struct RulePlan {
     pub(super) definition: u64,
     pub(super) identity: Identity,
     query: Query,
+    pub(super) statements: Statements,
     labels: Vec<(String, Template)>,
     annotations: Vec<(String, Template)>,
     /// The answer over no rows, which needs no second evaluation.
@@ -43,6 +45,8 @@ pub(super) struct Candidate {
     pub(super) canonical: String,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) value: f64,
+    /// The row of the answer.
+    pub(super) row: Map<String, Value>,
 }
 
 impl RulePlan {
@@ -88,13 +92,16 @@ impl RulePlan {
                 )));
             }
         }
-        let shown = json!({
+        let mut shown = json!({
             "group": group.name, "name": rule.alert, "sql": rule.sql.trim(), "rollup": rollup.name(),
             "for": format_duration(rule.for_ms), "keep_firing_for": format_duration(rule.keep_firing_for_ms),
             "labels": written_labels, "annotations": rule.annotations,
         });
         let text = format!("rule 1\0{}\0{}\0{shown}", rollup.definition(), group.interval_ms);
+        let definition = XxHash64::oneshot(0, text.as_bytes());
+        shown["hash"] = format!("{definition:016x}").into();
         let mut plan = Self {
+            statements: Statements::new(&rule.sql, &rollup, &query),
             identity: Identity {
                 group: group.name.clone(),
                 name: rule.alert.clone(),
@@ -105,7 +112,7 @@ impl RulePlan {
             interval_us: group.interval_ms.saturating_mul(1_000),
             for_us: rule.for_ms.saturating_mul(1_000),
             keep_firing_for_us: rule.keep_firing_for_ms.saturating_mul(1_000),
-            definition: XxHash64::oneshot(0, text.as_bytes()),
+            definition,
             query,
             labels: added,
             annotations,
@@ -151,7 +158,7 @@ impl RulePlan {
     }
 
     fn candidate(&self, instance: Instance) -> Candidate {
-        let Instance { labels: from_query, value } = instance;
+        let Instance { labels: from_query, value, row } = instance;
         let none = BTreeMap::new();
         let context = Context { queries: &NoQueries, now_ms: 0, external_labels: &none, external_url: "" };
         let data = context.data(&from_query, value);
@@ -167,7 +174,7 @@ impl RulePlan {
             annotations.map(|(name, template)| (name.clone(), expand(template, &data, &context))).collect();
         let mut canonical = String::new();
         labels::write_canonical(all.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
-        Candidate { labels: all, canonical, annotations, value }
+        Candidate { labels: all, canonical, annotations, value, row }
     }
 }
 

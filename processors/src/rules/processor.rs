@@ -110,7 +110,7 @@ impl RulesProcessor {
             let topic = Arc::clone(&self.topic);
             let window_start_us = closed_us.saturating_sub(closed.plan.width_us());
             let (partition, offset) = (self.partition, at.position);
-            let cause = Cause { topic: &topic, partition, offset, window_start_us, window_end_us: closed_us };
+            let cause = Cause { topic: &topic, partition, offset, window_start_us, window_end_us: closed_us, watermark_us: closed_us };
             self.abandon_orphans(cause, effects)?;
         }
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
@@ -129,11 +129,12 @@ impl RulesProcessor {
                     offset: at.position,
                     window_start_us: evaluation.window_start_us,
                     window_end_us: evaluation.window_end_us,
+                    watermark_us: closed.closed_until_us().unwrap_or(closed_us),
                 };
                 for change in rule.evaluate(closed, &evaluation) {
                     metrics::counter!("highwater_alert_transitions_total", "state" => change.state().as_str())
                         .increment(1);
-                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan.identity, cause)?);
+                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan.identity, Some(&rule.plan.statements), cause)?);
                 }
             }
         }
@@ -143,7 +144,7 @@ impl RulesProcessor {
     fn abandon_orphans(&mut self, cause: Cause<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         for Saved { rule, alerts } in std::mem::take(&mut self.orphans) {
             for change in abandon(Alerts::from_iter(alerts)) {
-                effects.push(&self.alerts_topic, 0, change.to_record(&rule, cause)?);
+                effects.push(&self.alerts_topic, 0, change.to_record(&rule, None, cause)?);
             }
         }
         Ok(())

@@ -6,22 +6,25 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use highwater_pipeline::data::time;
 use parking_lot::Mutex;
+use serde_json::{Map, Number, Value};
 
 use crate::planning;
 
@@ -35,6 +38,8 @@ pub(super) struct Instance {
     pub(super) labels: BTreeMap<String, String>,
     /// The first numeric column; NaN where it is NULL.
     pub(super) value: f64,
+    /// The whole row, by column.
+    pub(super) row: Map<String, Value>,
 }
 
 /// A planned query.
@@ -46,6 +51,8 @@ pub(super) struct Query {
     turn: Mutex<()>,
     label_columns: Vec<(usize, String)>,
     value_column: usize,
+    /// Per column of the answer: its name, and the column of the table that it is unchanged.
+    origins: Vec<(String, Option<String>)>,
 }
 
 impl fmt::Debug for Query {
@@ -129,14 +136,25 @@ impl Query {
                 "it selects no numeric column, and an alert needs a value; select the number that is compared as well"
             );
         };
+        let origins = fields().map(|(i, f)| (f.name().clone(), origin(&logical, i))).collect();
         let optimized = session.optimize(&logical)?;
         let plan = drive(session.query_planner().create_physical_plan(&optimized, &session))?;
-        Ok(Self { plan, context: session.task_ctx(), rows, turn: Mutex::new(()), label_columns, value_column })
+        Ok(Self { plan, context: session.task_ctx(), rows, turn: Mutex::new(()), label_columns, value_column, origins })
     }
 
     /// Names of the columns that become labels.
     pub(super) fn label_columns(&self) -> impl Iterator<Item = &str> {
         self.label_columns.iter().map(|(_, name)| name.as_str())
+    }
+
+    /// Per column of the answer: its name, and the column of the table that it is unchanged, where it is one.
+    pub(super) fn origins(&self) -> &[(String, Option<String>)] {
+        &self.origins
+    }
+
+    /// The name of the column that is an alert's value.
+    pub(super) fn value_column(&self) -> &str {
+        self.origins.get(self.value_column).map_or("", |(name, _)| name)
     }
 
     /// Runs over these rows.
@@ -159,11 +177,61 @@ impl Query {
                 // A label with an empty value is no label, as in Prometheus.
                 let labels = labels.filter(|(_, value)| !value.is_empty()).collect();
                 let value = if values.is_valid(row) { values.value(row) } else { f64::NAN };
-                instances.push(Instance { labels, value });
+                instances.push(Instance { labels, value, row: json_row(&batch, row) });
             }
         }
         Ok(instances)
     }
+}
+
+/// The column of the table that this column of a plan's answer is unchanged.
+fn origin(plan: &LogicalPlan, column: usize) -> Option<String> {
+    let named = |expr: &Expr, input: &LogicalPlan| match unaliased(expr) {
+        Expr::Column(named) => origin(input, input.schema().maybe_index_of_column(named)?),
+        _ => None,
+    };
+    match plan {
+        LogicalPlan::Projection(projection) => named(projection.expr.get(column)?, &projection.input),
+        LogicalPlan::Aggregate(aggregate) => named(aggregate.group_expr.get(column)?, &aggregate.input),
+        LogicalPlan::Window(window) if column < window.input.schema().fields().len() => origin(&window.input, column),
+        LogicalPlan::Filter(filter) => origin(&filter.input, column),
+        LogicalPlan::Sort(sort) => origin(&sort.input, column),
+        LogicalPlan::Limit(limit) => origin(&limit.input, column),
+        LogicalPlan::SubqueryAlias(alias) => origin(&alias.input, column),
+        LogicalPlan::Distinct(Distinct::All(input)) => origin(input, column),
+        LogicalPlan::TableScan(scan) => scan.projected_schema.fields().get(column).map(|field| field.name().clone()),
+        _ => None,
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// A row as JSON: numbers, booleans and texts as such, everything else as its text.
+fn json_row(batch: &RecordBatch, row: usize) -> Map<String, Value> {
+    let cell = |column: &ArrayRef| {
+        if column.is_null(row) {
+            return Value::Null;
+        }
+        let text = || array_value_to_string(column, row).unwrap_or_default();
+        match column.data_type() {
+            DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                time::format(column.as_primitive::<TimestampMicrosecondType>().value(row)).into()
+            }
+            // What JSON has no number for (NaN) is text, as everywhere.
+            numeric if numeric.is_numeric() => {
+                let text = text();
+                serde_json::from_str::<Number>(&text).map_or_else(|_| Value::String(text), Value::Number)
+            }
+            _ => text().into(),
+        }
+    };
+    batch.schema().fields().iter().zip(batch.columns()).map(|(f, column)| (f.name().clone(), cell(column))).collect()
 }
 
 /// Polls a future to its end. Everything it waits for is in memory, so a poll always makes progress.
