@@ -112,7 +112,7 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Run a PromQL query over history and live data; `-o graph` draws it.
     Promql(promql::PromqlArgs),
-    /// Watch or list alerts.
+    /// Watch, list or show alerts.
     #[command(subcommand)]
     Alerts(alerts::AlertsCommand),
     /// Print what arrives on a topic: logs, metrics, alerts, rollup.<name>, ...

@@ -234,6 +234,51 @@ async fn a_rollup_fills_a_rule_fires_and_a_restart_goes_on() {
         assert!(object(&alert["rule"]).is_object(), "{alert}");
         assert!(object(&alert["source"])["offset"].is_i64(), "the coordinate that caused it: {alert}");
         assert!(id.starts_with("0:"), "SSE ids are partition:offset, not {id}");
+        assert_eq!(object(&alert["rule"])["hash"].as_str().map(str::len), Some(16), "{alert}");
+    }
+    // Its evidence: the row, and statements that run as they stand.
+    let evidence = |alert: &Value| object(&alert["source"]);
+    let fired = evidence(&transitions[1].1);
+    assert_eq!(fired["row"], json!({"service": "shop", "errors": 8}), "{fired}");
+    assert_eq!(
+        (&fired["evaluated_at"], &fired["window_start"]),
+        (&json!("2026-03-01T00:00:30.000000Z"), &json!("2026-03-01T00:00:20.000000Z"))
+    );
+    assert!(fired["watermark"].as_str().unwrap() >= "2026-03-01T00:00:30", "{fired}");
+    assert_eq!(server.sql(fired["sql"].as_str().unwrap()).await, [json!({"service": "shop", "errors": 8})]);
+    let lines = server.sql(fired["input_sql"].as_str().unwrap()).await;
+    assert_eq!(lines.len(), 8, "{lines:?}");
+    assert!(lines.iter().all(|line| line["level"] == "ERROR" && line["service"] == "shop"), "{lines:?}");
+    let resolved = evidence(&transitions[2].1);
+    assert_eq!((&resolved["row"], &resolved["last_row"]), (&Value::Null, &fired["row"]), "{resolved}");
+    assert!(server.sql(resolved["sql"].as_str().unwrap()).await.is_empty(), "the row is gone");
+    let fingerprint = transitions[0].1["fingerprint"].as_str().unwrap();
+    let at = ["--server", &url];
+    let page = site.run(&[&["alerts", "show", &fingerprint[..6]], &at[..]].concat()).await.output();
+    for part in [
+        "TooManyErrors is resolved",
+        fingerprint,
+        "severity   page",
+        "errors on shop",
+        "hash ",
+        "Evidence that it was firing",
+        "row              errors=8  service=shop",
+        "Evidence that it was resolved",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let shown = site.run(&[&["alerts", "show", fingerprint, "-o", "json"], &at[..]].concat()).await.output();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let states: Vec<_> = shown["transitions"].as_array().unwrap().iter().map(|t| t["state"].clone()).collect();
+    assert_eq!(states, ["pending", "firing", "resolved"]);
+    assert_eq!(
+        (&shown["state"], &shown["labels"]["service"], &shown["input"].as_array().unwrap().len()),
+        (&json!("resolved"), &json!("shop"), &8)
+    );
+    for (wrong, code) in [("0000000000000000", 1), ("x", 2)] {
+        let refused = site.run(&[&["alerts", "show", wrong], &at[..]].concat()).await;
+        assert_eq!(refused.code, Some(code), "{refused:?}");
+        assert!(refused.stderr.contains(wrong) && refused.stdout.is_empty(), "{refused:?}");
     }
     assert_eq!(transitions[0].1["value"], 7.0);
     assert_eq!(transitions[1].1["value"], 8.0);

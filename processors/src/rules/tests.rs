@@ -197,3 +197,45 @@ fn everything_that_is_wrong_is_said_at_once() {
     let places: Vec<_> = problems.iter().map(|problem| problem.place.line).collect();
     assert_eq!(places, [5, 8]);
 }
+
+/// What the rule finds in these rows of `requests`, with the statements that show the first.
+fn shown(lines: &str) -> (String, Option<String>) {
+    use arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
+    use highwater_pipeline::data::time;
+    let plan = plan(lines).unwrap();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["o'neil"])),
+        Arc::new(StringArray::from(vec![None::<&str>])),
+        Arc::new(Int64Array::from(vec![7])),
+        Arc::new(time::array(vec![60_000_000])),
+        Arc::new(time::array(vec![120_000_000])),
+        Arc::new(Int32Array::from(vec![0])),
+        Arc::new(StringArray::from(vec!["default"])),
+    ];
+    let rows = arrow::record_batch::RecordBatch::try_new(plan.rollup().output_schema(), columns).unwrap();
+    let found = plan.evaluate(vec![rows]).unwrap();
+    let window_us = (60_000_000, 120_000_000);
+    (plan.statements.row_sql(window_us, &found[0].row), plan.statements.input_sql(window_us, &found[0].row))
+}
+
+#[test]
+fn statements_name_the_window_the_row_and_its_input() {
+    let window = "timestamp >= '1970-01-01T00:01:00.000000Z' AND timestamp < '1970-01-01T00:02:00.000000Z'";
+    let (row, input) = shown("sql: SELECT service, host, n FROM requests WHERE n > 5;");
+    assert_eq!(
+        row,
+        "WITH \"requests\" AS (SELECT * FROM \"requests\" WHERE window_start = '1970-01-01T00:01:00.000000Z') \
+         SELECT * FROM (\nSELECT service, host, n FROM requests WHERE n > 5\n) AS answer \
+         WHERE \"service\" = 'o''neil' AND \"host\" IS NULL"
+    );
+    let of = |conditions: &str| {
+        let what = "SELECT timestamp, level, service, host, message FROM logs WHERE";
+        Some(format!("{what} {window}{conditions} ORDER BY timestamp LIMIT 10"))
+    };
+    assert_eq!(input, of(" AND (service) = 'o''neil' AND (host) IS NULL"));
+    // A column that is not the rollup's any more says nothing of its input; one that has another name still is.
+    let (_, input) = shown("sql: SELECT upper(service) AS service, host AS machine, n FROM requests");
+    assert_eq!(input, of(" AND (host) IS NULL"));
+    let grouped = "sql: WITH a AS (SELECT r.service AS s, sum(n) AS n FROM requests r GROUP BY 1) SELECT s, n FROM a ORDER BY n LIMIT 3";
+    assert_eq!(shown(grouped).1, of(" AND (service) = 'o''neil'"));
+}

@@ -1,12 +1,15 @@
-//! `highwater alerts tail | list`.
+//! `highwater alerts tail | list | show`.
+
+mod page;
+mod show;
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::ServerArg;
-use super::sql::{self, OutputFormat};
-use super::tail::{self, FollowArgs};
+use crate::cli::ServerArg;
+use crate::cli::sql::{self, OutputFormat};
+use crate::cli::tail::{self, FollowArgs};
 use crate::error::Error;
 
 #[derive(Debug, Subcommand)]
@@ -15,6 +18,8 @@ pub(crate) enum AlertsCommand {
     Tail(TailArgs),
     /// List alerts that are pending or firing now.
     List(ListArgs),
+    /// Show one alert: what it says, its transitions so far, and its evidence.
+    Show(show::ShowArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,12 +56,13 @@ fn current_alerts(all: bool) -> String {
     )
 }
 
-pub(super) async fn run(command: AlertsCommand) -> Result<ExitCode, Error> {
+pub(crate) async fn run(command: AlertsCommand) -> Result<ExitCode, Error> {
     match command {
         AlertsCommand::Tail(args) => {
             let state = args.state.map(|state| format!("?state={state}")).unwrap_or_default();
             tail::follow(&args.server, &format!("/api/v1/alerts/stream{state}"), &args.follow).await
         }
+        AlertsCommand::Show(args) => show::run(args).await,
         AlertsCommand::List(args) => sql::ask(&args.server, &current_alerts(args.all), args.output).await,
     }
 }
