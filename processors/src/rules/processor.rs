@@ -110,7 +110,14 @@ impl RulesProcessor {
             let topic = Arc::clone(&self.topic);
             let window_start_us = closed_us.saturating_sub(closed.plan.width_us());
             let (partition, offset) = (self.partition, at.position);
-            let cause = Cause { topic: &topic, partition, offset, window_start_us, window_end_us: closed_us, watermark_us: closed_us };
+            let cause = Cause {
+                topic: &topic,
+                partition,
+                offset,
+                window_start_us,
+                window_end_us: closed_us,
+                watermark_us: closed_us,
+            };
             self.abandon_orphans(cause, effects)?;
         }
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
@@ -134,7 +141,11 @@ impl RulesProcessor {
                 for change in rule.evaluate(closed, &evaluation) {
                     metrics::counter!("highwater_alert_transitions_total", "state" => change.state().as_str())
                         .increment(1);
-                    effects.push(&self.alerts_topic, 0, change.to_record(&rule.plan.identity, Some(&rule.plan.statements), cause)?);
+                    effects.push(
+                        &self.alerts_topic,
+                        0,
+                        change.to_record(&rule.plan.identity, Some(&rule.plan.statements), cause)?,
+                    );
                 }
             }
         }

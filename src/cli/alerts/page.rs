@@ -84,9 +84,7 @@ fn evidence(title: &str, source: &Value) {
         for one in series {
             let record = one["record"].as_object().map_or_else(
                 || "-".to_owned(),
-                |record| {
-                    format!("{}/{}@{}", text(record, "topic"), text(record, "partition"), text(record, "offset"))
-                },
+                |record| format!("{}/{}@{}", text(record, "topic"), text(record, "partition"), text(record, "offset")),
             );
             table.row([series_name(&one["labels"]), plain(&one["value"]), plain(&one["timestamp"]), record]);
         }
