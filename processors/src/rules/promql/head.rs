@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use highwater_promql::{CompiledMatcher, Histogram, Labels, Selection, Series, SeriesSource, SourceError};
 
+use super::postings::Postings;
+
 /// Where a sample's record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coordinate {
@@ -17,9 +19,15 @@ pub struct Coordinate {
 /// Samples by series. Bounded by whoever fills it: see [`Head::prune`] and [`Head::len`].
 #[derive(Debug, Clone, Default)]
 pub struct Head {
-    /// By metric name, then by all labels.
-    metrics: BTreeMap<Arc<str>, BTreeMap<Labels, Points>>,
+    /// By metric name.
+    metrics: BTreeMap<Arc<str>, Metric>,
     samples: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Metric {
+    series: BTreeMap<Labels, Points>,
+    postings: Postings,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -104,29 +112,33 @@ impl Head {
     fn points(&mut self, labels: &Labels) -> &mut Points {
         let name = labels.name();
         if !self.metrics.contains_key(name) {
-            self.metrics.insert(name.into(), BTreeMap::new());
+            self.metrics.insert(name.into(), Metric::default());
         }
-        let series = self.metrics.entry(name.into()).or_default();
-        if !series.contains_key(labels) {
-            series.insert(labels.clone(), Points::default());
+        let metric = self.metrics.entry(name.into()).or_default();
+        if !metric.series.contains_key(labels) {
+            metric.postings.insert(labels);
         }
-        series.entry(labels.clone()).or_default()
+        metric.series.entry(labels.clone()).or_default()
     }
 
     /// Drops what is at or before this time.
     pub fn prune(&mut self, until_ms: i64) {
         let mut left = 0;
-        self.metrics.retain(|_, series| {
-            series.retain(|_, points| {
+        self.metrics.retain(|_, metric| {
+            metric.series.retain(|labels, points| {
                 let old = points.timestamps_ms.partition_point(|&at| at <= until_ms);
                 points.timestamps_ms.drain(..old);
                 points.values.drain(..old);
                 points.offsets.drain(..old);
                 points.histograms.retain(|(at, _)| *at > until_ms);
                 left += points.timestamps_ms.len() + points.histograms.len();
-                !points.timestamps_ms.is_empty() || !points.histograms.is_empty()
+                let is_kept = !points.timestamps_ms.is_empty() || !points.histograms.is_empty();
+                if !is_kept {
+                    metric.postings.remove(labels);
+                }
+                is_kept
             });
-            !series.is_empty()
+            !metric.series.is_empty()
         });
         self.samples = left;
     }
@@ -138,7 +150,7 @@ impl Head {
             let at = points.timestamps_ms.partition_point(|&at| at <= until_ms);
             at.checked_sub(1).map(|at| points.timestamps_ms[at])
         };
-        self.metrics.values().flat_map(BTreeMap::values).filter_map(newest).max()
+        self.metrics.values().flat_map(|metric| metric.series.values()).filter_map(newest).max()
     }
 
     /// The time of the oldest sample after `from_ms`.
@@ -147,19 +159,19 @@ impl Head {
             let at = points.timestamps_ms.partition_point(|&at| at <= from_ms);
             points.timestamps_ms.get(at).copied()
         };
-        self.metrics.values().flat_map(BTreeMap::values).filter_map(next).min()
+        self.metrics.values().flat_map(|metric| metric.series.values()).filter_map(next).min()
     }
 
     /// Where the record of a sample is; `None` where rules wrote it.
     pub fn record_of(&self, labels: &Labels, timestamp_ms: i64) -> Option<Coordinate> {
-        let points = self.metrics.get(labels.name())?.get(labels)?;
+        let points = self.metrics.get(labels.name())?.series.get(labels)?;
         let offset = points.offsets[points.timestamps_ms.binary_search(&timestamp_ms).ok()?];
         Some(Coordinate { partition: points.partition?, offset }).filter(|_| offset != NO_RECORD)
     }
 
     /// Every series, in order.
     pub(crate) fn series(&self) -> impl Iterator<Item = Kept<'_>> {
-        self.metrics.values().flatten().map(|(labels, points)| Kept {
+        self.metrics.values().flat_map(|metric| &metric.series).map(|(labels, points)| Kept {
             labels,
             partition: points.partition,
             timestamps_ms: &points.timestamps_ms,
@@ -197,12 +209,24 @@ impl SeriesSource for Head {
         };
         match selection.metric_name() {
             Some(name) => {
-                for (labels, points) in self.metrics.get(name).into_iter().flatten() {
-                    take(labels, points);
+                let Some(metric) = self.metrics.get(name) else { return Ok(found) };
+                match metric.postings.fewest(&selection.matchers) {
+                    Some(few) if few.len() < metric.series.len() => {
+                        for labels in few {
+                            if let Some(points) = metric.series.get(labels) {
+                                take(labels, points);
+                            }
+                        }
+                    }
+                    _ => {
+                        for (labels, points) in &metric.series {
+                            take(labels, points);
+                        }
+                    }
                 }
             }
             None => {
-                for (labels, points) in self.metrics.values().flatten() {
+                for (labels, points) in self.metrics.values().flat_map(|metric| &metric.series) {
                     take(labels, points);
                 }
             }

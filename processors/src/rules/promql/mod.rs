@@ -10,6 +10,7 @@ mod board;
 mod group;
 mod head;
 mod plan;
+mod postings;
 mod recorded;
 pub(crate) mod router;
 mod saved;

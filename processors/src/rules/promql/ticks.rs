@@ -198,13 +198,9 @@ impl Ticks {
         if self.plans.is_empty() || self.tenants.is_empty() {
             return Ok(());
         }
-        let oldest = self.tenants.values().filter_map(|tenant| tenant.head.next_ms(i64::MIN)).min();
-        let reached_ms = match (self.reached_ms, oldest) {
-            (Some(reached_ms), _) => reached_ms,
-            // Before the first sample there was nothing to be absent.
-            (None, Some(oldest)) => oldest - 1,
-            (None, None) => return Ok(()),
-        };
+        let oldest = || self.tenants.values().filter_map(|tenant| tenant.head.next_ms(i64::MIN)).min();
+        // Before the first sample there was nothing to be absent.
+        let Some(reached_ms) = self.reached_ms.or_else(|| Some(oldest()? - 1)) else { return Ok(()) };
         self.reached_ms = Some(reached_ms);
         self.run_until(at, until_ms, effects)?;
         self.show();
