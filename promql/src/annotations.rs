@@ -118,6 +118,11 @@ impl Annotations {
         self.warn(span, format!("quantile value should be between 0 and 1, got {}", format_float_g(q)));
     }
 
+    pub(crate) fn invalid_integral_strategy(&mut self, strategy: f64, span: Span) {
+        let got = format_float_g(strategy);
+        self.warn(span, format!("strategy should be 0, 1, or 2 (default), using 2, got {got}"));
+    }
+
     pub(crate) fn invalid_ratio(&mut self, ratio: f64, capped: f64, span: Span) {
         let (ratio, capped) = (format_float_g(ratio), format_float_g(capped));
         self.warn(span, format!("ratio value should be between -1 and 1, got {ratio}, capping to {capped}"));

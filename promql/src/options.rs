@@ -10,24 +10,18 @@ use crate::error::Error;
 pub struct ParserOptions {
     /// Prometheus's `promql-experimental-functions`: `limitk`, `limit_ratio`, `info`, `mad_over_time` and their like.
     pub experimental_functions: bool,
-    /// Prometheus's `promql-duration-expr`: arithmetic where a duration stands, `[5m * 2]`, `offset step()`.
-    pub duration_expressions: bool,
-    /// Prometheus's `promql-extended-range-selectors`: `anchored` and `smoothed`.
-    pub extended_range_selectors: bool,
     /// Prometheus's `promql-binop-fill-modifiers`: `fill`, `fill_left`, `fill_right`.
     pub fill_modifiers: bool,
+    /// Prometheus's `promql-unquoted-utf8-names`: letters of every language, and dots behind the first character, in names
+    /// without quotes.
+    pub unquoted_names: bool,
 }
 
 impl ParserOptions {
     /// Everything on.
     #[must_use]
     pub fn all() -> Self {
-        ParserOptions {
-            experimental_functions: true,
-            duration_expressions: true,
-            extended_range_selectors: true,
-            fill_modifiers: true,
-        }
+        ParserOptions { experimental_functions: true, fill_modifiers: true, unquoted_names: true }
     }
 }
 

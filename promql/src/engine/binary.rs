@@ -9,7 +9,7 @@ use super::rows::{ABSENT, Cell, Row, is_absent};
 use crate::annotations::Annotations;
 use crate::error::{Error, Span, execution};
 use crate::histogram::{CounterResetHint, Histogram};
-use crate::labels::{Labels, METRIC_NAME, is_metric_identity};
+use crate::labels::{Labels, is_metric_identity};
 use crate::options::Steps;
 use crate::parser::{Binary, BinaryOp, Cardinality, Expr, Matching};
 
@@ -263,7 +263,7 @@ impl Sides {
 
 fn signature(matching: &Matching, labels: &Labels) -> Labels {
     let named = |n: &str| matching.labels.iter().any(|l| l == n);
-    if matching.on { labels.filter(named) } else { labels.filter(|n| n != METRIC_NAME && !named(n)) }
+    if matching.on { labels.filter(named) } else { labels.filter(|n| !is_metric_identity(n) && !named(n)) }
 }
 
 /// At which steps each group has a series.
@@ -407,8 +407,8 @@ impl Operation<'_, '_> {
     /// A group step by step.
     fn group(&mut self, many: &[usize], one: &[usize], out: &mut Vec<Row>) -> Result<(), Error> {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
-        // Whichever side has many, the left fill stands for what is missing there.
-        let (fill_many, fill_one) = (self.matching.fill_left, self.matching.fill_right);
+        let (left, right) = (self.matching.fill_left, self.matching.fill_right);
+        let (fill_many, fill_one) = if self.swapped { (right, left) } else { (left, right) };
         let mut made: AHashMap<(Option<usize>, Option<usize>), usize> = AHashMap::new();
         for step in 0..self.n {
             let mut partner: Option<usize> = None;

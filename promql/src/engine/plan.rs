@@ -4,7 +4,9 @@
 use crate::error::{Error, execution};
 use crate::labels::METRIC_NAME;
 use crate::options::{Options, Steps};
-use crate::parser::{At, BinaryOp, DurationExpr, Expr, Extended, Subquery, TimeSpan, VectorSelector};
+use crate::parser::{
+    AggregateOp, At, BinaryOp, DurationExpr, Expr, Extended, Subquery, TimeSpan, ValueType, VectorSelector,
+};
 use crate::source::{MatchOp, Matcher, Selection};
 
 /// The tree as it is evaluated.
@@ -229,6 +231,20 @@ impl Planner<'_> {
                 Invariance { invariant: false, wrap: false }
             }
             Expr::Call(call) => {
+                if call.function.name == "info" {
+                    // What it looks for is not evaluated. Where its vectors are of several times, it looks anew at each step.
+                    let Some(base) = call.args.first_mut() else {
+                        return Invariance { invariant: false, wrap: false };
+                    };
+                    let base_mark = self.mark(base);
+                    if base_mark.invariant && shared_reference(base).is_some() {
+                        return Invariance { invariant: true, wrap: true };
+                    }
+                    if base_mark.wrap {
+                        wrap(base);
+                    }
+                    return Invariance { invariant: false, wrap: false };
+                }
                 let marks: Vec<Invariance> = call.args.iter_mut().map(|a| self.mark(a)).collect();
                 let args = marks.iter().all(|m| m.invariant);
                 let safe = !DEPEND_ON_STEP.contains(&call.function.name);
@@ -259,20 +275,25 @@ fn counts_only(expr: &mut Expr, only: bool) {
         Expr::Matrix(m) => m.vector.counts_only = only,
         Expr::Subquery(s) => counts_only(&mut s.expr, false),
         Expr::Aggregation(a) => {
-            counts_only(&mut a.expr, only);
+            // A value as `count_values` writes it has all buckets.
+            counts_only(&mut a.expr, only && a.op != AggregateOp::CountValues);
             if let Some(parameter) = &mut a.parameter {
                 counts_only(parameter, false);
             }
         }
         Expr::Binary(b) => {
-            let only = only && !matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+            // Trimming cuts buckets, and whether two histograms are equal is a matter of theirs.
+            let buckets = [BinaryOp::TrimLower, BinaryOp::TrimUpper, BinaryOp::Equal, BinaryOp::NotEqual];
+            let only = only && !buckets.contains(&b.op);
             counts_only(&mut b.left, only);
             counts_only(&mut b.right, only);
         }
         Expr::Call(call) => {
             let only = match call.function.name {
-                "histogram_count" | "histogram_sum" | "histogram_avg" => true,
-                name => only && !name.starts_with("histogram_"),
+                "histogram_count" | "histogram_sum" | "histogram_avg" | "timestamp" | "start_timestamp" | "absent" => {
+                    true
+                }
+                name => only && name != "changes" && !name.starts_with("histogram_"),
             };
             call.args.iter_mut().for_each(|a| counts_only(a, only));
         }
@@ -344,25 +365,94 @@ pub(super) fn info_data(args: &[Expr]) -> InfoData {
     InfoData { names, labels }
 }
 
-/// The time and the offset that the first selector in `info`'s first argument looks at: its info series are those of then.
+/// The time and the offset that all selectors in `info`'s first argument look at, whose info series are then those of that
+/// time. Nothing where they look at several, or where something in it looks at none: then they are those of each step.
 pub(super) fn info_reference(base: &Expr) -> (Option<i64>, i64) {
-    fn find(expr: &Expr) -> Option<(Option<i64>, i64)> {
-        let of = |v: &VectorSelector| (pinned(v.at), v.offset.ms);
+    shared_reference(base).unwrap_or((None, 0))
+}
+
+fn shared_reference(base: &Expr) -> Option<(Option<i64>, i64)> {
+    let mut references = References::default();
+    references.find(base, &mut Vec::new());
+    references.first.filter(|_| !references.differ)
+}
+
+/// The references of the selectors in an expression.
+#[derive(Default)]
+struct References {
+    first: Option<(Option<i64>, i64)>,
+    /// There are several, or a vector comes of no selector.
+    differ: bool,
+}
+
+impl References {
+    /// Whether a selector is found.
+    fn find<'a>(&mut self, expr: &'a Expr, around: &mut Vec<&'a Subquery>) -> bool {
+        if !matches!(expr.value_type(), ValueType::Vector | ValueType::Matrix) {
+            return false;
+        }
+        let mut found = false;
         match expr {
-            Expr::Number { .. } | Expr::String { .. } => None,
-            Expr::Vector(v) => Some(of(v)),
-            Expr::Matrix(m) => Some(of(&m.vector)),
-            Expr::Subquery(s) => find(&s.expr).map(|(at, offset)| match at {
-                Some(at) => (Some(at), offset),
-                None => (pinned(s.at), offset + s.offset.ms),
-            }),
-            Expr::Aggregation(a) => find(&a.expr).or_else(|| a.parameter.as_ref().and_then(find)),
-            Expr::Binary(b) => find(&b.left).or_else(|| find(&b.right)),
-            Expr::Call(call) => call.args.iter().find_map(find),
-            Expr::Paren { inner, .. } | Expr::Unary { inner, .. } | Expr::StepInvariant(inner) => find(inner),
+            Expr::Number { .. } | Expr::String { .. } => {}
+            Expr::Vector(v) => {
+                self.note(v, around);
+                found = true;
+            }
+            Expr::Matrix(m) => {
+                self.note(&m.vector, around);
+                found = true;
+            }
+            Expr::Subquery(s) => {
+                around.push(s);
+                found = self.find(&s.expr, around);
+                around.pop();
+            }
+            Expr::Aggregation(a) => {
+                found = self.find(&a.expr, around);
+                if let Some(parameter) = &a.parameter {
+                    found |= self.find(parameter, around);
+                }
+            }
+            Expr::Binary(b) => {
+                found = self.find(&b.left, around);
+                found |= self.find(&b.right, around);
+            }
+            Expr::Call(call) => {
+                // What `info` looks for is no vector.
+                let args = if call.function.name == "info" { &call.args[..1] } else { &call.args[..] };
+                for arg in args {
+                    found |= self.find(arg, around);
+                }
+            }
+            Expr::Paren { inner, .. } | Expr::Unary { inner, .. } | Expr::StepInvariant(inner) => {
+                found = self.find(inner, around);
+            }
+        }
+        self.differ |= !found;
+        found
+    }
+
+    fn note(&mut self, v: &VectorSelector, around: &[&Subquery]) {
+        let (mut at, mut offset) = (pinned(v.at), v.offset.ms);
+        // Subqueries around it move it, up to one that is pinned itself.
+        for s in around.iter().rev() {
+            if at.is_some() {
+                break;
+            }
+            offset += s.offset.ms;
+            at = pinned(s.at);
+        }
+        match self.first {
+            None => self.first = Some((at, offset)),
+            Some((first, by)) => {
+                self.differ |= match (first, at) {
+                    (Some(first), Some(at)) => first - by != at - offset,
+                    (None, None) => by != offset,
+                    _ => true,
+                };
+            }
         }
     }
-    find(base).unwrap_or((None, 0))
 }
 
 fn pinned(at: Option<At>) -> Option<i64> {

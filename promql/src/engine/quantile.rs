@@ -315,8 +315,12 @@ pub(super) fn histogram_fraction(
     let mut ranks = Ranks::new(lower, upper);
     let mut rank = 0.0;
     for b in &buckets {
-        let zero = b.lower <= 0.0 && b.upper >= 0.0;
-        let b = if zero { narrowed(*b, h) } else { *b };
+        // Custom buckets have no zero bucket; the first of them begins at 0 where it ends above.
+        let zero = !h.is_custom() && b.lower <= 0.0 && b.upper >= 0.0;
+        let mut b = if zero { narrowed(*b, h) } else { *b };
+        if h.is_custom() && b.lower == f64::NEG_INFINITY && b.upper > 0.0 {
+            b.lower = 0.0;
+        }
         let linear = h.is_custom() || zero;
         let between = |v: f64| {
             if linear && b.lower == f64::NEG_INFINITY {

@@ -138,11 +138,6 @@ pub(super) fn has_duplicates(rows: &[Row]) -> bool {
     !rows.iter().all(|r| seen.insert(&r.labels))
 }
 
-/// An error if two rows have the same labels.
-pub(super) fn refuse_duplicates(rows: &[Row]) -> Result<(), Error> {
-    if has_duplicates(rows) { execution("vector cannot contain metrics with the same labelset") } else { Ok(()) }
-}
-
 /// Makes one row of those with the same labels.
 ///
 /// # Errors

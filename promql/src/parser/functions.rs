@@ -73,6 +73,7 @@ pub static FUNCTIONS: &[Function] = &[
     vector("idelta", &[Matrix]),
     vector("increase", &[Matrix]),
     experimental("info", &[Vector, Vector], 1, Vector),
+    experimental("integral", &[Matrix, Scalar], 1, Vector),
     vector("irate", &[Matrix]),
     function("label_join", &[Vector, String, String, String], -1, Vector),
     vector("label_replace", &[Vector, String, String, String, String]),

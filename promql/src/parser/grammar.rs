@@ -33,7 +33,7 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, options: ParserOptions) -> Self {
-        Parser { text, tokens: tokens(text), at: 0, options, depth: 0 }
+        Parser { text, tokens: tokens(text, options.unquoted_names), at: 0, options, depth: 0 }
     }
 
     pub(super) fn expression(mut self) -> Result<Expr> {
@@ -575,8 +575,7 @@ impl<'a> Parser<'a> {
 
     /// `min(` and `max(` stood for `min_of` and `max_of` until 3.9.
     fn old_extreme_follows(&self) -> bool {
-        self.options.duration_expressions
-            && matches!(self.peek().kind, Kind::Aggregate(AggregateOp::Min | AggregateOp::Max))
+        matches!(self.peek().kind, Kind::Aggregate(AggregateOp::Min | AggregateOp::Max))
             && self.peek_second().kind == Kind::LeftParen
     }
 
@@ -603,13 +602,6 @@ impl<'a> Parser<'a> {
             return Ok(TimeSpan::known(to_ms(value)));
         }
         Ok(TimeSpan { ms: 0, expr: Some(Box::new(expr)) })
-    }
-
-    fn experimental_duration(&self, expr: DurationExpr) -> Result<DurationExpr> {
-        if self.options.duration_expressions {
-            return Ok(expr);
-        }
-        self.error(expr.span(), "experimental duration expression is not enabled")
     }
 
     fn checked_number(&self, number: (f64, bool, Span), reported: Span) -> Result<DurationExpr> {
@@ -641,7 +633,6 @@ impl<'a> Parser<'a> {
             }
             let at = self.take().span;
             let right = self.duration(if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 })?;
-            left = self.experimental_duration(left)?;
             if let DurationExpr::Number { value: 0.0, .. } = right {
                 match op {
                     BinaryOp::Div => return self.error(at, "division by zero"),
@@ -689,7 +680,6 @@ impl<'a> Parser<'a> {
                 self.take();
                 let inner = self.duration(0)?;
                 let end = self.expect(Kind::RightParen, "", "")?.span.end;
-                let inner = self.experimental_duration(inner)?;
                 Ok(DurationExpr::Paren(Box::new(inner), Span { start: token.span.start, end }))
             }
             Kind::Keyword(k @ (Keyword::Step | Keyword::Range)) => {
@@ -697,11 +687,7 @@ impl<'a> Parser<'a> {
                 self.expect(Kind::LeftParen, "", "")?;
                 let end = self.expect(Kind::RightParen, "", "")?.span.end;
                 let span = Span { start: token.span.start, end };
-                self.experimental_duration(if k == Keyword::Step {
-                    DurationExpr::Step(span)
-                } else {
-                    DurationExpr::Range(span)
-                })
+                Ok(if k == Keyword::Step { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
             }
             Kind::Keyword(k @ (Keyword::MaxOf | Keyword::MinOf)) => {
                 self.take();
@@ -711,7 +697,7 @@ impl<'a> Parser<'a> {
                 let right = Box::new(self.duration(0)?);
                 let end = self.expect(Kind::RightParen, "", "")?.span.end;
                 let span = Span { start: token.span.start, end };
-                self.experimental_duration(DurationExpr::Extreme { max: k == Keyword::MaxOf, left, right, span })
+                Ok(DurationExpr::Extreme { max: k == Keyword::MaxOf, left, right, span })
             }
             _ => self.unexpected("", ""),
         }
@@ -819,9 +805,6 @@ impl<'a> Parser<'a> {
     fn set_extended(&self, expr: &mut Expr, new: Extended) -> Result<()> {
         let name = if new == Extended::Anchored { "anchored" } else { "smoothed" };
         let span = expr.span();
-        if !self.options.extended_range_selectors {
-            return self.error(span, format!("{name} modifier is experimental and not enabled"));
-        }
         let extended = match expr {
             Expr::Vector(v) => &mut v.extended,
             Expr::Matrix(m) => &mut m.vector.extended,

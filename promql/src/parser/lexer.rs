@@ -119,9 +119,19 @@ fn shortened(value: &str) -> String {
     Quoted(value).to_string()
 }
 
-pub(super) fn tokens(text: &str) -> Vec<Token> {
-    let mut lexer =
-        Lexer { text, at: 0, start: 0, out: Vec::new(), parens: 0, braces: false, brackets: false, colon: false };
+/// The tokens of a text. `unquoted_names` takes letters of every language, and dots, into names.
+pub(super) fn tokens(text: &str, unquoted_names: bool) -> Vec<Token> {
+    let mut lexer = Lexer {
+        text,
+        at: 0,
+        start: 0,
+        out: Vec::new(),
+        parens: 0,
+        braces: false,
+        brackets: false,
+        colon: false,
+        unquoted_names,
+    };
     lexer.run();
     lexer.out
 }
@@ -135,6 +145,7 @@ struct Lexer<'a> {
     braces: bool,
     brackets: bool,
     colon: bool,
+    unquoted_names: bool,
 }
 
 fn is_space(c: char) -> bool {
@@ -207,6 +218,19 @@ impl Lexer<'_> {
         }
     }
 
+    fn begins_name(&self, c: char) -> bool {
+        is_alpha(c) || self.unquoted_names && !c.is_ascii() && c.is_alphabetic()
+    }
+
+    /// The rest of a name.
+    fn name(&mut self, colons: bool) {
+        while self.peek().is_some_and(|c| {
+            self.begins_name(c) || c.is_ascii_digit() || self.unquoted_names && c == '.' || colons && c == ':'
+        }) {
+            self.next();
+        }
+    }
+
     fn comment_or_space(&mut self) -> bool {
         match self.peek() {
             Some('#') => {
@@ -227,8 +251,8 @@ impl Lexer<'_> {
         }
         match self.next() {
             None => return self.error("unexpected end of input inside braces"),
-            Some(c) if is_alpha(c) => {
-                while self.accept(is_word) {}
+            Some(c) if self.begins_name(c) => {
+                self.name(false);
                 self.emit(Kind::Identifier);
             }
             Some(',') => self.emit(Kind::Comma),
@@ -309,7 +333,7 @@ impl Lexer<'_> {
                 return self.number_or_duration();
             }
             Some(quote @ ('"' | '\'' | '`')) => return self.string(quote),
-            Some(c) if is_alpha(c) || c == ':' => return self.word(c),
+            Some(c) if self.begins_name(c) || c == ':' => return self.word(c),
             Some('(') => {
                 self.emit(Kind::LeftParen);
                 self.parens += 1;
@@ -376,7 +400,7 @@ impl Lexer<'_> {
             }
             return true;
         }
-        while self.accept(|c| is_word(c) || c == ':') {}
+        self.name(true);
         let word = &self.text[self.start..self.at];
         let lower = word.to_ascii_lowercase();
         let kind = match lower.as_str() {

@@ -22,6 +22,7 @@ pub use ast::{
 pub use functions::{FUNCTIONS, Function};
 pub(crate) use numbers::parse_number;
 pub use numbers::{format_duration_ms, parse_duration_ms};
+pub(crate) use series::parse_series_with;
 pub use series::{SequenceValue, SeriesDescription, parse_series};
 
 use crate::error::Error;

@@ -38,8 +38,13 @@ const MAX_VALUES: u64 = 10_000_000;
 /// # Errors
 /// `bad_data` where it is none.
 pub fn parse_series(text: &str) -> Result<SeriesDescription, Error> {
+    parse_series_with(text, ParserOptions::default())
+}
+
+/// The same with parts of the language switched on.
+pub(crate) fn parse_series_with(text: &str, options: ParserOptions) -> Result<SeriesDescription, Error> {
     let split = metric_end(text);
-    let labels = Parser::new(&text[..split], ParserOptions::default()).metric()?;
+    let labels = Parser::new(&text[..split], options).metric()?;
     let mut values = Values { text, at: split, out: Vec::new() };
     values.parse()?;
     Ok(SeriesDescription { labels, values: values.out })

@@ -114,7 +114,6 @@ fn messages_are_prometheus_s() {
         ("foo @ Inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf"),
         ("sum(a)[5m]", "1:7: parse error: ranges only allowed for vector selectors"),
         ("foo[0]", "1:5: parse error: duration must be greater than 0"),
-        ("foo[5m+5m]", "1:5: parse error: experimental duration expression is not enabled"),
         ("a + on (b) group_left (b) c", "1:3: parse error: label \"b\" must not occur in ON and GROUP clause at once"),
         ("a and on (b) group_left c", "1:1: parse error: no grouping allowed for \"and\" operation"),
         ("a + fill(0) b", "1:1: parse error: binop fill modifiers are experimental and not enabled"),

@@ -28,6 +28,7 @@ pub fn options() -> crate::Options {
         delayed_name_removal: true,
         use_start_timestamps: true,
         max_samples: 1_000_000,
+        max_steps: 1_000_000,
         ..crate::Options::default()
     }
 }

@@ -2,9 +2,10 @@
 
 use regex::Regex;
 
+use crate::error::Error;
 use crate::labels::{Labels, Quoted};
 use crate::options::{ParserOptions, Steps};
-use crate::parser::{SequenceValue, parse_duration_ms, parse_series};
+use crate::parser::{SequenceValue, SeriesDescription, parse_duration_ms, parse_series_with};
 use crate::query::Query;
 
 /// A command, and the line it is on, from 1.
@@ -37,7 +38,11 @@ impl Pattern {
     pub(super) fn matches(&self, text: &str) -> bool {
         match self {
             Pattern::Any => true,
-            Pattern::Exactly(wanted) => wanted == text,
+            // Prometheus's own guide writes them in quotes.
+            Pattern::Exactly(wanted) => {
+                wanted == text
+                    || wanted.strip_prefix('"').and_then(|w| w.strip_suffix('"')).is_some_and(|wanted| wanted == text)
+            }
             Pattern::Matching(regex) => regex.is_match(text),
         }
     }
@@ -54,6 +59,8 @@ impl Pattern {
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) fail: Option<Pattern>,
+    /// `expect fail` lines so far.
+    fail_lines: usize,
     pub(super) ordered: bool,
     /// At least one warning, whatever it says.
     pub(super) some_warning: bool,
@@ -71,14 +78,34 @@ pub(super) struct Expected {
 }
 
 pub(super) struct Eval {
-    pub(super) query: Query,
+    pub(super) text: String,
+    /// The query; an error of the parser only where a failure is expected.
+    pub(super) query: Result<Query, Error>,
     pub(super) steps: Steps,
     pub(super) expected: Expected,
 }
 
-/// Lines without spaces around them; comments are empty.
+/// Lines without spaces around them. A comment ends a command, as an empty line does; only where what follows it is no command
+/// of its own, which Prometheus would refuse, is it passed over.
 fn lines(text: &str) -> Vec<&str> {
-    text.split('\n').map(|l| l.trim()).map(|l| if l.starts_with('#') { "" } else { l }).collect()
+    let mut lines: Vec<&str> = text.split('\n').map(str::trim).collect();
+    for i in (0..lines.len()).rev() {
+        if lines[i].starts_with('#') {
+            let goes_on =
+                lines.get(i + 1).is_some_and(|next| *next == PASSED_OVER || !(next.is_empty() || is_command(next)));
+            lines[i] = if goes_on { PASSED_OVER } else { "" };
+        }
+    }
+    lines
+}
+
+/// Stands for a comment inside a command.
+const PASSED_OVER: &str = "#";
+
+/// Whether a line begins a command.
+fn is_command(line: &str) -> bool {
+    let word = line.split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+    word == "clear" || word.starts_with("load") || word.starts_with("eval")
 }
 
 /// Parses a script; of each command that is wrong its line and what is wrong with it.
@@ -87,7 +114,7 @@ pub(super) fn parse(text: &str) -> Vec<Result<Command, (usize, String)>> {
     let mut out = Vec::new();
     let mut i = 0;
     while i < lines.len() {
-        if lines[i].is_empty() {
+        if lines[i].is_empty() || lines[i] == PASSED_OVER {
             i += 1;
             continue;
         }
@@ -134,6 +161,10 @@ fn duration(text: &str) -> Result<i64, String> {
     }
 }
 
+fn series(text: &str) -> Result<SeriesDescription, Error> {
+    parse_series_with(text, ParserOptions::all())
+}
+
 fn load(lines: &[&str]) -> Parsed<Load> {
     let mut words = lines[0].splitn(2, char::is_whitespace);
     let command = words.next().unwrap_or("");
@@ -144,20 +175,25 @@ fn load(lines: &[&str]) -> Parsed<Load> {
     let interval_ms = duration(words.next().unwrap_or("").trim()).map_err(|e| (0, e))?;
     let mut load = Load { interval_ms, with_nhcb, series: Vec::new() };
     let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
-    for (at, line) in lines.iter().enumerate().skip(1) {
+    for (at, line) in lines.iter().enumerate().skip(1).filter(|(_, line)| **line != PASSED_OVER) {
         if let Some(space) = line.find([' ', '\t'])
             && let Some(metric) = line[..space].strip_suffix("@st")
         {
-            let series = parse_series(metric).map_err(|e| (at, e.to_string()))?;
+            if starts.is_some() {
+                return Err((at - 1, "@st line has no following sample line".to_owned()));
+            }
+            let series = series(metric).map_err(|e| (at, e.to_string()))?;
             starts = Some((series.labels, start_offsets(line[space..].trim()).map_err(|e| (at, e))?));
             continue;
         }
-        let series = parse_series(line).map_err(|e| (at, e.to_string()))?;
+        let series = series(line).map_err(|e| (at, e.to_string()))?;
         let offsets = match starts.take() {
             Some((labels, offsets)) if labels == series.labels && offsets.len() == series.values.len() => offsets,
             Some(_) => return Err((at, "@st line does not fit the following sample line".to_owned())),
             None => Vec::new(),
         };
+        // Of lines for one series the last counts.
+        load.series.retain(|(labels, _, _)| *labels != series.labels);
         load.series.push((series.labels, series.values, offsets));
     }
     if starts.is_some() {
@@ -242,11 +278,14 @@ fn eval(lines: &[&str]) -> Parsed<(Eval, usize)> {
         }
         _ => return Err(usage()),
     };
-    let query = Query::parse(text, &ParserOptions::all()).map_err(|e| (0, format!("{e} in {text}")))?;
+    let query = Query::parse(text, &ParserOptions::all());
     let mut at = 1;
     while at < lines.len() {
         let line = lines[at];
         at += 1;
+        if line == PASSED_OVER {
+            continue;
+        }
         if expected.fail.is_some()
             && let Some(message) = line.strip_prefix("expected_fail_message")
         {
@@ -267,13 +306,18 @@ fn eval(lines: &[&str]) -> Parsed<(Eval, usize)> {
             expected.scalar = Some(number);
             break;
         }
-        let series = parse_series(line).map_err(|e| (at - 1, e.to_string()))?;
+        let series = series(line).map_err(|e| (at - 1, e.to_string()))?;
         if kind == "instant" && series.values.len() > 1 && expected.range_vector.is_none() {
             return Err((at - 1, "expecting multiple values in instant evaluation not allowed".to_owned()));
         }
         expected.series.push((series.labels, series.values));
     }
-    Ok((Eval { query, steps, expected }, at))
+    if let Err(e) = &query
+        && expected.fail.is_none()
+    {
+        return Err((0, format!("{e} in {text}")));
+    }
+    Ok((Eval { text: text.to_owned(), query, steps, expected }, at))
 }
 
 fn range(from: &str, to: &str, step: &str) -> Result<Steps, String> {
@@ -317,12 +361,24 @@ fn expect(text: &str, expected: &mut Expected) -> Result<(), String> {
     };
     match what {
         "ordered" => expected.ordered = true,
-        "fail" => expected.fail = Some(pattern),
+        "fail" if expected.fail_lines > 0 => {
+            return Err("invalid expect lines, multiple expect fail lines are not allowed".to_owned());
+        }
+        "fail" => {
+            expected.fail = Some(pattern);
+            expected.fail_lines += 1;
+        }
         "warn" => expected.warnings.push(pattern),
         "info" => expected.infos.push(pattern),
         "no_warn" => expected.no_warning = true,
         "no_info" => expected.no_info = true,
         other => return Err(format!("invalid expected error/annotation type {other}")),
+    }
+    if expected.no_info && !expected.infos.is_empty() {
+        return Err("invalid expect lines, info and no_info cannot be used together".to_owned());
+    }
+    if expected.no_warning && !expected.warnings.is_empty() {
+        return Err("invalid expect lines, warn and no_warn cannot be used together".to_owned());
     }
     Ok(())
 }

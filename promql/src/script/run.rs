@@ -41,21 +41,30 @@ pub fn run(text: &str, options: &Options) -> Report {
             Err((line, message)) => report.failures.push(Failure { line, query: String::new(), message }),
             Ok(command) => match command.kind {
                 Kind::Clear => storage.clear(),
-                Kind::Load(load) => storage.load(&load),
+                Kind::Load(load) => {
+                    if let Err(message) = storage.load(&load) {
+                        report.failures.push(Failure { line: command.line, query: String::new(), message });
+                    }
+                }
                 Kind::Eval(eval) => match (Runner { storage: &storage, options }).eval(&eval) {
                     Ok(()) => report.passed += 1,
                     Err(message) => {
-                        report.failures.push(Failure {
-                            line: command.line,
-                            query: eval.query.text().to_owned(),
-                            message,
-                        });
+                        report.failures.push(Failure { line: command.line, query: eval.text.clone(), message });
                     }
                 },
             },
         }
     }
     report
+}
+
+/// A query that failed: is that what was expected?
+fn refused(eval: &Eval, error: &Error) -> Result<(), String> {
+    match &eval.expected.fail {
+        Some(pattern) if pattern.matches(&error.to_string()) => Ok(()),
+        Some(pattern) => Err(format!("expected an error {}, got: {error}", pattern.describe())),
+        None => Err(format!("error: {error}")),
+    }
 }
 
 struct Runner<'a> {
@@ -65,12 +74,16 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn eval(&self, eval: &Eval) -> Result<(), String> {
+        let query = match &eval.query {
+            Ok(query) => query,
+            Err(error) => return refused(eval, error),
+        };
         if eval.steps.is_range() {
-            return self.once(eval, &eval.query, &eval.steps).map(|_| ());
+            return self.once(eval, query, &eval.steps).map(|_| ());
         }
-        self.instant(eval, &eval.query, eval.steps.start_ms())?;
+        self.instant(eval, query, eval.steps.start_ms())?;
         let at = eval.steps.start_ms();
-        let Some(pinned) = pinned(&eval.query, at) else { return Ok(()) };
+        let Some(pinned) = pinned(query, at) else { return Ok(()) };
         let others = if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
         for time in others {
             self.instant(eval, &pinned, time).map_err(|e| format!("as {} at {time} ms: {e}", pinned.text()))?;
@@ -85,14 +98,7 @@ impl Runner<'_> {
     /// Evaluates and compares; the value, unless the failure that was expected came.
     fn once(&self, eval: &Eval, query: &Query, steps: &Steps) -> Result<Option<Value>, String> {
         match (self.answer(query, steps), &eval.expected.fail) {
-            (Err(error), Some(pattern)) => {
-                let error = error.to_string();
-                if pattern.matches(&error) {
-                    return Ok(None);
-                }
-                Err(format!("expected an error {}, got: {error}", pattern.describe()))
-            }
-            (Err(error), None) => Err(format!("error: {error}")),
+            (Err(error), _) => refused(eval, &error).map(|()| None),
             (Ok(_), Some(pattern)) => Err(format!("expected an error {}, got none", pattern.describe())),
             (Ok(answer), None) => {
                 compare::annotations(&eval.expected, &answer, query.text())?;

@@ -26,7 +26,8 @@ impl Storage {
         self.series.clear();
     }
 
-    pub(super) fn load(&mut self, load: &Load) {
+    /// Adds what is loaded; an error where classic histograms cannot be made native ones.
+    pub(super) fn load(&mut self, load: &Load) -> Result<(), String> {
         for (labels, values, starts) in &load.series {
             for (i, value) in values.iter().enumerate() {
                 let time = i as i64 * load.interval_ms;
@@ -39,16 +40,15 @@ impl Storage {
                 self.series.entry(labels.clone()).or_default().insert(time, (value, start));
             }
         }
-        if load.with_nhcb {
-            self.convert_classic(load);
-        }
+        let converted = if load.with_nhcb { self.convert_classic(load) } else { Ok(()) };
         for samples in self.series.values_mut() {
             note_resets(samples);
         }
+        converted
     }
 
     /// Makes native histograms with custom buckets of the classic ones that were loaded.
-    fn convert_classic(&mut self, load: &Load) {
+    fn convert_classic(&mut self, load: &Load) -> Result<(), String> {
         let mut histograms: BTreeMap<Labels, BTreeMap<i64, Classic>> = BTreeMap::new();
         for (labels, values, _) in &load.series {
             let name = labels.name();
@@ -78,11 +78,11 @@ impl Storage {
         }
         for (labels, by_time) in histograms {
             for (time, classic) in by_time {
-                if let Some(h) = classic.convert() {
-                    self.series.entry(labels.clone()).or_default().insert(time, (Value::Histogram(Arc::new(h)), 0));
-                }
+                let h = classic.convert().map_err(|e| format!("{labels} at {time} ms is no native histogram: {e}"))?;
+                self.series.entry(labels.clone()).or_default().insert(time, (Value::Histogram(Arc::new(h)), 0));
             }
         }
+        Ok(())
     }
 }
 
@@ -122,12 +122,12 @@ struct Classic {
 }
 
 impl Classic {
-    fn convert(mut self) -> Option<Histogram> {
+    fn convert(mut self) -> Result<Histogram, String> {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         // One bound may be written in several ways.
         self.buckets.dedup_by_key(|(bound, _)| *bound);
         let infinite = self.buckets.last().filter(|(bound, _)| *bound == f64::INFINITY).map(|(_, count)| *count);
-        let count = self.count.or(infinite).or(self.buckets.last().map(|(_, c)| *c))?;
+        let count = self.count.or(infinite).or(self.buckets.last().map(|(_, c)| *c)).unwrap_or(0.0);
         if infinite.is_none() {
             self.buckets.push((f64::INFINITY, count));
         }
@@ -135,13 +135,13 @@ impl Classic {
         let mut before = 0.0;
         for (_, cumulative) in &self.buckets {
             if *cumulative < before {
-                return None;
+                return Err(format!("count is not cumulative: {cumulative} < {before}"));
             }
             counts.push(cumulative - before);
             before = *cumulative;
         }
         if before != count {
-            return None;
+            return Err(format!("count mismatch: {count} and {before} in the last bucket"));
         }
         let h = Histogram {
             schema: CUSTOM_BUCKETS_SCHEMA,
@@ -152,7 +152,7 @@ impl Classic {
             custom_values: self.buckets[..self.buckets.len() - 1].iter().map(|(bound, _)| *bound).collect(),
             ..Histogram::default()
         };
-        h.validate().ok().map(|()| h.compacted())
+        h.validate().map(|()| h.compacted()).map_err(|e| e.to_string())
     }
 }
 

@@ -68,3 +68,55 @@ eval instant at 2m \"a\"
     assert!(failures[0].starts_with("5: expected no info"), "{failures:?}");
     assert_eq!(failures[1], "17: expected string \"b\", got \"a\"");
 }
+
+#[test]
+fn what_newer_and_careless_scripts_have_is_understood() {
+    let script = "
+load 1m
+  # Of two lines for one series the last counts.
+  up 1 2 3
+  up 4
+  down 1x2
+
+eval instant at 0 up
+  # It is what was loaded last.
+  up 4
+# Comments end a command where another follows.
+eval instant at 0 down
+  expect fail msg: nothing
+
+eval_fail instant at 0 sum(
+
+eval instant at 0 down
+  expect no_info
+  expect info
+
+eval instant at 0 down
+  expect fail
+  expect fail
+
+eval instant at 0 sum(
+
+load_with_nhcb 1m
+  h_bucket{le=\"1\"} 5
+  h_bucket{le=\"+Inf\"} 3
+
+load 1m
+  a@st -1m
+  b 1
+";
+    let report = run(script, &options());
+    assert_eq!(report.passed, 2, "{report:#?}");
+    let told: Vec<String> = report.failures.iter().map(|f| format!("{}: {}", f.line, f.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "12: expected an error \"nothing\", got none",
+            "19: invalid expect lines, info and no_info cannot be used together",
+            "23: invalid expect lines, multiple expect fail lines are not allowed",
+            "25: 1:5: parse error: unclosed left parenthesis in sum(",
+            "27: h at 0 ms is no native histogram: count is not cumulative: 3 < 5",
+            "33: @st line does not fit the following sample line",
+        ]
+    );
+}

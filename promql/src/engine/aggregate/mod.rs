@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use super::eval::Evaluator;
 use super::rows::{Cell, Row};
 use crate::error::{Error, execution};
-use crate::labels::{Labels, METRIC_NAME, Quoted, is_label_name};
+use crate::labels::{Labels, Quoted, is_label_name, is_metric_identity};
 use crate::options::Steps;
 use crate::parser::{AggregateOp, Aggregation, Expr};
 use crate::value::format_float;
@@ -43,7 +43,7 @@ impl<'a> Grouping<'a> {
 
     fn labels(&self, labels: &Labels) -> Labels {
         if self.without {
-            labels.filter(|n| n != METRIC_NAME && !self.names.iter().any(|g| g == n))
+            labels.filter(|n| !is_metric_identity(n) && !self.names.iter().any(|g| g == n))
         } else if self.names.is_empty() {
             Labels::empty()
         } else {

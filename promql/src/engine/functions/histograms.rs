@@ -11,7 +11,7 @@ use crate::engine::rows::{Cell, Row};
 use crate::error::{Error, Span};
 use crate::histogram::Histogram;
 use crate::kahan::Kahan;
-use crate::labels::{BUCKET_LABEL, Labels, METRIC_NAME};
+use crate::labels::{BUCKET_LABEL, Labels};
 use crate::options::Steps;
 use crate::parser::Call;
 use crate::value::format_float_g;
@@ -61,7 +61,7 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
                 }
                 if result.has_any() {
                     if !ev.options.delayed_name_removal {
-                        result.labels = result.labels.filter(|n| n != METRIC_NAME);
+                        result.labels = result.labels.without_metric_identity();
                     }
                     result.drop_name = true;
                     out.push(result);
@@ -120,7 +120,7 @@ fn parse_bound(text: &str) -> Option<f64> {
     if plain.eq_ignore_ascii_case("inf") || plain.eq_ignore_ascii_case("infinity") {
         return Some(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY });
     }
-    text.parse().ok()
+    text.parse().ok().filter(|bound: &f64| !bound.is_nan())
 }
 
 fn sort<'a>(ev: &mut Evaluator<'_>, rows: &'a [Row], span: Span) -> Sorted<'a> {

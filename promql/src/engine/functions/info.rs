@@ -1,13 +1,13 @@
 //! `info`: labels of info metrics, `target_info` above all, for series of the same instance and job.
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use crate::engine::eval::Evaluator;
 use crate::engine::plan::{InfoData, info_data, info_reference, info_window};
 use crate::engine::rows::{Cell, Row, is_absent, merge_duplicates};
 use crate::engine::select::{load, newest};
 use crate::error::{Error, execution};
-use crate::labels::{Labels, METRIC_NAME};
+use crate::labels::{Labels, is_metric_identity};
 use crate::options::Steps;
 use crate::parser::Expr;
 use crate::source::{CompiledMatcher, Series};
@@ -46,14 +46,16 @@ fn read(
     let series = load(ev, &data.matchers(), info_window(&args[0], steps, ev.options), &|| "info".to_owned())?;
     let lookback = ev.options.lookback_ms;
     let (at, offset) = info_reference(&args[0]);
+    // Of series that identify themselves by the same labels, the values of each; an info series has those labels and no other.
+    let mut groups: [[AHashSet<&str>; IDENTIFYING.len()]; 1 << IDENTIFYING.len()] = Default::default();
+    for row in base.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(row, _)| row) {
+        for (values, label) in groups[presence(&row.labels)].iter_mut().zip(IDENTIFYING) {
+            values.insert(row.labels.value(label));
+        }
+    }
     let identified = |s: &Series| {
-        IDENTIFYING.iter().all(|l| {
-            let value = s.labels.value(l);
-            let values = base.iter().zip(wanted).filter(|(_, w)| **w).map(|(r, _)| r.labels.value(l));
-            let mut named = values.filter(|v| !v.is_empty()).peekable();
-            // Where no series has the label, any value will do.
-            named.peek().is_none() || named.any(|v| v == value)
-        })
+        let present = presence(&s.labels);
+        present != 0 && groups[present].iter().zip(IDENTIFYING).all(|(values, l)| values.contains(s.labels.value(l)))
     };
     let mut out = Vec::new();
     for s in series.iter().filter(|s| identified(s)) {
@@ -67,6 +69,11 @@ fn read(
         }
     }
     Ok(out)
+}
+
+/// Which of the identifying labels there are, as bits.
+fn presence(labels: &Labels) -> usize {
+    IDENTIFYING.iter().enumerate().map(|(i, l)| usize::from(labels.get(l).is_some()) << i).sum()
 }
 
 fn identity(labels: &Labels) -> Labels {
@@ -165,7 +172,7 @@ fn with_info<'a>(
     let mut added: Vec<(String, String)> = Vec::new();
     for info in infos {
         for (name, value) in info.iter() {
-            if name == METRIC_NAME || !wanted.is_empty() && !wanted.iter().any(|m| m.label() == name) {
+            if is_metric_identity(name) || !wanted.is_empty() && !wanted.iter().any(|m| m.label() == name) {
                 continue;
             }
             if added.iter().any(|(n, v)| n == name && v != value) {

@@ -11,7 +11,7 @@ use super::eval::{Evaluated, Evaluator};
 use super::rows::{ABSENT, Cell, Row, is_absent};
 use super::select::{load_selector, newest_times, reference};
 use crate::error::{Error, execution};
-use crate::labels::{Labels, METRIC_NAME};
+use crate::labels::{Labels, is_metric_identity};
 use crate::options::Steps;
 use crate::parser::{Call, Expr, VectorSelector};
 use crate::source::{MatchOp, Matcher};
@@ -97,7 +97,7 @@ pub(super) fn absent_labels(expr: &Expr) -> Labels {
     };
     let (last, first): (Vec<&Matcher>, Vec<&Matcher>) = selector.matchers.iter().partition(takes_away);
     for m in first.into_iter().chain(last) {
-        if m.label == METRIC_NAME {
+        if is_metric_identity(&m.label) {
             continue;
         }
         if m.op == MatchOp::Equal && !seen.contains(&m.label.as_str()) {

@@ -8,8 +8,8 @@ use crate::annotations::Annotations;
 use crate::histogram::{CounterResetHint, Histogram};
 
 /// Whether a counter's start time says that it began anew between two samples.
-fn starts_anew(previous_start: i64, previous: i64, start: i64, time: i64) -> bool {
-    if start == 0 || start >= time || start < previous {
+pub(super) fn starts_anew(previous_start: i64, previous: i64, start: i64, time: i64) -> bool {
+    if previous_start == start || start == 0 || start >= time || start < previous {
         return false;
     }
     if start > previous {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::counters::starts_anew;
 use super::{Out, Window};
 use crate::annotations::Annotations;
 use crate::error::Span;
@@ -69,74 +70,171 @@ pub(in crate::engine) fn extend_floats(
     end: i64,
     smoothed: bool,
 ) -> (Vec<i64>, Vec<f64>) {
-    let Some((mut first, mut last, left, right)) = ends(t, v, start, end, smoothed, false) else {
+    let samples = Samples { t, v, starts: &[], range: (start, end), seen_from: start, smoothed, counter: false };
+    let Some(Ends { mut first, last, left, right }) = samples.ends() else {
         return (Vec::new(), Vec::new());
     };
     if t[first] <= start {
         first += 1;
     }
-    let mut stop = last + 1;
-    if t[last] >= end {
-        stop = last;
-        last = last.saturating_sub(1);
-    }
-    let _ = last;
-    let (mut times, mut values) = (vec![start], vec![left]);
+    let stop = if t[last] >= end { last } else { last + 1 };
+    let (mut times, mut values) = (vec![start], vec![left.0]);
     if first < stop {
         times.extend_from_slice(&t[first..stop]);
         values.extend_from_slice(&v[first..stop]);
     }
     times.push(end);
-    values.push(right);
+    values.push(right.0);
     (times, values)
 }
 
-/// Indexes of the first and last sample that count, and the values at the ends.
-fn ends(t: &[i64], v: &[f64], start: i64, end: i64, smoothed: bool, counter: bool) -> Option<(usize, usize, f64, f64)> {
-    let mut last = t.len() - 1;
-    let first = first_index(|i| t[i], last, start);
-    if smoothed {
-        last = partition(last, |i| t[i] < end);
+/// The floats that an extended range looks at.
+struct Samples<'a> {
+    t: &'a [i64],
+    v: &'a [f64],
+    /// When the counter behind each of them started; empty where that does not matter.
+    starts: &'a [i64],
+    /// After this time, up to and at that one.
+    range: (i64, i64),
+    /// The time after which samples are seen at all.
+    seen_from: i64,
+    smoothed: bool,
+    counter: bool,
+}
+
+/// The samples that count, and values with their start times at both ends of the range.
+struct Ends {
+    first: usize,
+    last: usize,
+    left: (f64, i64),
+    right: (f64, i64),
+}
+
+impl Samples<'_> {
+    fn start(&self, i: usize) -> i64 {
+        self.starts.get(i).copied().unwrap_or(0)
     }
-    if t[last] <= start || smoothed && t[first] > end {
-        return None;
+
+    fn point(&self, i: usize) -> (i64, f64) {
+        (self.t[i], self.v[i])
     }
-    let left = if smoothed && t[first] < start {
-        interpolate((t[first], v[first]), (t[first + 1], v[first + 1]), start, counter)
-    } else {
-        v[first]
-    };
-    let right = if smoothed && last > 0 && t[last] > end {
-        interpolate((t[last - 1], v[last - 1]), (t[last], v[last]), end, counter)
-    } else {
-        v[last]
-    };
-    Some((first, last, left, right))
+
+    /// Whether the counter of a sample began after a time, and before the sample.
+    fn begins_after(&self, time: i64, i: usize) -> bool {
+        let (start, at) = (self.start(i), self.t[i]);
+        start > time && at > time && starts_anew(time, time, start, at)
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        let (t, (start, end)) = (self.t, self.range);
+        let mut last = t.len() - 1;
+        let first = first_index(|i| t[i], last, start);
+        if self.smoothed {
+            last = partition(last, |i| t[i] < end);
+        }
+        if t[last] <= start {
+            return None;
+        }
+        if self.smoothed && t[first] > end {
+            // Only a counter that is known to have begun before the end has a value there.
+            let begun = self.counter && self.begins_after(self.seen_from, first) && !self.begins_after(end, first);
+            if !begun {
+                return None;
+            }
+        }
+        Some(Ends { first, last, left: self.left(first), right: self.right(last) })
+    }
+
+    /// The value at the beginning of the range. `first` is the last sample at or before it, or the first of all.
+    fn left(&self, first: usize) -> (f64, i64) {
+        let (start, _) = self.range;
+        let (time, value) = self.point(first);
+        let began = self.start(first);
+        if time == start {
+            return (value, began);
+        }
+        let shown = if began > start { 0 } else { began };
+        if time > start {
+            if !self.counter || !self.begins_after(self.seen_from, first) {
+                return (value, shown);
+            }
+            let before = self.smoothed && !self.begins_after(start, first);
+            let value = if before { interpolate((began, 0.0), (time, value), start, true) } else { 0.0 };
+            return (value, shown);
+        }
+        let next = first + 1;
+        let (mut from, mut to, mut shown) = (self.point(first), self.point(next), shown);
+        if self.counter {
+            if self.begins_after(start, next) {
+                to = (self.start(next), 0.0);
+            } else if starts_anew(began, time, self.start(next), self.t[next]) {
+                from = (self.start(next), 0.0);
+                shown = self.start(next);
+            }
+        }
+        (if self.smoothed { interpolate(from, to, start, self.counter) } else { from.1 }, shown)
+    }
+
+    /// The value at the end of the range. `last` is the first sample at or after it, or the last of all.
+    fn right(&self, last: usize) -> (f64, i64) {
+        let (_, end) = self.range;
+        let (time, value) = self.point(last);
+        let began = self.start(last);
+        let shown = if began > end { 0 } else { began };
+        if time <= end {
+            return (value, shown);
+        }
+        if last == 0 {
+            if !self.counter || !self.begins_after(self.seen_from, last) {
+                return (value, shown);
+            }
+            let before = self.smoothed && !self.begins_after(end, last);
+            let value = if before { interpolate((began, 0.0), (time, value), end, true) } else { 0.0 };
+            return (value, shown);
+        }
+        let previous = last - 1;
+        let (mut from, mut to, mut shown) = (self.point(previous), (time, value), shown);
+        if self.counter {
+            if self.begins_after(end, last) {
+                to = (began, 0.0);
+                shown = self.start(previous);
+            } else if starts_anew(self.start(previous), self.t[previous], began, time) {
+                from = (began, 0.0);
+            }
+        }
+        (if self.smoothed { interpolate(from, to, end, self.counter) } else { from.1 }, shown)
+    }
 }
 
 pub(super) fn rate(w: &Window<'_>, counter: bool, rate: bool, notes: &mut Annotations) -> Out {
     if !w.h.is_empty() {
         return histogram_rate(w, counter, rate, notes);
     }
-    let smoothed = w.extended == Some(Extended::Smoothed);
-    let Some((mut first, last, left, right)) = ends(w.t, w.v, w.start, w.end, smoothed, counter) else {
+    let samples = Samples {
+        t: w.t,
+        v: w.v,
+        starts: w.float_starts,
+        range: (w.start, w.end),
+        seen_from: w.start - w.lookback_ms,
+        smoothed: w.extended == Some(Extended::Smoothed),
+        counter,
+    };
+    let Some(Ends { mut first, last, left, right }) = samples.ends() else {
         return Out::Nothing;
     };
-    let mut result = right - left;
+    let mut result = right.0 - left.0;
     if counter {
         if w.t[first] <= w.start {
             first += 1;
         }
         let stop = if w.t[last] >= w.end { last } else { last + 1 };
-        let mut previous = left;
-        for v in w.v.get(first..stop).unwrap_or(&[]) {
-            if *v < previous {
-                result += previous;
+        let mut previous = (w.start, left.0, left.1);
+        let inside = (first..stop.max(first)).map(|i| (w.t[i], w.v[i], samples.start(i)));
+        for (time, value, began) in inside.chain([(w.end, right.0, right.1)]) {
+            if value < previous.1 || starts_anew(previous.2, previous.0, began, time) {
+                result += previous.1;
             }
-            previous = *v;
-        }
-        if right < previous {
-            result += previous;
+            previous = (time, value, began);
         }
     }
     Out::Float(if rate { result / (w.range_ms as f64 / 1000.0) } else { result })

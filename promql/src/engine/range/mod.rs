@@ -2,6 +2,7 @@
 
 mod counters;
 pub(super) mod extended;
+mod integral;
 mod over_time;
 mod trend;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use super::eval::Evaluator;
 use super::functions::absent_labels;
 use super::quantile::quantile;
-use super::rows::{ABSENT, Row, is_absent, refuse_duplicates};
+use super::rows::{ABSENT, Row, is_absent, merge_duplicates};
 use super::select::{load_selector, reference, without_stale};
 use crate::annotations::Annotations;
 use crate::error::{Error, Span, execution};
@@ -35,6 +36,8 @@ pub(super) struct Window<'a> {
     pub(super) end: i64,
     /// The step's own time.
     pub(super) step_time: i64,
+    /// How far beyond its range an extended selector looks.
+    pub(super) lookback_ms: i64,
     /// How long the range is.
     pub(super) range_ms: i64,
     pub(super) extended: Option<Extended>,
@@ -123,13 +126,22 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
     let is_absent_call = name == "absent_over_time";
     let keeps_name = matches!(name, "first_over_time" | "last_over_time");
     let span = call.args[0].span();
+    let last_span = call.args[call.args.len() - 1].span();
     let mut rows = Vec::with_capacity(ranges.series.len());
     let use_starts = ev.options.use_start_timestamps && matches!(name, "rate" | "irate" | "increase" | "resets");
     for (s, drop_name) in &ranges.series {
         ev.cancel.check()?;
         let s = without_stale(s);
         let mut row = Row::empty(s.labels.clone(), steps.count());
-        let slide = Slide { series: &s, ranges: &ranges, steps, span, use_starts, lookback_ms: ev.options.lookback_ms };
+        let slide = Slide {
+            series: &s,
+            ranges: &ranges,
+            steps,
+            span,
+            last_span,
+            use_starts,
+            lookback_ms: ev.options.lookback_ms,
+        };
         apply(name, &slide, &scalars, &mut row, &mut ev.annotations, &mut ev.stats.total_samples)?;
         if !row.has_any() {
             continue;
@@ -145,10 +157,7 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
     if is_absent_call {
         return Ok(absent_over_time(call, &rows, steps));
     }
-    if !ev.options.delayed_name_removal {
-        refuse_duplicates(&rows)?;
-    }
-    Ok(rows)
+    if ev.options.delayed_name_removal { Ok(rows) } else { merge_duplicates(rows) }
 }
 
 fn absent_over_time(call: &Call, rows: &[Row], steps: &Steps) -> Vec<Row> {
@@ -188,6 +197,8 @@ struct Slide<'a> {
     ranges: &'a Ranges,
     steps: &'a Steps,
     span: Span,
+    /// The place of the last argument.
+    last_span: Span,
     use_starts: bool,
     /// How far beyond a range `anchored` and `smoothed` look.
     lookback_ms: i64,
@@ -256,6 +267,7 @@ impl Slide<'_> {
                 start,
                 end,
                 step_time,
+                lookback_ms: self.lookback_ms,
                 range_ms: r.range_ms,
                 extended: r.extended,
                 name: s.labels.name(),
@@ -329,6 +341,16 @@ fn apply(
                 Out::Float(quantile(q, &mut buffer))
             });
         }
+        "integral" => slide.each(row, touched, |w, step| {
+            let rule = scalars.first().map(|s| s[step]).and_then(|strategy| {
+                let rule = integral::Rule::of(strategy);
+                if rule.is_none() {
+                    notes.invalid_integral_strategy(strategy, slide.last_span);
+                }
+                rule
+            });
+            integral::integral(w, rule.unwrap_or_default(), notes)
+        }),
         "deriv" => slide.each(row, touched, |w, _| trend::deriv(w, notes)),
         "predict_linear" => {
             let ahead = &scalars[0];
