@@ -102,6 +102,31 @@ impl Annotations {
         texts
     }
 
+    /// Adds what there is to say of other steps of the same query.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (key, note) in other.notes {
+            let Some(known) = self.notes.get_mut(&key) else {
+                self.notes.insert(key, note);
+                continue;
+            };
+            known.count = match (known.count, note.count) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+            known.monotonicity = match (known.monotonicity, note.monotonicity) {
+                (Some(a), Some(b)) => Some(Monotonicity {
+                    first_ms: a.first_ms.min(b.first_ms),
+                    last_ms: a.last_ms.max(b.last_ms),
+                    min_bucket: a.min_bucket.min(b.min_bucket),
+                    max_bucket: a.max_bucket.max(b.max_bucket),
+                    max_diff: a.max_diff.max(b.max_diff),
+                    count: a.count + b.count,
+                }),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+
     fn add(&mut self, severity: Severity, span: Span, text: String) {
         self.notes.entry((severity, text)).or_insert(Note { span, monotonicity: None, count: None });
     }

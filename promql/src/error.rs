@@ -69,7 +69,7 @@ pub struct ParseError {
     pub message: String,
     /// Where, in bytes.
     pub span: Span,
-    /// Where: line, from 1.
+    /// Where: line, from 1; 0 in a text that is empty, where Prometheus knows no place.
     pub line: usize,
     /// Where: column in bytes, from 1.
     pub column: usize,
@@ -77,13 +77,16 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(text: &str, span: Span, message: impl Into<String>) -> Self {
-        let (line, column) = span.line_and_column(text);
+        let (line, column) = if text.is_empty() { (0, 0) } else { span.line_and_column(text) };
         ParseError { message: message.into(), span, line, column }
     }
 }
 
 impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.line == 0 {
+            return write!(f, "unknown position: parse error: {}", self.message);
+        }
         write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
     }
 }

@@ -126,6 +126,18 @@ impl Steps {
         usize::try_from(self.end_ms.saturating_sub(self.start_ms) / self.step_ms).unwrap_or(usize::MAX - 1) + 1
     }
 
+    /// Some of these steps: `count` of them from the one at `first` on, as far as there are that many.
+    #[must_use]
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let last = self.count() - 1;
+        if first == 0 && count > last {
+            return *self;
+        }
+        let first = first.min(last);
+        let end = first.saturating_add(count.saturating_sub(1)).min(last);
+        Steps { start_ms: self.time(first), end_ms: self.time(end), ..*self }
+    }
+
     pub(crate) fn time(&self, index: usize) -> i64 {
         self.start_ms + index as i64 * self.step_ms
     }

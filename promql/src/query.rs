@@ -51,6 +51,32 @@ impl Query {
         Ok(engine::selections(&plan, steps, options))
     }
 
+    /// The same of a part of a range query's steps.
+    ///
+    /// # Errors
+    /// As for the whole.
+    pub fn selections_of_part(&self, steps: &Steps, part: &Steps, options: &Options) -> Result<Vec<Selection>, Error> {
+        let plan = engine::plan(&self.expr, steps)?;
+        Ok(engine::selections(&plan, part, options))
+    }
+
+    /// Evaluates a range query at some of its steps, for whoever cannot hold at once the samples that all of them need. What
+    /// the query says of itself (`start()`, `range()` and the like) is that of the whole. [`Answer::append`] puts the answers
+    /// of all parts, in order, together to that of the whole.
+    ///
+    /// # Errors
+    /// As for the whole.
+    pub fn evaluate_part(
+        &self,
+        source: &dyn SeriesSource,
+        steps: &Steps,
+        part: &Steps,
+        options: &Options,
+        cancel: &Cancel,
+    ) -> Result<Answer, Error> {
+        engine::evaluate(&self.expr, source, steps, part, options, cancel)
+    }
+
     /// Evaluates it at these steps.
     ///
     /// # Errors
@@ -62,6 +88,6 @@ impl Query {
         options: &Options,
         cancel: &Cancel,
     ) -> Result<Answer, Error> {
-        engine::evaluate(&self.expr, source, steps, options, cancel)
+        engine::evaluate(&self.expr, source, steps, steps, options, cancel)
     }
 }

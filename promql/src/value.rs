@@ -86,6 +86,43 @@ pub struct Answer {
     pub stats: Stats,
 }
 
+impl Answer {
+    /// Samples in the value.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        match &self.value {
+            Value::Scalar { .. } | Value::String { .. } => 1,
+            Value::Vector(samples) => samples.len(),
+            Value::Matrix(series) => series.iter().map(Series::len).sum(),
+        }
+    }
+
+    /// Adds the answer of the steps behind those of this one: of the same query over a range.
+    pub fn append(&mut self, next: Answer) {
+        self.annotations.merge(next.annotations);
+        self.stats.total_samples += next.stats.total_samples;
+        self.stats.peak_samples = self.stats.peak_samples.max(next.stats.peak_samples);
+        self.stats.series = self.stats.series.max(next.stats.series);
+        let (Value::Matrix(known), Value::Matrix(next)) = (&mut self.value, next.value) else { return };
+        let mut all = Vec::with_capacity(known.len().max(next.len()));
+        let mut next = next.into_iter().peekable();
+        // Both are sorted by labels.
+        for mut series in std::mem::take(known) {
+            while let Some(new) = next.next_if(|new| new.labels < series.labels) {
+                all.push(new);
+            }
+            if let Some(more) = next.next_if(|new| new.labels == series.labels) {
+                series.timestamps_ms.extend(more.timestamps_ms);
+                series.values.extend(more.values);
+                series.histograms.extend(more.histograms);
+            }
+            all.push(series);
+        }
+        all.extend(next);
+        *known = all;
+    }
+}
+
 /// How much work a query was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {

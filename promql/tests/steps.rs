@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use highwater_promql::{
-    Cancel, CompiledMatcher, Error, ErrorKind, Labels, Options, ParserOptions, Query, STALE_NAN, Sample, Selection,
-    Series, SeriesSource, SourceError, Steps, Value,
+    Answer, Cancel, CompiledMatcher, Error, ErrorKind, Labels, Options, ParserOptions, Query, STALE_NAN, Sample,
+    Selection, Series, SeriesSource, SourceError, Steps, Value,
 };
 use proptest::prelude::*;
 
@@ -142,6 +142,26 @@ proptest! {
             let query = Query::parse(text, &ParserOptions::all()).expect(text);
             let range = Steps::range(start, start + (steps - 1) * step, step).expect("steps");
             let together = query.evaluate(&source, &range, &options, &Cancel::new());
+            let mut parts: Option<Result<Answer, Error>> = None;
+            for first in (0..steps as usize).step_by(3) {
+                let part = query.evaluate_part(&source, &range, &range.part(first, 3), &options, &Cancel::new());
+                parts = Some(match (parts.take(), part) {
+                    (Some(Ok(mut all)), Ok(part)) => {
+                        all.append(part);
+                        Ok(all)
+                    }
+                    (None, part) => part,
+                    (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+                });
+            }
+            match (&together, parts.expect("a part")) {
+                (Ok(together), Ok(parts)) => {
+                    prop_assert_eq!(format!("{:?}", together.value), format!("{:?}", parts.value), "{} in parts", text);
+                    let remarks = |a: &Answer| (a.annotations.warnings(text, 0), a.annotations.infos(text, 0));
+                    prop_assert_eq!(remarks(together), remarks(&parts), "{} in parts", text);
+                }
+                (together, parts) => prop_assert_eq!(together.is_err(), parts.is_err(), "{} in parts", text),
+            }
             let alone: Vec<(i64, Result<Value, Error>)> = (0..steps)
                 .map(|i| start + i * step)
                 .map(|t| (t, query.evaluate(&source, &Steps::instant(t), &options, &Cancel::new()).map(|a| a.value)))

@@ -103,7 +103,7 @@ pub(super) async fn run(args: PromqlArgs) -> Result<ExitCode, Error> {
     let now_ms = SystemClock.now_ms();
     let (path, parameters) = parameters(&args, &query, now_ms)?;
     let client = Client::new(&args.server)?;
-    let response = client.post_form(path, &parameters).await?;
+    let response = client.post_form(path, &parameters).await.map_err(|error| pointed(error, &query))?;
     let text = response.text().await.map_err(|error| Error::failed("reading the answer", error))?;
     if args.output == Output::Json {
         say!("{text}");
@@ -118,6 +118,26 @@ pub(super) async fn run(args: PromqlArgs) -> Result<ExitCode, Error> {
         _ => table(answer.data),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the place in the query that an error of the parser names: `1:5: parse error: ...`.
+fn pointed(error: Error, query: &str) -> Error {
+    let Error::Failed(message) = &error else { return error };
+    let place = || {
+        let (before, _) = message.split_once(": parse error: ")?;
+        let (line, column) = before.rsplit(' ').next()?.split_once(':')?;
+        let text = query.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?)?;
+        // Columns are bytes there, letters here.
+        let before = text.get(..column.parse::<usize>().ok()?.checked_sub(1)?.min(text.len()))?;
+        Some((text, before.chars().count()))
+    };
+    match place() {
+        Some((text, letters)) => {
+            let text = text.replace('\t', " ");
+            Error::Failed(format!("{message}\n\n  {text}\n  {:letters$}^", ""))
+        }
+        None => error,
+    }
 }
 
 /// What is sent with a request.
@@ -257,6 +277,19 @@ mod tests {
         );
         assert_eq!(asked(&["-o", "graph"]), range("1767319200.500", "1767322800.500", "18s"));
         assert_eq!(asked(&["--start", "now-1s"]), range("1767322799.500", "1767322800.500", "5ms"));
+    }
+
+    #[test]
+    fn errors_of_the_parser_point_at_their_place() {
+        let pointed = |message: &str, query: &str| pointed(Error::Failed(message.to_owned()), query).to_string();
+        let message = "invalid parameter \"query\": 1:7: parse error: unexpected end of input";
+        assert_eq!(pointed(message, "sum(up"), format!("{message}\n\n  sum(up\n        ^"));
+        let message = "invalid parameter \"query\": 2:8: parse error: unclosed left parenthesis";
+        assert_eq!(pointed(message, "1 +\n\tüber (x"), format!("{message}\n\n   über (x\n        ^"));
+        for (message, query) in [("no such server", "up"), ("9:1: parse error: x", "up"), ("1:x: parse error: x", "up")]
+        {
+            assert_eq!(pointed(message, query), message);
+        }
     }
 
     #[test]

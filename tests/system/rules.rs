@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use crate::end_to_end::START_S;
 use crate::support::*;
 
+#[path = "../prometheus/fixture.rs"]
+mod prometheus;
+
 const RULES: &str = "
 groups:
   - name: load
@@ -51,6 +54,11 @@ async fn a_promql_rule_fires_over_a_kill_and_a_webhook_is_told() {
     site.write("rules.yaml", RULES);
     let server = site.start().await;
     let mut stream = EventStream::open(&server, "/api/v1/alerts/stream?from=earliest", None).await;
+    for asked in ["healthy", "ready"] {
+        let Some(mut promtool) = prometheus::promtool() else { break };
+        let said = promtool.args(["check", asked, &format!("--url={}", server.url(""))]).output().unwrap();
+        assert!(said.status.success(), "{asked}: {said:?}");
+    }
     load(&server, 0..12, 8.0).await;
     let pending: Value = serde_json::from_str(&stream.next().await.data).unwrap();
     assert_eq!((&pending["state"], &pending["value"]), (&json!("pending"), &json!(16.0)));

@@ -36,10 +36,12 @@ pub(super) struct Evaluator<'a> {
     live: usize,
 }
 
+/// Evaluates at `part` of a query's steps.
 pub(crate) fn evaluate(
     expr: &Expr,
     source: &dyn SeriesSource,
     steps: &Steps,
+    part: &Steps,
     options: &Options,
     cancel: &Cancel,
 ) -> Result<Answer, Error> {
@@ -53,7 +55,7 @@ pub(crate) fn evaluate(
     let plan = plan(expr, steps)?;
     let mut evaluator =
         Evaluator { source, options, cancel, annotations: Annotations::default(), stats: Stats::default(), live: 0 };
-    let value = evaluator.answer(&plan, steps)?;
+    let value = evaluator.answer(&plan, part)?;
     Ok(Answer { value, annotations: evaluator.annotations, stats: evaluator.stats })
 }
 

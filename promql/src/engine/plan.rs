@@ -1,6 +1,7 @@
 //! What is done once, before a query is evaluated: durations computed, `start()` and `end()` resolved, parts that are the
 //! same at every step marked; and which samples all of it needs.
 
+use super::functions::{greater, lesser};
 use crate::error::{Error, execution};
 use crate::labels::METRIC_NAME;
 use crate::options::{Options, Steps};
@@ -164,13 +165,7 @@ impl Planner<'_> {
             DurationExpr::Range(_) => self.range_s(),
             DurationExpr::Extreme { max, left, right, .. } => {
                 let (left, right) = (self.seconds(left)?, self.seconds(right)?);
-                if left.is_nan() || right.is_nan() {
-                    f64::NAN
-                } else if *max {
-                    left.max(right)
-                } else {
-                    left.min(right)
-                }
+                if *max { greater(left, right) } else { lesser(left, right) }
             }
             DurationExpr::Negative(inner, _) => -self.seconds(inner)?,
             DurationExpr::Paren(inner, _) => self.seconds(inner)?,

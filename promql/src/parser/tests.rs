@@ -77,7 +77,8 @@ fn operators_bind_as_prometheus_says() {
 #[test]
 fn messages_are_prometheus_s() {
     for (text, message) in [
-        ("", "1:1: parse error: no expression found in input"),
+        ("", "unknown position: parse error: no expression found in input"),
+        (" ", "1:1: parse error: no expression found in input"),
         ("1 2", "1:3: parse error: unexpected number \"2\""),
         ("foo(", "1:5: parse error: unclosed left parenthesis"),
         ("foo)", "1:5: parse error: unexpected right parenthesis ')'"),

@@ -71,6 +71,11 @@ impl ApiError {
         }
     }
 
+    /// The status it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.status()
+    }
+
     /// A short name of the outcome, for metrics.
     pub(super) fn code(&self) -> &'static str {
         self.kind.name()

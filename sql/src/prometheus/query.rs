@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_promql::parser::Expr;
-use highwater_promql::{Answer, Cancel, Error, Labels, Options, ParserOptions, Query, Steps};
+use highwater_promql::{
+    Answer, Cancel, Error, Labels, Matcher, Options, ParserOptions, Query, Selection, Series, Steps,
+};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +32,42 @@ pub(super) struct Asked<'a> {
 pub(super) struct Answered {
     pub(super) answer: Answer,
     pub(super) stats: QueryStats,
+}
+
+/// A parsed query at work.
+struct Work {
+    query: Arc<Query>,
+    steps: Steps,
+    options: Options,
+    /// What all steps need.
+    selections: Vec<Selection>,
+    /// Whether it has one selector in all.
+    sole: bool,
+    cancel: Cancel,
+    read_s: f64,
+    evaluate_s: f64,
+}
+
+/// Why some steps could not be evaluated.
+enum PartError {
+    /// Fewer may do.
+    TooManySamples,
+    Other(ApiError),
+}
+
+impl From<ApiError> for PartError {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ReadError> for PartError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TooManySamples => Self::TooManySamples,
+            error => Self::Other(error.into()),
+        }
+    }
 }
 
 impl Prometheus {
@@ -59,7 +97,9 @@ impl Prometheus {
             Ok::<_, Error>((query, selections, selectors == 1, options))
         });
         let (query, selections, sole, options) = parsed.await?.map_err(|e| ApiError::from(e).in_parameter("query"))?;
-        let selections = selections?;
+        // A duration that comes to nothing is a mistake in the query, too.
+        let selections = selections.map_err(|e| ApiError::invalid_parameter("query", &e.to_string()))?;
+        let query = Arc::new(query);
         let prepared_s = seconds_since(began_ms);
 
         let limit = asked.timeout.map_or(self.config.timeout, |timeout| timeout.min(self.config.timeout));
@@ -71,30 +111,21 @@ impl Prometheus {
                 return Err(ApiError::from(Error::Canceled));
             };
             let queue_s = seconds_since(queued_ms);
-            let budget = Arc::new(SampleBudget::new(self.config.max_samples));
-            let read_ms = self.clock.elapsed_ms();
-            let source = match selections.is_empty() {
-                true => Prefetched::default(),
-                false => {
-                    let snapshot = self.snapshot(asked.tenant);
-                    self.spawn(async move {
-                        let snapshot = snapshot.await?;
-                        Prefetched::read(&snapshot, &selections, sole, &budget).await
-                    })
-                    .await??
-                }
+            let mut work = Work {
+                query,
+                steps,
+                options,
+                selections,
+                sole,
+                cancel: cancel.0.clone(),
+                read_s: 0.0,
+                evaluate_s: 0.0,
             };
-            let read_s = seconds_since(read_ms);
-            let evaluated_ms = self.clock.elapsed_ms();
-            let stop = cancel.0.clone();
-            let answer = self
-                .on_thread(move || query.evaluate(&source, &steps, &options, &stop))
-                .await?
-                .map_err(ApiError::from)?;
+            let answer = self.in_parts(asked.tenant, &mut work).await?;
             let timings = Timings {
-                query_preparation_time: prepared_s + read_s,
-                inner_eval_time: seconds_since(evaluated_ms),
-                eval_total_time: prepared_s + read_s + seconds_since(evaluated_ms),
+                query_preparation_time: prepared_s + work.read_s,
+                inner_eval_time: work.evaluate_s,
+                eval_total_time: prepared_s + work.read_s + work.evaluate_s,
                 exec_queue_time: queue_s,
                 exec_total_time: seconds_since(began_ms),
                 ..Timings::default()
@@ -113,6 +144,78 @@ impl Prometheus {
             peak_samples: answer.stats.peak_samples,
         };
         Ok(Answered { answer, stats: QueryStats { timings, samples } })
+    }
+
+    /// Reads what a query needs and evaluates it: all steps at once, or, where their samples are more than may be held, some at a time. The tables
+    /// are read at one cut all the same.
+    async fn in_parts(&self, tenant: &str, work: &mut Work) -> Result<Answer, ApiError> {
+        let snapshot = match work.selections.is_empty() {
+            true => None,
+            false => {
+                let snapshot = self.snapshot(tenant);
+                Some(Arc::new(self.spawn(snapshot).await??))
+            }
+        };
+        let all = work.steps.count();
+        let (mut done, mut at_once) = (0, all);
+        let mut answer: Option<Answer> = None;
+        loop {
+            let part = work.steps.part(done, at_once);
+            let held = answer.as_ref().map_or(0, Answer::samples);
+            match self.part(snapshot.as_ref(), work, part, held).await {
+                Err(PartError::TooManySamples) if part.count() > 1 => {
+                    at_once = part.count().div_ceil(2);
+                    continue;
+                }
+                Err(PartError::TooManySamples) => return Err(Error::TooManySamples.into()),
+                Err(PartError::Other(error)) => return Err(error),
+                Ok(next) => match &mut answer {
+                    Some(answer) => answer.append(next),
+                    None => answer = Some(next),
+                },
+            }
+            done += part.count();
+            if done >= all
+                && let Some(answer) = answer
+            {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Some of a query's steps, with `held` samples in hand already.
+    async fn part(
+        &self,
+        snapshot: Option<&Arc<Snapshot>>,
+        work: &mut Work,
+        part: Steps,
+        held: usize,
+    ) -> Result<Answer, PartError> {
+        let began_ms = self.clock.elapsed_ms();
+        let steps = work.steps;
+        let max_samples = work.options.max_samples.saturating_sub(held);
+        let options = Options { max_samples, ..work.options.clone() };
+        let source = match snapshot {
+            None => Prefetched::default(),
+            Some(snapshot) => {
+                let selections = match part == steps {
+                    true => work.selections.clone(),
+                    false => work.query.selections_of_part(&steps, &part, &options).map_err(ApiError::from)?,
+                };
+                let (snapshot, sole) = (Arc::clone(snapshot), work.sole);
+                let budget = Arc::new(SampleBudget::new(max_samples));
+                self.spawn(async move { Prefetched::read(&snapshot, &selections, sole, &budget).await }).await??
+            }
+        };
+        let read_ms = self.clock.elapsed_ms();
+        let (query, stop) = (Arc::clone(&work.query), work.cancel.clone());
+        let answer = self.on_thread(move || query.evaluate_part(&source, &steps, &part, &options, &stop)).await?;
+        work.read_s += (read_ms - began_ms) as f64 / 1000.0;
+        work.evaluate_s += (self.clock.elapsed_ms() - read_ms) as f64 / 1000.0;
+        answer.map_err(|error| match error {
+            Error::TooManySamples => PartError::TooManySamples,
+            error => PartError::Other(error.into()),
+        })
     }
 
     fn options(&self, lookback: Option<Duration>) -> Options {
@@ -146,6 +249,26 @@ impl Prometheus {
         ended.unwrap_or_else(|_| Err(ApiError::from(Error::Timeout)))
     }
 
+    /// The samples of the last lookback of a tenant's series that one of these sets of matchers selects.
+    pub(super) async fn recent(&self, tenant: &str, sets: &[Vec<Matcher>]) -> Result<Vec<Series>, ApiError> {
+        if sets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (now_ms, options) = (self.clock.now_ms(), self.options(None));
+        let wanted = Wanted::new(sets.iter().map(Vec::as_slice), now_ms - options.lookback_ms + 1, now_ms)?;
+        let read = async {
+            let Ok(_permit) = Arc::clone(&self.permits).acquire_owned().await else {
+                return Err(ApiError::from(Error::Canceled));
+            };
+            let budget = Arc::new(SampleBudget::new(self.config.max_samples));
+            let snapshot = self.snapshot(tenant);
+            let read = self.spawn(async move { snapshot.await?.samples(&Arc::new(wanted), &budget).await });
+            Ok(read.await??)
+        };
+        let ended = tokio::time::timeout(self.config.timeout, read).await;
+        ended.unwrap_or_else(|_| Err(ApiError::from(Error::Timeout)))
+    }
+
     /// Name and kind of the tenant's metrics, by the newest data.
     pub(super) async fn kinds(&self, tenant: &str) -> Result<BTreeSet<(String, Option<String>)>, ApiError> {
         let found = async {
@@ -165,7 +288,10 @@ impl Prometheus {
     }
 
     /// Runs what does not wait on a thread of its own.
-    async fn on_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    pub(super) async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         self.threads.handle()?.spawn_blocking(work).await.map_err(died)
     }
 }

@@ -67,15 +67,28 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
     each(ev, rows, steps, |v, _| Some(f(v)))
 }
 
-/// NaN wherever it comes from; nothing between bounds that are the wrong way round.
+/// Nothing between bounds that are the wrong way round.
 fn clamp(v: f64, min: f64, max: f64) -> Option<f64> {
     if max < min {
         return None;
     }
-    if v.is_nan() || min.is_nan() || max.is_nan() {
-        return Some(f64::NAN);
+    Some(greater(min, lesser(max, v)))
+}
+
+/// The greater of two numbers as Go has it: nothing is greater than infinity, not even NaN.
+pub(in crate::engine) fn greater(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
     }
-    Some(v.min(max).max(min))
+}
+
+/// The lesser of two numbers, likewise.
+pub(in crate::engine) fn lesser(a: f64, b: f64) -> f64 {
+    -greater(-a, -b)
 }
 
 /// Maps the floats of each row; histograms go, and so does the metric's name.

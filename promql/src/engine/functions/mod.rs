@@ -8,6 +8,8 @@ mod math;
 mod order;
 
 use super::eval::{Evaluated, Evaluator};
+pub(in crate::engine) use math::{greater, lesser};
+
 use super::rows::{ABSENT, Cell, Row, is_absent};
 use super::select::{load_selector, newest_times, reference};
 use crate::error::{Error, execution};
@@ -25,15 +27,7 @@ pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result
         "pi" => Evaluated::Scalar(vec![std::f64::consts::PI; n]),
         "max_of" | "min_of" => {
             let (a, b) = (ev.scalar(&args[0], steps)?, ev.scalar(&args[1], steps)?);
-            let choose = |a: f64, b: f64| {
-                if a.is_nan() || b.is_nan() {
-                    f64::NAN
-                } else if name == "max_of" {
-                    a.max(b)
-                } else {
-                    a.min(b)
-                }
-            };
+            let choose = if name == "max_of" { greater } else { lesser };
             Evaluated::Scalar(a.iter().zip(&b).map(|(a, b)| choose(*a, *b)).collect())
         }
         "scalar" => {

@@ -11,7 +11,8 @@ use crate::parser::Call;
 
 pub(super) fn eval(ev: &mut Evaluator<'_>, call: &Call, steps: &Steps) -> Result<Vec<Row>, Error> {
     let name = call.function.name;
-    if steps.count() > 1 {
+    // Prometheus takes a query for one over a range by its ends, however many steps lie between.
+    if steps.start_ms != steps.end_ms {
         ev.annotations.sort_in_range_query(call.span);
     }
     let mut rows = ev.vector(&call.args[0], steps)?;

@@ -1,10 +1,13 @@
 //! The doors of the API: one file per group of paths, one function per path.
 
+mod envelope;
+mod federate;
 mod metadata;
 mod query;
 mod rules;
 mod series;
 mod status;
+mod syntax;
 mod targets;
 
 use std::sync::Arc;
@@ -58,6 +61,7 @@ pub(super) fn router(server: Arc<Prometheus>) -> Router {
         .route("/api/v1/query_range", get(door!(query::range)).post(door!(query::range)))
         .route("/api/v1/query_exemplars", get(door!(query::exemplars)).post(door!(query::exemplars)))
         .route("/api/v1/format_query", get(door!(query::format)).post(door!(query::format)))
+        .route("/api/v1/parse_query", get(door!(syntax::parse)).post(door!(syntax::parse)))
         .route("/api/v1/series", get(door!(series::series)).post(door!(series::series)))
         .route("/api/v1/labels", get(door!(series::label_names)).post(door!(series::label_names)))
         .route("/api/v1/label/{name}/values", get(label_values))
@@ -74,7 +78,9 @@ pub(super) fn router(server: Arc<Prometheus>) -> Router {
         .route("/api/v1/status/flags", get(door!(status::flags)))
         .route("/api/v1/status/tsdb", get(door!(status::tsdb)))
         .route("/api/v1/status/walreplay", get(door!(status::wal_replay)))
+        .route("/federate", get(federate::federate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(envelope::wrap))
         .with_state(server)
 }
 

@@ -15,7 +15,7 @@ pub(in crate::prometheus) struct Prefetched {
     sole: bool,
 }
 
-/// One read, for all selections with the same matchers.
+/// One read, for all selections with the same matchers whose times overlap.
 #[derive(Debug)]
 struct Read {
     matchers: Vec<Matcher>,
@@ -41,12 +41,14 @@ impl Prefetched {
         budget: &Arc<SampleBudget>,
     ) -> Result<Self, ReadError> {
         let mut reads: Vec<Read> = Vec::new();
+        // In the order of time, so that each joins those before it.
+        let mut selections: Vec<&Selection> = selections.iter().collect();
+        selections.sort_by_key(|selection| selection.start_ms);
         for selection in selections {
-            match reads.iter_mut().find(|read| read.matchers == selection.matchers) {
-                Some(read) => {
-                    read.start_ms = read.start_ms.min(selection.start_ms);
-                    read.end_ms = read.end_ms.max(selection.end_ms);
-                }
+            // `x - x offset 1w` is two reads: what lies between is nobody's.
+            let joins = |read: &&mut Read| read.matchers == selection.matchers && read.end_ms >= selection.start_ms;
+            match reads.iter_mut().find(joins) {
+                Some(read) => read.end_ms = read.end_ms.max(selection.end_ms),
                 None => reads.push(Read {
                     matchers: selection.matchers.clone(),
                     start_ms: selection.start_ms,

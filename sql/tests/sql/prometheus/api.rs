@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
 use highwater_promql::Labels;
 use highwater_sql::prometheus::{
     Alert, AlertState, PromqlConfig, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ViewError,
@@ -490,4 +491,125 @@ async fn rules_and_alerts_are_shown() {
     let alerts = server.data("alerts", &[]).await;
     assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1);
     assert_eq!(alerts["alerts"][0]["state"], "firing");
+}
+
+fn with_headers(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let request = Request::builder().method(method).uri(uri);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(Body::empty()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_compressed_for_those_who_take_it() {
+    use std::io::Read;
+    let server = Server::with(&two_jobs()).await;
+    let uri = "/api/v1/query_range?query=vector(1)&start=0&end=10000&step=1";
+    let plain = server.answer(with_headers(Method::GET, uri, &[])).await;
+    assert_eq!(plain.headers().get("content-encoding"), None);
+    for (accept, coding) in [("gzip, deflate, br", "gzip"), ("deflate", "deflate")] {
+        let answer = server.answer(with_headers(Method::GET, uri, &[("accept-encoding", accept)])).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-encoding"], coding);
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        let vary: Vec<_> = answer.headers().get_all("vary").iter().collect();
+        assert_eq!(vary, ["Accept-Encoding", "Origin"]);
+        let mut text = Vec::new();
+        match coding {
+            "gzip" => flate2::read::GzDecoder::new(answer.body().as_slice()).read_to_end(&mut text).unwrap(),
+            _ => flate2::read::ZlibDecoder::new(answer.body().as_slice()).read_to_end(&mut text).unwrap(),
+        };
+        assert_eq!(&text, plain.body());
+        assert!(answer.body().len() < plain.body().len() / 2, "{} of {}", answer.body().len(), plain.body().len());
+    }
+    // Refusals and small answers, too.
+    let refused = with_headers(Method::GET, "/api/v1/query?query=(", &[("accept-encoding", "gzip")]);
+    let refused = server.answer(refused).await;
+    assert_eq!(
+        (refused.status(), &refused.headers()["content-encoding"]),
+        (StatusCode::BAD_REQUEST, &"gzip".parse().unwrap())
+    );
+    let head = server.answer(with_headers(Method::HEAD, uri, &[("accept-encoding", "gzip")])).await;
+    assert_eq!((head.status(), head.headers().get("content-encoding"), head.body().len()), (StatusCode::OK, None, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_origins_may_ask() {
+    let server = Server::with(&[]).await;
+    let origin = [("origin", "http://elsewhere.example")];
+    for uri in ["/api/v1/query?query=1", "/api/v1/query?query=(", "/api/v1/labels"] {
+        let answer = server.answer(with_headers(Method::GET, uri, &origin)).await;
+        assert_eq!(answer.headers()["access-control-allow-origin"], "*", "{uri}");
+        assert_eq!(answer.headers()["access-control-expose-headers"], "Date");
+    }
+    let before = server.answer(with_headers(Method::OPTIONS, "/api/v1/query", &origin)).await;
+    assert_eq!(before.status(), StatusCode::NO_CONTENT);
+    assert_eq!(before.headers()["access-control-allow-methods"], "GET, POST, OPTIONS");
+    assert!(before.headers()["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
+    let same = server.answer(with_headers(Method::GET, "/api/v1/query?query=1", &[])).await;
+    assert_eq!(same.headers().get("access-control-allow-origin"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_samples_are_there_to_be_federated() {
+    let mut all = two_jobs();
+    for series in &mut all {
+        // Up to now.
+        let last_ms = series.samples.last().unwrap().0;
+        series.samples.iter_mut().for_each(|(time_ms, _)| *time_ms += NOW_MS - last_ms);
+    }
+    // Ended, and long gone.
+    let mut ended = TestSeries::new("ended", &[], &[1.0]);
+    ended.samples = vec![(NOW_MS - 30_000, Some(1.0)), (NOW_MS - 15_000, None)];
+    all.extend([ended, TestSeries::new("gone", &[], &[1.0])]);
+    let server = Server::with(&all).await;
+    let uri = "/federate?match[]=up&match[]=%7B__name__=~%22system.*|ended|gone%22%7D&match[]=up%7Bjob=%22a%22%7D";
+    let page = |accept| server.answer(with_headers(Method::GET, uri, &[("accept", accept)]));
+    let plain = page("text/plain").await;
+    assert_eq!(plain.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+    let text = String::from_utf8(plain.into_body()).unwrap();
+    assert_eq!(
+        text,
+        format!(
+            "# TYPE system_memory_usage untyped\nsystem_memory_usage{{host_name=\"h\",instance=\"\"}} 7 {NOW_MS}\n\
+             # TYPE up untyped\nup{{instance=\"x\",job=\"a\"}} 1 {NOW_MS}\nup{{instance=\"y\",job=\"b\"}} NaN {NOW_MS}\n"
+        )
+    );
+    let any = page("text/plain;version=1.0.0;escaping=allow-utf-8").await;
+    let text = String::from_utf8(any.into_body()).unwrap();
+    assert!(text.starts_with(&format!(
+        "# TYPE \"system.memory.usage\" untyped\n{{\"system.memory.usage\",\"host.name\"=\"h\",instance=\"\"}} 7 {NOW_MS}\n"
+    )), "{text}");
+    let nothing = server.answer(with_headers(Method::GET, "/federate", &[])).await;
+    assert_eq!((nothing.status(), nothing.body().len()), (StatusCode::OK, 0));
+    let refused = server.answer(with_headers(Method::GET, "/federate?match[]=%7B%7D", &[])).await;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_at_once_is_evaluated_some_steps_at_a_time() {
+    let values: Vec<f64> = (0..400).map(|i| f64::from(i * i % 97)).collect();
+    let all: Vec<TestSeries> =
+        ["a", "b", "c"].iter().map(|job| TestSeries::new("x_total", &[("job", job)], &values)).collect();
+    let config = |max_samples| PromqlConfig { max_samples, experimental_functions: true, ..PromqlConfig::default() };
+    let whole = Server::configured(&all, config(1_000_000)).await;
+    let tight = Server::configured(&all, config(500)).await;
+    let end = (BEGIN_MS / 1000 + 400 * 15).to_string();
+    let range = |query, step| [("query", query), ("start", BEGIN), ("end", &*end), ("step", step)];
+    for query in [
+        "sum(rate(x_total[2m]))",
+        "max by (job) (x_total) > 50",
+        "topk(1, x_total offset 5m)",
+        "time() - start() + range() + count(x_total)",
+        "sum(x_total @ start()) + sum_over_time(count(x_total)[5m:1m])",
+        "absent(x_total)",
+    ] {
+        let wanted = whole.get("query_range", &range(query, "60")).await;
+        assert_eq!(wanted.0, StatusCode::OK, "{query}: {}", wanted.1);
+        assert_eq!(tight.get("query_range", &range(query, "60")).await, wanted, "{query}");
+    }
+    // One step that needs more, and an answer that is larger, are refused.
+    for query in ["rate(x_total[2h])", "x_total"] {
+        let (status, kind, why) = tight.refusal("query_range", &range(query, "15")).await;
+        assert_eq!((status, kind.as_str()), (422, "execution"), "{query}");
+        assert_eq!(why, "query processing would load too many samples into memory in query execution");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     new_null_array,
 };
 use arrow::datatypes::SchemaRef;
@@ -24,6 +24,8 @@ pub(super) struct TestSeries {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) kind: Option<&'static str>,
     pub(super) samples: Vec<(i64, Option<f64>)>,
+    /// Native histograms, as messages of remote write 1.0.
+    pub(super) histograms: Vec<(i64, Vec<u8>)>,
 }
 
 impl TestSeries {
@@ -32,7 +34,17 @@ impl TestSeries {
         let labels =
             [("__name__", name)].into_iter().chain(pairs.iter().copied()).map(|(k, v)| (k.to_owned(), v.to_owned()));
         let sample = |(i, value): (usize, &f64)| (BEGIN_MS + i64::try_from(i).unwrap() * 15_000, Some(*value));
-        Self { labels: labels.collect(), kind: None, samples: values.iter().enumerate().map(sample).collect() }
+        Self {
+            labels: labels.collect(),
+            kind: None,
+            samples: values.iter().enumerate().map(sample).collect(),
+            histograms: Vec::new(),
+        }
+    }
+
+    /// The partition it belongs to.
+    fn partition(&self) -> i32 {
+        i32::try_from(self.labels.len() + self.labels["__name__"].len()).unwrap() % 4
     }
 
     /// Rows of these samples, in microseconds as the table has them.
@@ -43,7 +55,28 @@ impl TestSeries {
 
     /// The same of a tenant, times in microseconds.
     pub(super) fn rows_us(&self, tenant: &str, samples: &[(i64, Option<f64>)]) -> RecordBatch {
-        let count = samples.len();
+        let times_us: Vec<i64> = samples.iter().map(|s| s.0).collect();
+        let values: Vec<Option<f64>> = samples.iter().map(|s| s.1).collect();
+        let stale = samples.iter().map(|s| s.1.is_none()).collect();
+        self.batch(tenant, &times_us, values, stale, &vec![None; samples.len()])
+    }
+
+    /// Rows of native histograms.
+    pub(super) fn histogram_rows(&self, histograms: &[(i64, Vec<u8>)]) -> RecordBatch {
+        let times_us: Vec<i64> = histograms.iter().map(|(time_ms, _)| time_ms * 1000).collect();
+        let messages: Vec<Option<&[u8]>> = histograms.iter().map(|(_, message)| Some(message.as_slice())).collect();
+        self.batch("default", &times_us, vec![None; times_us.len()], vec![false; times_us.len()], &messages)
+    }
+
+    fn batch(
+        &self,
+        tenant: &str,
+        times_us: &[i64],
+        values: Vec<Option<f64>>,
+        stale: Vec<bool>,
+        histograms: &[Option<&[u8]>],
+    ) -> RecordBatch {
+        let count = times_us.len();
         let name = self.labels["__name__"].clone();
         let others: Vec<(&str, &str)> =
             self.labels.iter().filter(|(k, _)| *k != "__name__").map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -54,14 +87,14 @@ impl TestSeries {
         let schema = metrics::wire_schema();
         let column = |field: &arrow::datatypes::FieldRef| -> ArrayRef {
             match field.name().as_str() {
-                "timestamp" => {
-                    let times = TimestampMicrosecondArray::from(samples.iter().map(|s| s.0).collect::<Vec<_>>());
-                    Arc::new(times.with_timezone("UTC"))
-                }
+                "timestamp" => Arc::new(TimestampMicrosecondArray::from(times_us.to_vec()).with_timezone("UTC")),
                 "name" => texts(&name),
                 "kind" => Arc::new(StringArray::from(vec![self.kind; count])),
-                "value" => Arc::new(samples.iter().map(|s| s.1).collect::<Float64Array>()),
-                "stale" => Arc::new(BooleanArray::from(samples.iter().map(|s| s.1.is_none()).collect::<Vec<_>>())),
+                "value" => Arc::new(values.iter().copied().collect::<Float64Array>()),
+                "stale" => Arc::new(BooleanArray::from(stale.clone())),
+                "histogram" if histograms.iter().any(Option::is_some) => {
+                    Arc::new(BinaryArray::from(histograms.to_vec()))
+                }
                 "labels" => texts(&text),
                 "series_id" => Arc::new(Int64Array::from(vec![labels::series_id(&series); count])),
                 "tenant" => texts(tenant),
@@ -80,8 +113,7 @@ pub(super) fn metrics_table() -> TableSpec {
 impl<L: Log> Fixture<L> {
     /// Appends samples of a series to the partition it belongs to, as one record.
     pub(super) async fn put(&self, series: &TestSeries, samples: &[(i64, Option<f64>)]) {
-        let partition = i32::try_from(series.labels.len() + series.labels["__name__"].len()).unwrap() % 4;
-        self.append_rows("metrics", partition, &series.rows(samples)).await;
+        self.append_rows("metrics", series.partition(), &series.rows(samples)).await;
     }
 
     /// All samples of these series: a third in one commit of the table, a third in another, the rest in the log.
@@ -93,6 +125,11 @@ impl<L: Log> Fixture<L> {
                 let samples = &series.samples[count * part / 3..count * (part + 1) / 3];
                 if !samples.is_empty() {
                     self.put(series, samples).await;
+                }
+                let count = series.histograms.len();
+                let histograms = &series.histograms[count * part / 3..count * (part + 1) / 3];
+                if !histograms.is_empty() {
+                    self.append_rows("metrics", series.partition(), &series.histogram_rows(histograms)).await;
                 }
             }
             if part < 2 {

@@ -7,11 +7,15 @@ use serde_json::{Value, json};
 use super::data::TestSeries;
 use super::server::Server;
 
-async fn server() -> Server {
+fn requests() -> TestSeries {
     let mut series =
         TestSeries::new("http_requests_total", &[("job", "web"), ("code", "200")], &[0.0, 15.0, 30.0, 45.0, 60.0]);
     series.kind = Some("counter");
-    Server::with(&[series]).await
+    series
+}
+
+async fn server() -> Server {
+    Server::with(&[requests()]).await
 }
 
 async fn form(server: &Server, path: &str, body: &str) -> (StatusCode, Value) {
@@ -98,7 +102,11 @@ async fn the_datasource_asks_what_it_talks_to() {
 /// promtool, against a port.
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_asks() {
-    let server = server().await;
+    let buckets = [("0.1", 1.0), ("1", 3.0), ("+Inf", 3.0)].map(|(le, step)| {
+        let values: Vec<f64> = (0..5).map(|i| step * f64::from(i)).collect();
+        TestSeries::new("latency_bucket", &[("le", le)], &values)
+    });
+    let server = Server::with(&[[requests()].as_slice(), &buckets].concat()).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = server.router.clone();
@@ -121,6 +129,15 @@ async fn promtool_asks() {
         assert_eq!(series, "{__name__=\"http_requests_total\", code=\"200\", job=\"web\"}\n");
         let values = ask(&["labels", "--start=1767322800", "--end=1767326400", &url, "job"])?;
         assert_eq!(values, "web\n");
+        let analyzed = ask(&[
+            "analyze",
+            &format!("--server={url}"),
+            "--type=histogram",
+            "--duration=2m",
+            "--time=1767322860",
+            "--match=latency_bucket",
+        ])?;
+        assert!(analyzed.contains("- latency_bucket{} (classic): 0/1.600/2/3"), "{analyzed}");
         Some(())
     });
     ran.await.unwrap();

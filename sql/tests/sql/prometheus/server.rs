@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, Response, StatusCode};
 use highwater_pipeline::log::Clock;
 use highwater_pipeline::tables::built_in_tables;
 use highwater_sql::prometheus::{Prometheus, PromqlConfig, ServerInfo};
@@ -63,10 +63,14 @@ impl Server {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> (StatusCode, String) {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        let response = self.answer(request).await;
+        (response.status(), String::from_utf8(response.into_body()).unwrap())
+    }
+
+    /// The whole answer.
+    pub(super) async fn answer(&self, request: Request<Body>) -> Response<Vec<u8>> {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        Response::from_parts(parts, body.collect().await.unwrap().to_bytes().to_vec())
     }
 
     /// GET of a path with parameters.

@@ -6,6 +6,8 @@
 //! - which series a `limitk`, a `topk` or a `bottomk` keeps among equals: see above;
 //! - dates of numbers that are no time (NaN, infinities, years beyond any calendar): Go converts them as the processor does;
 //! - `timestamp(x @ t offset d)`, where Prometheus forgets the offset;
+//! - remarks on counter resets that collide, and histograms of a `limit`ed resolution: what is known of a reset is what the storage noted there;
+//! - which label `count_values` makes of a native histogram: bounds of buckets come of a table there, whose last digit is not the nearest;
 //! - the message of an error and the places in remarks: the kind of error and the status must be equal.
 
 use std::collections::BTreeMap;
@@ -80,7 +82,11 @@ fn remarks(theirs: &Value, ours: &Value) -> Result<(), String> {
     for kind in ["warnings", "infos"] {
         let texts = |body: &Value| -> Vec<String> {
             let texts = body[kind].as_array().into_iter().flatten().filter_map(Value::as_str);
-            let mut texts: Vec<String> = texts.map(|text| text.split(" (").next().unwrap_or(text).to_owned()).collect();
+            let of_storage = |text: &&str| text.contains("conflicting counter resets");
+            let mut texts: Vec<String> = texts
+                .filter(|text| !of_storage(text))
+                .map(|text| text.split(" (").next().unwrap_or(text).to_owned())
+                .collect();
             texts.sort();
             texts
         };
@@ -101,6 +107,12 @@ fn series(asked: &Asked, theirs: &Value, ours: &Value) -> Result<(), String> {
         for (theirs, ours) in values(theirs).iter().zip(&values(ours)) {
             point(theirs, ours).map_err(|difference| format!("in order: {difference}"))?;
         }
+    }
+    let of_histograms = |all: &[Value]| {
+        asked.counts_values() && all.iter().any(|series| series["metric"].to_string().contains("{count:"))
+    };
+    if of_histograms(theirs) && of_histograms(ours) {
+        return Ok(());
     }
     let by_metric = |all: &[Value]| -> BTreeMap<String, Value> {
         all.iter().map(|series| (series["metric"].to_string(), series.clone())).collect()
@@ -127,16 +139,42 @@ fn short(value: &Value) -> String {
 }
 
 fn points(theirs: &Value, ours: &Value) -> Result<(), String> {
-    if let (Some(theirs), Some(ours)) = (theirs["values"].as_array(), ours["values"].as_array()) {
-        for (theirs, ours) in theirs.iter().zip(ours) {
-            point(theirs, ours)?;
+    for kind in ["values", "histograms"] {
+        let all = |of: &Value| of[kind].as_array().cloned().unwrap_or_default();
+        let (theirs, ours) = (all(theirs), all(ours));
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            if kind == "values" { point(theirs, ours)? } else { histogram(theirs, ours)? }
         }
         if theirs.len() != ours.len() {
-            return Err(format!("theirs has {} points, ours {}", theirs.len(), ours.len()));
+            return Err(format!("theirs has {} {kind}, ours {}", theirs.len(), ours.len()));
         }
-        return Ok(());
     }
-    if theirs["value"].is_array() { point(&theirs["value"], &ours["value"]) } else { Err(short(theirs)) }
+    match (theirs["value"].is_array(), theirs["histogram"].is_array()) {
+        (true, _) => point(&theirs["value"], &ours["value"]),
+        (_, true) => histogram(&theirs["histogram"], &ours["histogram"]),
+        _ => Ok(()),
+    }
+}
+
+/// Time, count, sum and buckets.
+fn histogram(theirs: &Value, ours: &Value) -> Result<(), String> {
+    let equal = theirs[0].as_f64() == ours[0].as_f64() && alike(&theirs[1], &ours[1]);
+    if equal { Ok(()) } else { Err(format!("theirs {}\n  ours {}", short(theirs), short(ours))) }
+}
+
+/// The same document, but for what floats may differ by.
+fn alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| alike(a, b)))
+        }
+        (Value::String(a), Value::String(b)) => match (a.parse(), b.parse()) {
+            (Ok(a), Ok(b)) => close(a, b),
+            _ => a == b,
+        },
+        (a, b) => a == b,
+    }
 }
 
 /// Time and value.

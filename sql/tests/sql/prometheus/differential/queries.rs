@@ -30,6 +30,11 @@ impl Asked {
         ["timestamp(", " @ ", " offset "].iter().all(|part| self.query.contains(part))
     }
 
+    /// Whether values become labels.
+    pub(super) fn counts_values(&self) -> bool {
+        self.query.contains("count_values")
+    }
+
     /// Whether it keeps some series and not others that are as good.
     pub(super) fn chooses_among_equals(&self) -> bool {
         self.query.contains("topk") || self.query.contains("bottomk")
@@ -37,7 +42,7 @@ impl Asked {
 }
 
 /// Instants selected often: with labels that have several values.
-const METRICS: [(&str, &[&str]); 12] = [
+const METRICS: [(&str, &[&str]); 17] = [
     ("requests_total", &["job", "instance", "code"]),
     ("requests_total", &["job", "instance", "code"]),
     ("up", &["job", "instance"]),
@@ -49,6 +54,11 @@ const METRICS: [(&str, &[&str]); 12] = [
     ("flapping", &["job"]),
     ("odd_values", &["kind"]),
     ("sparse", &["job"]),
+    ("native_seconds", &["job", "instance"]),
+    ("native_seconds", &["job", "instance"]),
+    ("native_custom", &["job"]),
+    ("native_gauge", &["room"]),
+    ("mixed", &["job"]),
     ("nosuch", &["job"]),
 ];
 const VALUES: [(&str, &[&str]); 9] = [
@@ -64,7 +74,7 @@ const VALUES: [(&str, &[&str]); 9] = [
 ];
 const REGEXES: [&str; 8] = ["a.*", ".*", ".+", "", "api|web", "[a-c]:.", "(?i)API", "5.."];
 const RANGES: [&str; 8] = ["30s", "1m", "2m", "5m", "10m", "17m", "1h", "1m30s"];
-const OVER_TIME: [&str; 21] = [
+const OVER_TIME: [&str; 22] = [
     "rate",
     "increase",
     "delta",
@@ -79,6 +89,7 @@ const OVER_TIME: [&str; 21] = [
     "sum_over_time",
     "count_over_time",
     "last_over_time",
+    "first_over_time",
     "present_over_time",
     "absent_over_time",
     "stddev_over_time",
@@ -217,6 +228,9 @@ impl Generator {
         match self.random.random_range(0..20_u8) {
             0 => format!(" offset {}", self.pick(&["1m", "5m", "-2m", "17s", "1h"])),
             1 => format!(" @ {}", BEGIN_MS / 1000 + self.random.random_range(0..3600)),
+            4 if self.one_in(2) => {
+                format!(" offset {}", self.pick(&["step()", "(1m + 30s)", "-(step() * 2)", "min_of(step(), 1m)"]))
+            }
             2 => format!(" @ {}", self.pick(&["start()", "end()"])),
             3 => format!(" @ end() offset {}", self.pick(&["1m", "-1m"])),
             _ => String::new(),
@@ -231,6 +245,14 @@ impl Generator {
             return format!("({inner})[{range}:{step}]{}", self.moved());
         }
         let (selector, _) = self.selector();
+        if self.one_in(12) {
+            let range = *self.pick(&["1m + 30s", "max_of(step(), 2m)", "range() + 1m", "2 * (45s)", "step()"]);
+            return format!("{selector}[{range}]{}", self.moved());
+        }
+        if self.one_in(15) {
+            let extended = *self.pick(&["anchored", "smoothed"]);
+            return format!("{selector}[{}] {extended}{}", self.pick(&RANGES), self.moved());
+        }
         format!("{selector}[{}]{}", self.pick(&RANGES), self.moved())
     }
 
@@ -259,8 +281,43 @@ impl Generator {
             return format!("{selector}{}", self.moved());
         }
         let depth = depth - 1;
-        match self.random.random_range(0..26_u8) {
+        match self.random.random_range(0..30_u8) {
             0..2 => self.vector(0),
+            26..28 => {
+                let native =
+                    *self.pick(&["native_seconds", "native_custom", "native_gauge", "mixed", "latency_seconds_bucket"]);
+                let of = match self.random.random_range(0..5_u8) {
+                    0 => native.to_owned(),
+                    1 => format!("rate({native}[{}])", self.pick(&["1m", "5m"])),
+                    2 => format!("sum by ({}) (rate({native}[5m]))", self.pick(&["job", "", "job, le", "le"])),
+                    3 => format!("{}({native}[2m:30s])", self.pick(&["sum_over_time", "avg_over_time", "increase"])),
+                    _ => self.vector(depth),
+                };
+                let bound = ["-Inf", "-1", "0", "0.1", "0.7", "1", "+Inf", "NaN"];
+                match self.random.random_range(0..7_u8) {
+                    0 => format!("histogram_quantile({}, {of})", self.pick(&["0", "0.1", "0.5", "0.99", "1", "2"])),
+                    1 => format!("histogram_fraction({}, {}, {of})", self.pick(&bound), self.pick(&bound)),
+                    2 => format!("histogram_count({of})"),
+                    3 => format!("histogram_sum({of})"),
+                    4 => format!("histogram_avg({of})"),
+                    5 => format!("histogram_stddev({of})"),
+                    _ => format!("histogram_stdvar({of})"),
+                }
+            }
+            28 => {
+                let operator = *self.pick(&["and", "or", "unless", "+", "==", "> bool"]);
+                let matching = *self.pick(&["ignoring (code)", "on (job)", "on ()", "ignoring (instance, code, le)"]);
+                format!("({} {operator} {matching} {})", self.vector(0), self.vector(0))
+            }
+            29 => {
+                let operator = if self.one_in(3) { self.pick(&COMPARISONS) } else { self.pick(&ARITHMETIC) };
+                let bool_ = if COMPARISONS.contains(operator) && self.one_in(2) { "bool " } else { "" };
+                match self.random.random_range(0..3_u8) {
+                    0 => format!("(job_info {operator} {bool_}on (job) group_right (team) {})", self.vector(0)),
+                    1 => format!("({} {operator} {bool_}ignoring (code) group_left () up)", self.vector(0)),
+                    _ => format!("(native_seconds {operator} {bool_}on (job, instance) native_seconds offset 1m)"),
+                }
+            }
             2..7 => format!("{}({})", self.pick(&OVER_TIME), self.range_vector(depth)),
             7 => format!(
                 "quantile_over_time({}, {})",
@@ -404,6 +461,20 @@ pub(super) fn around() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)>
         ("query_exemplars", vec![("query", "up")]),
         ("query_exemplars", vec![("query", "up"), ("start", "2"), ("end", "1")]),
         ("format_query", vec![("query", "sum(rate(requests_total{job=\"api\"}[5m]))by(job)/ignoring(x)up>1")]),
+        ("parse_query", vec![("query", "up{job=\"a\",instance!~\"b.*\"} offset -5m @ start()")]),
+        ("parse_query", vec![("query", "{\"a.b\"}[5m:1m] @ 10.5 offset 1h")]),
+        ("parse_query", vec![("query", "sum by (job) (rate(x_total[5m])) / on (job) group_left (team) (-job_info)")]),
+        ("parse_query", vec![("query", "topk without (a) (3, x) or quantile(0.5, x) unless bool_x == bool 1e100")]),
+        ("parse_query", vec![("query", "label_replace(x[5m:], \"a\", \"b\", \"c\", \"<(.*)>\") + Inf")]),
+        ("parse_query", vec![("query", "label_replace(x, \"a\", \"b\", \"c\", \"<(.*)>\") ^ NaN > bool 0x1f")]),
+        ("parse_query", vec![("query", "rate(x[5m * 2 + step()] offset (1m)) + round(y, 5) - x[1h:(5m)]")]),
+        (
+            "parse_query",
+            vec![("query", "rate(x[min_of(5m, -(3m) + range())] smoothed) and count_values(\"v\", time() * x)")],
+        ),
+        ("parse_query", vec![("query", "changes(x[5m] anchored) - x @ end() + day_of_week() % 7 </ 1")]),
+        ("parse_query", vec![("query", "sum(")]),
+        ("parse_query", vec![]),
         ("rules", vec![]),
         ("rules", vec![("type", "alert")]),
         ("rules", vec![("type", "nosuch")]),

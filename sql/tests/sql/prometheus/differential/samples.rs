@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use highwater_promql::{BucketSpan, CounterResetHint, Histogram};
+
 use super::super::data::{BEGIN_MS, TestSeries};
+use super::remote_write;
 
 /// Samples of a series that misses none: an hour, one each 15 seconds.
 const COUNT: i64 = 241;
@@ -80,6 +83,7 @@ pub(super) fn all() -> Vec<TestSeries> {
         |_, i| i as f64 * 1e6,
         &mut random,
     ));
+    native(&mut all, &mut random);
     all.push(made(
         "sparse",
         &[("job", "cron")],
@@ -111,7 +115,112 @@ fn made(
     let pairs = [("__name__", name)].into_iter().chain(pairs.iter().copied()).filter(|(_, value)| !value.is_empty());
     let labels: BTreeMap<String, String> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let samples = times.into_iter().enumerate().map(|(i, time_ms)| (time_ms, Some(value(random, i)))).collect();
-    TestSeries { labels, kind: None, samples }
+    TestSeries { labels, kind: None, samples, histograms: Vec::new() }
+}
+
+/// Native histograms: counters with resets and a change of resolution, custom bounds that change, a gauge with buckets below zero, and a series
+/// that was of floats first.
+fn native(all: &mut Vec<TestSeries>, random: &mut StdRng) {
+    for (job, instance) in [("api", "a:1"), ("api", "b:2"), ("web", "a:1")] {
+        let mut h = Histogram::default();
+        let step = move |random: &mut StdRng, i: usize| {
+            if i == 0 || random.random_bool(0.01) {
+                h = exponential(if i > 120 { 1 } else { 2 }, 6);
+            }
+            observe(&mut h, random);
+            h.clone()
+        };
+        all.push(of_histograms("native_seconds", &[("job", job), ("instance", instance)], 0.05, step, random));
+    }
+    for job in ["api", "web"] {
+        let mut h = Histogram::default();
+        let step = move |random: &mut StdRng, i: usize| {
+            if i == 0 || i == 150 || random.random_bool(0.01) {
+                h = custom(if i < 150 { &[0.1, 0.5, 1.0] } else { &[0.1, 1.0, 5.0] });
+            }
+            observe(&mut h, random);
+            h.clone()
+        };
+        all.push(of_histograms("native_custom", &[("job", job)], 0.0, step, random));
+    }
+    for room in ["kitchen", "cellar"] {
+        let step = |random: &mut StdRng, _: usize| {
+            let mut h = exponential(0, 3);
+            h.counter_reset_hint = CounterResetHint::Gauge;
+            h.negative_spans = vec![BucketSpan { offset: -1, length: 2 }];
+            h.negative_buckets = vec![0.0; 2];
+            observe(&mut h, random);
+            h
+        };
+        all.push(of_histograms("native_gauge", &[("room", room)], 0.1, step, random));
+    }
+    let mut h = exponential(1, 4);
+    let mut mixed = of_histograms(
+        "mixed",
+        &[("job", "api")],
+        0.0,
+        move |random, _| {
+            observe(&mut h, random);
+            h.clone()
+        },
+        random,
+    );
+    mixed.samples = mixed
+        .histograms
+        .drain(..100)
+        .map(|(time_ms, _)| (time_ms, Some(f64::from(random.random_range(0..9_u8)))))
+        .collect();
+    all.push(mixed);
+}
+
+fn exponential(schema: i32, buckets: u32) -> Histogram {
+    Histogram {
+        schema,
+        zero_threshold: 1e-3,
+        positive_spans: vec![BucketSpan { offset: -2, length: 2 }, BucketSpan { offset: 1, length: buckets - 2 }],
+        positive_buckets: vec![0.0; buckets as usize],
+        ..Histogram::default()
+    }
+}
+
+fn custom(bounds: &[f64]) -> Histogram {
+    Histogram {
+        schema: -53,
+        custom_values: bounds.to_vec(),
+        positive_spans: vec![BucketSpan { offset: 0, length: bounds.len() as u32 + 1 }],
+        positive_buckets: vec![0.0; bounds.len() + 1],
+        ..Histogram::default()
+    }
+}
+
+/// Some more observations.
+fn observe(h: &mut Histogram, random: &mut StdRng) {
+    let exponential = h.schema != -53;
+    for bucket in h.positive_buckets.iter_mut().chain(&mut h.negative_buckets) {
+        let seen = f64::from(random.random_range(0..4_u8));
+        *bucket += seen;
+        h.count += seen;
+        h.sum += seen * random.random_range(0.1..2.0);
+    }
+    if exponential {
+        let seen = f64::from(random.random_range(0..2_u8));
+        h.zero_count += seen;
+        h.count += seen;
+    }
+}
+
+fn of_histograms(
+    name: &str,
+    pairs: &[(&str, &str)],
+    missing: f64,
+    mut step: impl FnMut(&mut StdRng, usize) -> Histogram,
+    random: &mut StdRng,
+) -> TestSeries {
+    let times = times(random, missing);
+    let mut series = made(name, pairs, Vec::new(), |_, _| 0.0, random);
+    let message = |(i, time_ms): (usize, i64)| (time_ms, remote_write::histogram(&step(random, i), time_ms));
+    series.histograms = times.into_iter().enumerate().map(message).collect();
+    series
 }
 
 /// Buckets, sum and count.
