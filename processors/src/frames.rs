@@ -5,14 +5,44 @@
 //! for each batch:
 //!   u64  length    Arrow IPC stream of one batch
 //! ```
-//! Integers are little-endian.
+//! Integers are little-endian. What large state is made of are chunks of the section instead ([`Framed`]): a stream of one batch each.
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use highwater_pipeline::data::ipc;
-use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::runtime::snapshot::Section;
+use highwater_pipeline::runtime::{Chunk, ProcessorError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// A section that is a manifest and chunks.
+pub(crate) struct Framed {
+    pub(crate) body: Bytes,
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+impl Framed {
+    pub(crate) fn new<M: Serialize>(manifest: &M, chunks: Vec<Chunk>) -> Result<Self, ProcessorError> {
+        Ok(Self { body: encode(manifest, &[])?, chunks })
+    }
+
+    /// Reads one back. Snapshots of the first version have the chunks in the body.
+    pub(crate) fn decode<M: DeserializeOwned>(section: &Section) -> Result<(M, Vec<Chunk>), ProcessorError> {
+        let (manifest, streams) = decode_streams(&section.body)?;
+        let streams = streams.into_iter().map(|stream| Chunk::new(Bytes::copy_from_slice(stream)));
+        Ok((manifest, streams.chain(section.chunks.iter().cloned()).collect()))
+    }
+}
+
+/// A batch as a chunk.
+pub(crate) fn chunk(batch: &RecordBatch) -> Result<Chunk, ProcessorError> {
+    stream(batch).map(Chunk::new)
+}
+
+/// The batch of a chunk.
+pub(crate) fn batch_of(chunk: &Chunk) -> Result<RecordBatch, ProcessorError> {
+    batch(&chunk.read().map_err(|e| ProcessorError::caused("state that was put aside cannot be read", e))?)
+}
 
 /// Writes a manifest and its batches.
 pub(crate) fn encode<M: Serialize>(manifest: &M, batches: &[RecordBatch]) -> Result<Bytes, ProcessorError> {
@@ -27,12 +57,12 @@ pub(crate) fn decode<M: DeserializeOwned>(body: &Bytes) -> Result<(M, Vec<Record
 }
 
 /// A batch as it stands in a body.
-pub(crate) fn stream(batch: &RecordBatch) -> Result<Bytes, ProcessorError> {
+fn stream(batch: &RecordBatch) -> Result<Bytes, ProcessorError> {
     ipc::encode(batch).map_err(|e| ProcessorError::caused("state cannot be written", e))
 }
 
 /// The batch of a stream. Our own, so it may be as large as it has grown.
-pub(crate) fn batch(stream: &[u8]) -> Result<RecordBatch, ProcessorError> {
+fn batch(stream: &[u8]) -> Result<RecordBatch, ProcessorError> {
     let decoded =
         ipc::decode_within(stream, ipc::Caps::NONE).map_err(|e| ProcessorError::caused("state is unreadable", e))?;
     let [batch] =
@@ -41,7 +71,7 @@ pub(crate) fn batch(stream: &[u8]) -> Result<RecordBatch, ProcessorError> {
 }
 
 /// Writes a manifest and batches that are streams already.
-pub(crate) fn encode_streams<M: Serialize>(manifest: &M, streams: &[Bytes]) -> Result<Bytes, ProcessorError> {
+fn encode_streams<M: Serialize>(manifest: &M, streams: &[Bytes]) -> Result<Bytes, ProcessorError> {
     let manifest =
         serde_json::to_vec(manifest).map_err(|e| ProcessorError::caused("a state manifest cannot be written", e))?;
     let size = u32::try_from(manifest.len()).map_err(|_| ProcessorError::new("a state manifest exceeds 4 GiB"))?;

@@ -11,6 +11,7 @@ mod kafka;
 mod otlp;
 mod pgwire;
 mod roles;
+mod state;
 mod tables;
 mod tls;
 
@@ -42,6 +43,7 @@ pub(crate) use kafka::{HostPort, KafkaSection, Listen};
 pub(crate) use otlp::{OtlpPort, OtlpSection};
 pub(crate) use pgwire::PgwireSection;
 pub(crate) use roles::{Role, Roles};
+pub(crate) use state::StateSection;
 use tables::TablesSection;
 pub(crate) use tls::TlsSection;
 
@@ -101,6 +103,8 @@ pub(crate) struct Config {
     pub(crate) external_url: Option<String>,
     /// Labels that notifications add to every alert, and that templates see as `$externalLabels`.
     pub(crate) external_labels: BTreeMap<String, String>,
+    /// How much memory windows take, and where the rest goes.
+    pub(crate) state: StateSection,
     /// How tables are written.
     pub(crate) tables: TablesSection,
     /// Limits of SQL queries.
@@ -138,6 +142,7 @@ impl Default for Config {
             notify: NotifyConfig::default(),
             external_url: None,
             external_labels: BTreeMap::new(),
+            state: StateSection::default(),
             tables: TablesSection::default(),
             sql: SqlConfig::default(),
             promql: PromqlConfig::default(),
@@ -238,6 +243,7 @@ impl Config {
             config.otlp.resolve(folder);
             config.pgwire.resolve(folder);
             config.notify.resolve(folder);
+            config.state.resolve(folder);
         }
         Ok(config)
     }

@@ -319,6 +319,7 @@ impl Applying<'_> {
             ("sources", config.sources != running.sources),
             ("log.partitions", config.log.partitions != running.log.partitions),
             ("storage", config.storage.url != running.storage.url || config.storage.options != running.storage.options),
+            ("state", config.state != running.state),
             ("tables", config.tables != running.tables),
         ] {
             if changed {

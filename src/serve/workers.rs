@@ -85,7 +85,8 @@ impl Workers {
         let notifiers = Notifiers::open(config)?;
         let tasks =
             Tasks::new(Arc::clone(log), Arc::clone(storage.objects()), Arc::clone(&clock), DriverConfig::default())
-                .reading(StoredRows::open(&config.data_dir, storage, log)?);
+                .reading(StoredRows::open(&config.data_dir, storage, log)?)
+                .putting_aside(Arc::new(config.state.open(&config.data_dir)?));
         let (tables, tasks) = (Arc::new(tables), Arc::new(tasks));
         *view.0.write() = Sources { tasks: Some(Arc::clone(&tasks)), tables: Some(Arc::clone(&tables)) };
         let (orders, inbox) = mpsc::channel(4);

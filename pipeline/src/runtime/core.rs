@@ -7,6 +7,7 @@ use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
+use super::chunks::Scratch;
 use super::effects::Effects;
 use super::history::{Slice, SliceRequest};
 use super::input::Reader;
@@ -41,6 +42,7 @@ pub struct TaskCore {
     next_offset: i64,
     dead_letters: Arc<str>,
     running: Vec<i64>,
+    scratch: Option<Arc<dyn Scratch>>,
 }
 
 impl TaskCore {
@@ -57,7 +59,26 @@ impl TaskCore {
             next_offset,
             dead_letters: Arc::from(dead_letter::TOPIC),
             running: Vec::new(),
+            scratch: None,
         })
+    }
+
+    /// With a place for state that memory has no room for.
+    #[must_use]
+    pub fn with_scratch(mut self, scratch: Option<Arc<dyn Scratch>>) -> Self {
+        if let Some(scratch) = &scratch {
+            self.processor.use_scratch(scratch);
+        }
+        self.scratch = scratch;
+        self
+    }
+
+    fn make(&self, version: u32) -> Result<Box<dyn Processor>, ProcessorError> {
+        let mut processor = self.versions.make(version, &self.input)?;
+        if let Some(scratch) = &self.scratch {
+            processor.use_scratch(scratch);
+        }
+        Ok(processor)
     }
 
     /// The next input offset to read.
@@ -132,15 +153,21 @@ impl TaskCore {
         Ok(())
     }
 
-    /// The state as a snapshot file; see [`super::snapshot`].
+    /// The state as one snapshot file that holds everything; see [`super::snapshot`].
     pub fn snapshot(&mut self, epoch: i32) -> Result<Bytes, ProcessorError> {
+        let state = self.state()?;
+        state.finish(self.next_offset, epoch).map_err(|e| ProcessorError::caused("the snapshot cannot be written", e))
+    }
+
+    /// The state.
+    pub fn state(&mut self) -> Result<StateWriter, ProcessorError> {
         let mut writer = StateWriter::new();
         let own = serde_json::to_vec(&self.watermark)
             .map_err(|e| ProcessorError::caused("the watermark cannot be written", e))?;
         writer.put(SECTION, SECTION_VERSION, own);
         writer.put(VERSION_SECTION, VERSION_SECTION_VERSION, self.version.to_le_bytes().to_vec());
         self.barrier(&mut writer)?;
-        writer.finish(self.next_offset, epoch).map_err(|e| ProcessorError::caused("the snapshot cannot be written", e))
+        Ok(writer)
     }
 
     /// Where another version applies to the record at this offset than to the one before it, its processor takes the state over. What the
@@ -152,7 +179,7 @@ impl TaskCore {
         }
         let mut writer = StateWriter::new();
         self.barrier(&mut writer)?;
-        let mut processor = self.versions.make(version, &self.input)?;
+        let mut processor = self.make(version)?;
         processor.restore(&writer.into_reader(offset, 0))?;
         let (topic, partition) = (&self.input.topic, self.input.partition);
         tracing::info!(%topic, partition, offset, from = self.version, to = version, "definitions switched");
@@ -188,7 +215,7 @@ impl TaskCore {
             })?,
             None => self.versions.version_at(&self.input, snapshot.offset()),
         };
-        self.processor = self.versions.make(version, &self.input)?;
+        self.processor = self.make(version)?;
         self.version = version;
         self.processor.restore(snapshot)?;
         self.next_offset = snapshot.offset();

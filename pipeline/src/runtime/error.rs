@@ -34,6 +34,13 @@ pub enum RuntimeError {
         #[source]
         source: object_store::Error,
     },
+    /// State that was put aside could not be read back.
+    #[error("state that was put aside cannot be read")]
+    Scratch {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The bytes of a snapshot are not what was written.
     #[error("snapshot is corrupt: {reason}")]
     CorruptSnapshot {
@@ -90,7 +97,7 @@ impl RuntimeError {
             Self::Definitions { source, .. } => source.is_retryable(),
             // What is not there will not come.
             Self::Storage { source, .. } => !matches!(source, object_store::Error::NotFound { .. }),
-            Self::CorruptSnapshot { .. } | Self::Build { .. } | Self::Processor { .. } | Self::Panicked { .. } => false,
+            Self::Scratch { .. } | Self::CorruptSnapshot { .. } | Self::Build { .. } | Self::Processor { .. } | Self::Panicked { .. } => false,
         }
     }
 

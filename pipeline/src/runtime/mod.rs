@@ -15,6 +15,7 @@
 //! - Every effect carries (task, epoch, position, index); the log refuses what it already has ([`Guard::Effects`](crate::log::Guard)).
 //! - The committed input offset C advances only after all outputs caused below it are durable. On replay, effects
 //!   below C are not sent at all.
+//! - Large state is made of chunks ([`Chunk`]): where memory is short they are put aside ([`Scratch`]), and a snapshot writes only those that are new.
 //! - A snapshot at S is written only once S <= C. The newest is kept with its predecessor, so that one corrupt file costs
 //!   a longer replay and nothing else. With no usable snapshot the task replays from the log's start.
 //! - Which processor steps a record follows from the log as well ([`Versions`], [`crate::definitions`]): a task switches at exactly the offset that the
@@ -26,6 +27,7 @@
 
 mod alignment;
 mod append;
+mod chunks;
 mod clock_records;
 mod core;
 mod driver;
@@ -44,6 +46,7 @@ pub mod watermark;
 
 pub use self::core::TaskCore;
 pub(crate) use append::appends;
+pub use chunks::{Aside, Chunk, ChunkId, Scratch, ScratchDirectory};
 pub use clock_records::ClockSchedule;
 pub use driver::{DriverConfig, TaskDriver};
 pub use effects::{Effect, Effects};

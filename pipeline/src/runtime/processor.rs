@@ -1,9 +1,11 @@
 //! What a processor is.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use super::chunks::Scratch;
 use super::effects::Effects;
 use super::history::{Slice, SliceRequest};
 use super::snapshot::{StateReader, StateWriter};
@@ -51,12 +53,15 @@ pub enum Input<'a> {
 /// A stateful function from records to effects.
 ///
 /// The contract, which the runtime relies on and tests check:
-/// - **Pure.** State and effects depend on the inputs alone. No clock, no randomness, no I/O, no iteration order of a hash map.
+/// - **Pure.** State and effects depend on the inputs alone. No clock, no randomness, no I/O (but for [`Self::use_scratch`]), no iteration order of a hash map.
 /// - **Deterministic across restarts.** `restore` of what `Barrier` wrote gives a processor whose every later effect is the same to the byte.
 /// - **A failed call is final.** After an `Err` or a panic the state is not used again.
 pub trait Processor: Send {
     /// Takes one input; pushes what it causes, in order, into `effects`.
     fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError>;
+
+    /// Where it may put state aside. Called at most once, before [`Self::restore`]. What is there and what is in memory changes no effect.
+    fn use_scratch(&mut self, _scratch: &Arc<dyn Scratch>) {}
 
     /// Takes over the state that a [`Input::Barrier`] wrote. Called once, before the first input. Sections whose
     /// definition has changed since are to be left out: that part starts anew.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::alignment::Alignment;
+use super::chunks::Scratch;
 use super::driver::{DriverConfig, TaskDriver};
 use super::history::History;
 use super::input::InputKind;
@@ -59,6 +60,7 @@ pub struct Tasks {
     clock: Arc<dyn Clock>,
     config: DriverConfig,
     history: Option<Arc<dyn History>>,
+    scratch: Option<Arc<dyn Scratch>>,
     running: Mutex<BTreeMap<Arc<str>, Running>>,
     alignments: Mutex<BTreeMap<Arc<str>, Arc<Alignment>>>,
 }
@@ -88,13 +90,20 @@ impl Running {
 impl Tasks {
     /// None yet.
     pub fn new(log: Arc<dyn Log>, storage: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, config: DriverConfig) -> Self {
-        Self { log, storage, clock, config, history: None, running: Mutex::default(), alignments: Mutex::default() }
+        let (running, alignments) = (Mutex::default(), Mutex::default());
+        Self { log, storage, clock, config, history: None, scratch: None, running, alignments }
     }
 
     /// With tables that tasks may read.
     #[must_use]
     pub fn reading(self, history: Arc<dyn History>) -> Self {
         Self { history: Some(history), ..self }
+    }
+
+    /// With a place for state that memory has no room for.
+    #[must_use]
+    pub fn putting_aside(self, scratch: Arc<dyn Scratch>) -> Self {
+        Self { scratch: Some(scratch), ..self }
     }
 
     /// Starts a task. One of the same name that runs already is left alone. It ends when it is stopped, or by itself where it fails; the others
@@ -181,14 +190,15 @@ impl Tasks {
     /// Makes drivers for runs of a task.
     fn drivers(&self, spec: TaskSpec) -> impl Fn(CancellationToken) -> TaskDriver + Send + Sync + 'static {
         let (log, storage, clock) = (Arc::clone(&self.log), Arc::clone(&self.storage), Arc::clone(&self.clock));
-        let (config, history) = (self.config, self.history.clone());
+        let (config, history, scratch) = (self.config, self.history.clone(), self.scratch.clone());
         // Stage topics have an order of their own: what their tasks wait for comes in the records.
         let is_table = matches!(spec.kind, InputKind::Table(_));
         let alignment =
             is_table.then(|| Arc::clone(self.alignments.lock().entry(Arc::clone(&spec.input.topic)).or_default()));
         move |stop| {
             let (log, storage, clock) = (Arc::clone(&log), Arc::clone(&storage), Arc::clone(&clock));
-            let driver = TaskDriver::new(spec.clone(), log, storage, clock, config, stop).reading(history.clone());
+            let driver = TaskDriver::new(spec.clone(), log, storage, clock, config, stop);
+            let driver = driver.reading(history.clone()).putting_aside(scratch.clone());
             match &alignment {
                 Some(alignment) => driver.aligned(alignment.place()),
                 None => driver,

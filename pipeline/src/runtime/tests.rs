@@ -263,7 +263,7 @@ async fn a_snapshot_ahead_of_the_commit_is_not_used() {
     let name = super::snapshot::SnapshotName { offset: 1_000, epoch: 9 };
     let mut writer = super::snapshot::StateWriter::new();
     writer.put("counter", 1, 999i64.to_le_bytes().to_vec());
-    snapshots.save(name, writer.finish(1_000, 9).unwrap()).await.unwrap();
+    snapshots.save(name, writer).await.unwrap();
     bench.append_rows(1).await;
     bench.run_to_end().await;
     assert_eq!(bench.numbers().await.len(), 5);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use highwater_pipeline::data::{Control, Decoded, Decoder, RowKind, content_type, ipc, time};
 use highwater_pipeline::log::{Record, StoredRecord};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
-use highwater_pipeline::runtime::{At, Effects, Input, Processor, Rows, StageRows};
+use highwater_pipeline::runtime::{At, Effect, Effects, Input, Processor, Rows, Scratch, ScratchDirectory, StageRows};
 
 use super::panes::BUCKET_ROWS;
 use super::{FoldLimits, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan};
@@ -37,12 +37,18 @@ fn rows(index: usize) -> RecordBatch {
         body.push_str(&format!(r#"{{"timestamp":"{at}","message":"m","request_id":"request-{key}"}}"#));
         body.push('\n');
     }
+    let batch = decoded(index as i64, body);
+    assert_eq!(batch.num_rows(), ROWS);
+    batch
+}
+
+fn decoded(offset: i64, ndjson: String) -> RecordBatch {
     let headers = vec![content_type::header(content_type::NDJSON)];
-    let value = Some(Bytes::from(body));
-    let record = StoredRecord { offset: index as i64, timestamp_ms: START_US / 1_000, key: None, value, headers };
+    let value = Some(Bytes::from(ndjson));
+    let record = StoredRecord { offset, timestamp_ms: START_US / 1_000, key: None, value, headers };
     match Decoder::new(RowKind::Logs).decode(0, &record) {
         Decoded::Rows { batch, refused } => {
-            assert_eq!((batch.num_rows(), refused.len()), (ROWS, 0));
+            assert_eq!(refused.len(), 0);
             batch
         }
         other => panic!("{other:?}"),
@@ -81,16 +87,41 @@ fn fold(plan: &Arc<RollupPlan>, limits: FoldLimits) -> FoldProcessor {
     FoldProcessor::new("partials/0", 0, 1, topics, &[Arc::clone(plan)], |_| false).within(limits)
 }
 
-/// What stage 2 closes, as (groups, rows, sum); `moved` restores it from a snapshot somewhere in the middle.
-fn closed(
-    plan: &Arc<RollupPlan>,
-    records: &[Record],
+/// A place to put state aside, with so much room in memory.
+fn scratch(memory_bytes: usize) -> (tempfile::TempDir, Arc<ScratchDirectory>) {
+    let place = tempfile::tempdir().unwrap();
+    let scratch = ScratchDirectory::open(place.path(), memory_bytes, 1 << 30).unwrap();
+    (place, Arc::new(scratch))
+}
+
+/// How one run of stage 2 differs from another; what it closes is the same.
+#[derive(Clone, Copy, Default)]
+struct Run<'a> {
     limits: FoldLimits,
+    scratch: Option<&'a Arc<ScratchDirectory>>,
+    /// It is restored from a snapshot, now and then.
     moved: bool,
-) -> (Vec<Bytes>, (usize, i64, f64)) {
-    let mut stage = fold(plan, limits);
+}
+
+impl Run<'_> {
+    fn stage(&self, plan: &Arc<RollupPlan>) -> FoldProcessor {
+        let mut stage = fold(plan, self.limits);
+        if let Some(scratch) = self.scratch {
+            stage.use_scratch(&(Arc::clone(scratch) as Arc<dyn Scratch>));
+        }
+        stage
+    }
+}
+
+/// What stage 2 closes: its records, and how much was put aside at most.
+fn closed(plan: &Arc<RollupPlan>, records: &[Record], run: Run<'_>) -> (Vec<Bytes>, u64) {
+    let limits = run.limits;
+    let mut stage = run.stage(plan);
     let mut effects = Effects::new();
+    let mut aside = 0;
     for (position, record) in (0..).zip(records) {
+        let append_time_us = record.timestamp_ms.map_or(START_US, |ms| ms * 1_000);
+        let at = |position| At { append_time_us, ..at(position) };
         let record = stored(record.clone());
         if content_type::of(&record) == Some(content_type::CONTROL) {
             let control = Control::parse(record.value.as_deref().unwrap()).unwrap();
@@ -101,23 +132,28 @@ fn closed(
         let (open_bytes, loose_bytes) = stage.open_bytes();
         // One record more than the limit, before it is looked at.
         assert!(loose_bytes <= limits.loose_bytes + (2 << 20), "{loose_bytes} bytes are loose");
-        assert!(open_bytes <= limits.open_bytes, "{open_bytes} bytes are open");
-        if moved && position % 17 == 11 {
+        assert!(open_bytes <= limits.open_bytes + (2 << 20), "{open_bytes} bytes are open");
+        aside = aside.max(run.scratch.map_or(0, |scratch| scratch.size_bytes()));
+        if run.moved && position % 17 == 11 {
             let mut writer = StateWriter::new();
             stage.process(at(position), Input::Barrier(&mut writer), &mut Effects::new()).unwrap();
             let state = StateReader::parse(&writer.finish(position, 1).unwrap()).unwrap();
-            stage = fold(plan, limits);
+            stage = run.stage(plan);
             stage.restore(&state).unwrap();
         }
     }
-    let values: Vec<Bytes> = effects.take().into_iter().map(|effect| effect.record.value.unwrap()).collect();
+    (effects.take().into_iter().map(|effect| effect.record.value.unwrap()).collect(), aside)
+}
+
+/// Groups, rows and sum of what was closed.
+fn answer(values: &[Bytes]) -> (usize, i64, f64) {
     let (mut groups, mut count, mut sum) = (0, 0, 0.0);
     for batch in values.iter().flat_map(|value| ipc::decode(value).unwrap()) {
         groups += batch.num_rows();
         count += batch.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum::<i64>();
         sum += batch.column_by_name("s").unwrap().as_primitive::<Float64Type>().values().iter().sum::<f64>();
     }
-    (values, (groups, count, sum))
+    (groups, count, sum)
 }
 
 #[test]
@@ -128,10 +164,112 @@ fn a_window_of_more_groups_than_fit_is_packed_and_closed_part_by_part() {
     assert!(records.len() > RECORDS, "stage 1 has sent its partials in parts");
     let wanted = (RECORDS * ROWS - TWICE, (RECORDS * ROWS) as i64, 0.5 * (RECORDS * ROWS) as f64);
     assert!(wanted.0 > BUCKET_ROWS, "more than one part");
-    let small = FoldLimits { loose_bytes: 2 << 20, open_bytes: 32 << 20 };
-    let (packed, answer) = closed(&plan, &records, small, false);
-    assert_eq!(answer, wanted);
-    let (moved, answer) = closed(&plan, &records, small, true);
-    assert_eq!(answer, wanted);
-    assert!(moved == packed, "to the byte, whatever was restored");
+    let limits = FoldLimits { loose_bytes: 2 << 20, open_bytes: 32 << 20, ..FoldLimits::default() };
+    let (packed, _) = closed(&plan, &records, Run { limits, ..Run::default() });
+    assert_eq!(answer(&packed), wanted);
+    // With next to no memory: nearly all of it is on disk, and read back bucket by bucket.
+    let (_place, scratch) = scratch(256 << 10);
+    let (moved, aside) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
+    assert!(moved == packed, "to the byte, whatever was put aside and restored");
+    assert!(aside > 1 << 20, "{aside} bytes were put aside");
+}
+
+#[test]
+fn where_the_disk_is_full_as_well_rows_stay_in_memory_or_are_counted_as_missing() {
+    let sql = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, request_id, count(*) AS n, sum(0.5) AS s FROM logs GROUP BY 1, 2";
+    let plan = Arc::new(RollupPlan::new(&RollupConfig::new("r", sql)).unwrap());
+    let records = partials(&plan);
+    let place = tempfile::tempdir().unwrap();
+    let full = Arc::new(ScratchDirectory::open(place.path(), 1 << 20, 200_000).unwrap());
+    let (values, aside) = closed(&plan, &records, Run { scratch: Some(&full), ..Run::default() });
+    assert_eq!(answer(&values).1, (RECORDS * ROWS) as i64, "it is slower, and nothing is missing");
+    assert!((1..=200_000).contains(&aside));
+    // What the log's content alone decides: more than windows may take in all. No row is there in part.
+    let limits = FoldLimits { open_bytes: 1 << 20, ..FoldLimits::default() };
+    let (_place, scratch) = scratch(64 << 10);
+    let (values, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: false });
+    let (groups, count, sum) = answer(&values);
+    assert!((1_000..(RECORDS * ROWS) as i64).contains(&count), "{count} of {}", RECORDS * ROWS);
+    assert!(groups as i64 <= count && sum == 0.5 * count as f64);
+    let (again, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
+    assert!(again == values, "what is missing is a function of the log");
+}
+
+/// Every aggregate there is, over windows of each kind that can be put aside.
+#[test]
+fn every_aggregate_is_put_aside_and_comes_back_the_same() {
+    let aggregates = "count(*) AS n, sum(severity_number) AS s, min(message) AS lo, max(CAST(request_id AS DOUBLE)) AS hi, avg(CAST(request_id AS DOUBLE)) AS mean,
+        stddev(CAST(request_id AS DOUBLE)) AS sd, stddev_pop(CAST(request_id AS DOUBLE)) AS sp, var(CAST(request_id AS DOUBLE)) AS va, var_pop(CAST(request_id AS DOUBLE)) AS vp,
+        bool_and(level = 'ERROR') AS ba, bool_or(level = 'ERROR') AS bo, bit_and(CAST(request_id AS BIGINT)) AS bia, bit_or(CAST(request_id AS BIGINT)) AS bio, bit_xor(CAST(request_id AS BIGINT)) AS bix,
+        first(message) AS f, last(message) AS l, quantile(CAST(request_id AS DOUBLE), 0.9) AS q, approx_distinct(message) AS ad, count(DISTINCT message) AS cd,
+        top_k(CAST(request_id AS BIGINT), 3) AS tk, bottom_k(message, 2) AS bk,
+        increase(CAST(request_id AS DOUBLE), timestamp, 1) AS inc, rate(CAST(request_id AS DOUBLE), timestamp, 1) AS ra,
+        histogram_quantile(0.5, CASE severity_number WHEN 9 THEN '1' ELSE '+Inf' END, CAST(request_id AS DOUBLE), timestamp, 1) AS hq,
+        count(*) FILTER (WHERE level = 'ERROR') AS e";
+    for window in [
+        "tumble(timestamp, INTERVAL '10 seconds')",
+        "hop(timestamp, INTERVAL '5 seconds', INTERVAL '20 seconds')",
+        "hop(timestamp, INTERVAL '4 seconds', INTERVAL '10 seconds')",
+        "session(timestamp, INTERVAL '5 seconds')",
+    ] {
+        let sql = format!("SELECT {window} AS window_start, service, {aggregates} FROM logs GROUP BY 1, 2");
+        let plan = Arc::new(RollupPlan::new(&RollupConfig::new("r", sql)).unwrap_or_else(|e| panic!("{window}: {e}")));
+        let records = many_windows(&plan);
+        let (plain, _) = closed(&plan, &records, Run::default());
+        assert!(plain.len() > 10, "{window}: {} records", plain.len());
+        let rows: i64 = plain
+            .iter()
+            .filter_map(|value| ipc::decode(value).ok())
+            .flatten()
+            .map(|batch| batch.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum::<i64>())
+            .sum();
+        assert!(rows >= 60 * 200, "{window}: {rows} rows");
+        let (_place, scratch) = scratch(0);
+        let (spilled, aside) = closed(&plan, &records, Run { scratch: Some(&scratch), moved: true, ..Run::default() });
+        assert!(spilled == plain, "{window}");
+        assert_eq!(aside > 0, !window.starts_with("session"), "{window}: {aside} bytes aside");
+        assert_eq!(scratch.size_bytes() > 0, aside > 0, "closed windows stay, for late rows");
+    }
+}
+
+/// What stage 1 sends of a minute and a half of rows, every fifth a quarter of a minute late.
+fn many_windows(plan: &Arc<RollupPlan>) -> Vec<Record> {
+    let mut stage = PartialsProcessor::new("logs/0", "partials", "requests", 1, [Arc::clone(plan)]);
+    let mut sent = Vec::new();
+    // Stage 2 goes by the time of what it reads.
+    let mut send = |mut effects: Effects, now_us: i64| {
+        let timed = |effect: Effect| Record { timestamp_ms: Some(now_us / 1_000), ..effect.record };
+        sent.extend(effects.take().into_iter().map(timed));
+    };
+    for second in 0..60_i64 {
+        let mut body = String::new();
+        for row in 0..200_i64 {
+            let behind = if row % 5 == 0 { 15 } else { 0 };
+            let at = time::format(START_US + (second - behind) * 1_500_000 + row);
+            let level = if row % 3 == 0 { "ERROR" } else { "INFO" };
+            let (service, number) = (row % 37, (row * 7_919 + second * 104_729) % 1_000);
+            body.push_str(&format!(
+                r#"{{"timestamp":"{at}","message":"m{}","service":"s{service}","level":"{level}","request_id":"{number}"}}"#,
+                number % 50
+            ));
+            body.push('\n');
+        }
+        let batch = decoded(second, body);
+        let now_us = START_US + second * 1_500_000 + 199;
+        let running = vec![now_us; batch.num_rows()];
+        let at = At { position: second, append_time_us: now_us, watermark_us: Some(now_us), idle: false };
+        let rows = Rows { batch: &batch, watermarks_us: &running };
+        let mut effects = Effects::new();
+        stage.process(at, Input::Rows(rows), &mut effects).unwrap();
+        send(effects, now_us);
+    }
+    for after in [100, 130, 160] {
+        let now_us = START_US + after * 1_000_000;
+        let clock = Control::Clock { base_offset: 59, event_time_us: Some(now_us), idle: true };
+        let at = At { position: after, append_time_us: now_us, watermark_us: Some(now_us), idle: true };
+        let mut effects = Effects::new();
+        stage.process(at, Input::Control(&clock), &mut effects).unwrap();
+        send(effects, now_us);
+    }
+    sent
 }

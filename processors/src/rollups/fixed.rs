@@ -15,12 +15,14 @@
 //! remembered or made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use datafusion::common::Result as DataFusionResult;
-use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::runtime::snapshot::Section;
+use highwater_pipeline::runtime::{Chunk, ProcessorError, Scratch};
 use serde::{Deserialize, Serialize};
 
 use super::closing;
@@ -29,7 +31,7 @@ use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, Written
 use super::panes::{BUCKET_ROWS, Held, Pane, Sizes};
 use super::plan::RollupPlan;
 use super::spans::Spans;
-use crate::frames;
+use crate::frames::Framed;
 
 /// Most rows of the suffixes that are remembered. Beyond, they are made anew for each window, which is as correct.
 const MAX_SUFFIX_ROWS: usize = 1_000_000;
@@ -158,7 +160,7 @@ struct Saved {
     held: Option<Held>,
 }
 
-/// A pane in a snapshot; its batches are the frames that follow, in order.
+/// A pane in a snapshot; its batches are chunks, in order.
 #[derive(Serialize, Deserialize)]
 struct SavedPane {
     pane_us: i64,
@@ -418,11 +420,11 @@ impl FixedWindows {
         }
     }
 
-    fn put(&mut self, pane_us: i64, held: Held, streams: &mut std::vec::IntoIter<&[u8]>) -> Result<(), ProcessorError> {
+    fn put(&mut self, pane_us: i64, held: Held, chunks: &mut std::vec::IntoIter<Chunk>) -> Result<(), ProcessorError> {
         let held_by: Vec<i64> =
             self.plan.windows.of_pane(pane_us).filter(|start| self.windows.contains_key(start)).collect();
         let is_closed = held_by.iter().all(|&window_us| self.is_window_closed(window_us));
-        let pane = Pane::load(held, self.sources, held_by.len(), is_closed, streams)?;
+        let pane = Pane::load(held, self.sources, held_by.len(), is_closed, chunks)?;
         let pane =
             pane.ok_or_else(|| ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name)))?;
         self.sizes.add(&pane);
@@ -452,6 +454,24 @@ impl Folding for FixedWindows {
         let packed = pane.pack();
         self.sizes.add(pane);
         packed.map(|()| true)
+    }
+
+    fn packed_in_memory_bytes(&self) -> usize {
+        self.sizes.packed_in_memory_bytes
+    }
+
+    fn put_largest_aside(&mut self, scratch: &dyn Scratch) -> io::Result<bool> {
+        let in_memory = |(&pane_us, pane): (&i64, &Pane)| (pane.sizes().packed_in_memory_bytes, pane_us);
+        let Some((1.., pane_us)) = self.panes.iter().map(in_memory).max() else { return Ok(false) };
+        let Some(pane) = self.panes.get_mut(&pane_us) else { return Ok(false) };
+        self.sizes.take(pane);
+        let put = pane.put_aside(scratch);
+        self.sizes.add(pane);
+        put.map(|()| true)
+    }
+
+    fn stays_in_memory(&self) -> bool {
+        false
     }
 
     fn kept_bytes(&self) -> usize {
@@ -567,11 +587,11 @@ impl Folding for FixedWindows {
         }
     }
 
-    fn write(&self) -> Result<Bytes, ProcessorError> {
-        let mut streams: Vec<Bytes> = Vec::with_capacity(self.panes.len());
+    fn write(&self) -> Result<Framed, ProcessorError> {
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(self.panes.len());
         let mut panes = BTreeMap::new();
         for (&pane_us, pane) in &self.panes {
-            panes.insert(pane_us, pane.save(&mut streams)?);
+            panes.insert(pane_us, pane.save(&mut chunks)?);
         }
         let save = |(&window_us, window): (&i64, &Window)| {
             let held = if self.is_pane() { panes.remove(&window_us) } else { None };
@@ -582,12 +602,12 @@ impl Folding for FixedWindows {
         let panes = panes.into_iter().map(|(pane_us, held)| SavedPane { pane_us, held }).collect();
         let replaced = self.replaced.clone();
         let manifest = Manifest { counts, width_us, gone, replaced, windows, panes };
-        frames::encode_streams(&manifest, &streams)
+        Framed::new(&manifest, chunks)
     }
 
-    fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError> {
-        let (manifest, streams): (Manifest, Vec<&[u8]>) = frames::decode_streams(body)?;
-        let mut streams = streams.into_iter();
+    fn restore(&mut self, section: &Section) -> Result<(), ProcessorError> {
+        let (manifest, chunks): (Manifest, Vec<Chunk>) = Framed::decode(section)?;
+        let mut chunks = chunks.into_iter();
         (self.counts, self.gone, self.replaced) = (manifest.counts, manifest.gone, manifest.replaced);
         let mut panes = manifest.panes;
         for Saved { window_us, phase, revision, held } in manifest.windows {
@@ -600,9 +620,9 @@ impl Folding for FixedWindows {
             panes.extend(held.map(|held| SavedPane { pane_us: window_us, held }));
         }
         for SavedPane { pane_us, held } in panes {
-            self.put(pane_us, held, &mut streams)?;
+            self.put(pane_us, held, &mut chunks)?;
         }
-        if streams.next().is_some() {
+        if chunks.next().is_some() {
             return Err(ProcessorError::new(format!("state of rollup {} is incomplete", self.plan.name)));
         }
         Ok(())

@@ -16,7 +16,7 @@ use highwater_pipeline::data::{Control, content_type, ipc};
 use highwater_pipeline::log::Record;
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::MergedWatermark;
-use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, StageRows};
+use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Scratch, StageRows};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -24,15 +24,21 @@ use super::chain::Chain;
 use super::filling::{self, Filled, Filling};
 use super::folding::{self, Closing, Folding, Partial};
 use super::plan::{ROWS, RollupPlan, Source};
-use crate::frames;
+use crate::frames::{self, Framed};
 
 /// What partials of the open and late windows of one task may take as they are. Beyond, they are packed, a tenth to a third of that.
 const MAX_LOOSE_BYTES: usize = 64 << 20;
-/// What the open and late windows of one task may take in all. Beyond, late windows are closed early, which is correct and costs revisions;
-/// where there is none, partials are dropped, counted and reported as errors.
-const MAX_OPEN_BYTES: usize = 512 << 20;
+/// What the open and late windows of one task may take in all, in memory and put aside. Beyond, late windows are closed early, which is correct and costs
+/// revisions; where there is none, partials are dropped, counted and reported as errors.
+const MAX_OPEN_BYTES: usize = 2 << 30;
+/// The same of windows that cannot be put aside.
+const MAX_OPEN_IN_MEMORY_BYTES: usize = 512 << 20;
 /// What the closed windows of one task may take. Beyond, those closed longest ago are forgotten: rows that still come for them are too late.
-const MAX_KEPT_BYTES: usize = 64 << 20;
+const MAX_KEPT_BYTES: usize = 512 << 20;
+/// The same of windows that cannot be put aside.
+const MAX_KEPT_IN_MEMORY_BYTES: usize = 64 << 20;
+/// What may be in memory for want of room to put it aside. Beyond, the task stops, with nothing lost.
+const MAX_PACKED_IN_MEMORY_BYTES: usize = 512 << 20;
 /// Most rows of one output record.
 const MAX_ROWS: usize = 8_192;
 /// Name of the section of what is not part of one rollup, and its version.
@@ -66,20 +72,35 @@ pub struct FoldProcessor {
     /// While what stored rows have completed is closed.
     is_catching_up: bool,
     limits: FoldLimits,
+    scratch: Option<Arc<dyn Scratch>>,
+    /// How often something could not be put aside.
+    refusals: u64,
 }
 
-/// What the open and late windows of one task may take, in bytes.
+/// What the windows of one task may take, in bytes. What is put aside counts as what is in memory does, so that effects do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoldLimits {
     /// As they are; beyond, they are packed.
     pub loose_bytes: usize,
     /// In all; beyond, late windows are closed early, and then partials are dropped and counted.
     pub open_bytes: usize,
+    /// The same of sessions, which stay in memory.
+    pub open_in_memory_bytes: usize,
+    /// What closed windows may take; beyond, those closed longest ago are forgotten.
+    pub kept_bytes: usize,
+    /// The same of sessions.
+    pub kept_in_memory_bytes: usize,
 }
 
 impl Default for FoldLimits {
     fn default() -> Self {
-        Self { loose_bytes: MAX_LOOSE_BYTES, open_bytes: MAX_OPEN_BYTES }
+        Self {
+            loose_bytes: MAX_LOOSE_BYTES,
+            open_bytes: MAX_OPEN_BYTES,
+            open_in_memory_bytes: MAX_OPEN_IN_MEMORY_BYTES,
+            kept_bytes: MAX_KEPT_BYTES,
+            kept_in_memory_bytes: MAX_KEPT_IN_MEMORY_BYTES,
+        }
     }
 }
 
@@ -161,6 +182,8 @@ impl FoldProcessor {
             clock,
             is_catching_up,
             limits,
+            scratch: None,
+            refusals: 0,
         }
     }
 
@@ -202,7 +225,7 @@ impl FoldProcessor {
             if !self.make_room(effects)? {
                 metrics::counter!("highwater_rollup_dropped_rows_total", "rollup" => rows.name.to_string())
                     .increment(count);
-                tracing::error!(rollup = %rows.name, task = %self.task, rows = count, limit_bytes = MAX_OPEN_BYTES,
+                tracing::error!(rollup = %rows.name, task = %self.task, rows = count, limit_bytes = self.limits.open_bytes,
                     "too many open groups; rows are missing from the rollup (they are in the table). Group by fewer columns or use narrower windows");
                 continue;
             }
@@ -213,22 +236,76 @@ impl FoldProcessor {
         Ok(())
     }
 
-    /// Packs partials, and closes late windows, the quietest first, until a batch more finds room. False where that is not enough.
+    /// What may be loose: no more than what may be in memory at all.
+    fn loose_limit_bytes(&self) -> usize {
+        let memory = self.scratch.as_ref().map_or(usize::MAX, |scratch| scratch.memory_bytes());
+        self.limits.loose_bytes.min(memory)
+    }
+
+    /// Packs partials, puts them aside, and closes late windows, the quietest first, until a batch more finds room. False where that is not enough.
     fn make_room(&mut self, effects: &mut Effects) -> Result<bool, ProcessorError> {
-        while self.rollups.iter().map(|r| r.windows.loose_bytes()).sum::<usize>() > self.limits.loose_bytes {
+        while self.rollups.iter().map(|r| r.windows.loose_bytes()).sum::<usize>() > self.loose_limit_bytes() {
             let largest = self.rollups.iter_mut().max_by_key(|r| r.windows.loose_bytes());
             if !largest.map_or(Ok(false), |r| r.windows.pack_largest())? {
                 break;
             }
         }
-        while self.rollups.iter().map(|r| r.windows.open_bytes()).sum::<usize>() > self.limits.open_bytes {
-            let quietest =
-                (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].windows.longest_quiet()?, r))).min();
+        self.put_aside()?;
+        while let Some(in_memory) = self.over(
+            |windows| windows.open_bytes(),
+            self.limits.open_bytes,
+            self.limits.open_in_memory_bytes,
+        ) {
+            let of = |r: &usize| !in_memory || self.rollups[*r].windows.stays_in_memory();
+            let quietest = (0..self.rollups.len())
+                .filter(of)
+                .filter_map(|r| Some((self.rollups[r].windows.longest_quiet()?, r)))
+                .min();
             let Some((_, rollup)) = quietest else { return Ok(false) };
             let closing = self.rollups[rollup].windows.close_quietest(self.clock.now_us)?;
             self.closed(rollup, closing, effects)?;
         }
         Ok(true)
+    }
+
+    /// Whether windows take more than they may: false where all of them do, true where those do that stay in memory.
+    fn over(&self, size: impl Fn(&dyn Folding) -> usize, all: usize, in_memory: usize) -> Option<bool> {
+        let sum = |of: &dyn Fn(&dyn Folding) -> bool| -> usize {
+            self.rollups.iter().map(|r| &*r.windows).filter(|w| of(*w)).map(&size).sum()
+        };
+        if sum(&|windows| windows.stays_in_memory()) > in_memory {
+            return Some(true);
+        }
+        (sum(&|_| true) > all).then_some(false)
+    }
+
+    /// Puts packed partials aside while they take more memory than they may.
+    fn put_aside(&mut self) -> Result<(), ProcessorError> {
+        let Some(scratch) = self.scratch.clone() else { return Ok(()) };
+        loop {
+            let in_memory: usize = self.rollups.iter().map(|r| r.windows.packed_in_memory_bytes()).sum();
+            let largest = self.rollups.iter_mut().max_by_key(|r| r.windows.packed_in_memory_bytes());
+            let Some(largest) = largest.filter(|_| in_memory > scratch.memory_bytes()) else { return Ok(()) };
+            match largest.windows.put_largest_aside(&*scratch) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    metrics::counter!("highwater_rollup_put_aside_failures_total", "task" => self.task.to_string())
+                        .increment(1);
+                    if in_memory > MAX_PACKED_IN_MEMORY_BYTES.max(4 * scratch.memory_bytes()) {
+                        return Err(ProcessorError::caused(
+                            "there is no room to put state aside, and too much of it for memory; make room on the disk (state.directory) and start again",
+                            error,
+                        ));
+                    }
+                    self.refusals += 1;
+                    if self.refusals.is_power_of_two() {
+                        tracing::warn!(task = %self.task, %error, in_memory_bytes = in_memory, "state stays in memory, as it cannot be put aside");
+                    }
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn progress(
@@ -377,18 +454,26 @@ impl FoldProcessor {
     ) -> Result<bool, ProcessorError> {
         let Some(closing) = closing else { return Ok(false) };
         self.emit(rollup, &closing, effects)?;
-        while self.rollups.iter().map(|r| r.windows.kept_bytes()).sum::<usize>() > MAX_KEPT_BYTES {
-            let oldest =
-                (0..self.rollups.len()).filter_map(|r| Some((self.rollups[r].windows.longest_closed()?, r))).min();
+        while let Some(in_memory) = self.over(
+            |windows| windows.kept_bytes(),
+            self.limits.kept_bytes,
+            self.limits.kept_in_memory_bytes,
+        ) {
+            let of = |r: &usize| !in_memory || self.rollups[*r].windows.stays_in_memory();
+            let oldest = (0..self.rollups.len())
+                .filter(of)
+                .filter_map(|r| Some((self.rollups[r].windows.longest_closed()?, r)))
+                .min();
             let Some((_, oldest)) = oldest else { break };
             self.rollups[oldest].windows.forget_longest_closed();
             let forgotten = self.rollups[oldest].windows.counts().forgotten_windows;
             if forgotten.is_power_of_two() {
-                tracing::warn!(rollup = %self.rollups[oldest].plan.name, task = %self.task, windows = forgotten, limit_bytes = MAX_KEPT_BYTES,
-                    "closed windows are forgotten before their correction_horizon, for want of memory; rows that still come for them are too late");
+                tracing::warn!(rollup = %self.rollups[oldest].plan.name, task = %self.task, windows = forgotten, limit_bytes = self.limits.kept_bytes,
+                    "closed windows are forgotten before their correction_horizon, for want of room; rows that still come for them are too late");
             }
             self.report(oldest);
         }
+        self.put_aside()?;
         self.report(rollup);
         Ok(true)
     }
@@ -462,7 +547,8 @@ impl FoldProcessor {
             writer.put(merged_section(&input.topic), self.merged_hash(input), frames::encode(&input.merged, &[])?);
         }
         for Rollup { plan, windows, chain, filling, .. } in &self.rollups {
-            writer.put(section(plan), plan.definition, windows.write()?);
+            let Framed { body, chunks } = windows.write()?;
+            writer.put_chunks(section(plan), plan.definition, body, chunks);
             if *filling != Filling::default() {
                 writer.put(filling_section(plan), plan.definition, frames::encode(filling, &[])?);
             }
@@ -499,6 +585,10 @@ impl Processor for FoldProcessor {
         }
     }
 
+    fn use_scratch(&mut self, scratch: &Arc<dyn Scratch>) {
+        self.scratch = Some(Arc::clone(scratch));
+    }
+
     fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
         if let Some(body) = state.get(SECTION, SECTION_VERSION) {
             self.clock = frames::decode::<Clock>(body)?.0;
@@ -526,8 +616,8 @@ impl Processor for FoldProcessor {
                 anew.push(Arc::clone(&plan.name));
             }
             let name = section(plan);
-            if let Some(body) = state.get(&name, plan.definition) {
-                windows.restore(body)?;
+            if let Some(saved) = state.section(&name, plan.definition) {
+                windows.restore(saved)?;
             } else if let Some(other) = state.sections().iter().find(|section| section.name == name) {
                 windows.start_after(&other.body, is_filled);
             }

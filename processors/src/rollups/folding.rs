@@ -13,11 +13,13 @@
 //! later row is folded with those before it. Of windows that are gone only the span of time is kept. Where late rows are dropped
 //! ([`LatePolicy`](super::LatePolicy)), a window is open and then gone, and the watermark alone says which.
 
+use std::io;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::runtime::snapshot::Section;
+use highwater_pipeline::runtime::{ProcessorError, Scratch};
 use serde::{Deserialize, Serialize};
 
 use super::fixed::FixedWindows;
@@ -25,7 +27,7 @@ use super::plan::RollupPlan;
 use super::sessions::Sessions;
 use super::spans::Spans;
 use super::windows::Windows;
-use crate::frames;
+use crate::frames::{self, Framed};
 
 /// A late window closes once this much append time has passed without another row for it, in microseconds.
 pub(super) const QUIET_US: i64 = 10_000_000;
@@ -42,6 +44,15 @@ pub(super) trait Folding: Send {
 
     /// Packs the largest part of that. False where there is none.
     fn pack_largest(&mut self) -> Result<bool, ProcessorError>;
+
+    /// What of its packed partials is in memory, of open and closed windows alike.
+    fn packed_in_memory_bytes(&self) -> usize;
+
+    /// Puts the largest part of that aside. False where there is none.
+    fn put_largest_aside(&mut self, scratch: &dyn Scratch) -> io::Result<bool>;
+
+    /// Whether what it keeps stays in memory whatever is put aside.
+    fn stays_in_memory(&self) -> bool;
 
     /// What its closed windows take.
     fn kept_bytes(&self) -> usize;
@@ -80,10 +91,10 @@ pub(super) trait Folding: Send {
     fn pass(&mut self, now_us: i64);
 
     /// Its section of a snapshot.
-    fn write(&self) -> Result<Bytes, ProcessorError>;
+    fn write(&self) -> Result<Framed, ProcessorError>;
 
     /// Takes over what [`Self::write`] wrote.
-    fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError>;
+    fn restore(&mut self, section: &Section) -> Result<(), ProcessorError>;
 
     /// Starts anew after the state of another definition of this rollup: windows of which that one has written rows are gone, or to be replaced where
     /// the rollup is filled with what was before.

@@ -1,17 +1,18 @@
 //! What stage 2 keeps of one pane: each source's partials, in the order they came.
 //!
 //! A part is a batch in memory, or the same batch as a compressed Arrow IPC stream: where memory is short, batches of open panes are packed, which
-//! changes nothing but what they take. A pane that no window waits for is packed as a whole, one stream for all its sources.
+//! changes nothing but what they take. A pane that no window waits for is packed as a whole, one stream for all its sources. Streams are chunks: where memory
+//! is still short they are put aside, which does not even change what they count for.
 
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
-use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::runtime::{Chunk, ProcessorError, Scratch};
 use serde::{Deserialize, Serialize};
 
 use super::closing;
@@ -45,14 +46,14 @@ enum Partials {
 
 enum Part {
     Loose { batch: RecordBatch, size_bytes: usize },
-    Stream { rows: usize, stream: Bytes },
+    Stream { rows: usize, chunk: Chunk },
 }
 
 /// One partial per source, as one Arrow IPC stream.
 struct Packed {
     /// Rows of each source, in source order.
     rows: Vec<usize>,
-    stream: Bytes,
+    chunk: Chunk,
 }
 
 /// What panes take, in bytes.
@@ -64,33 +65,37 @@ pub(super) struct Sizes {
     pub(super) loose_bytes: usize,
     /// Of those that no window waits for.
     pub(super) kept_bytes: usize,
+    /// Of all of them, what is packed and not aside.
+    pub(super) packed_in_memory_bytes: usize,
 }
 
 impl Sizes {
     pub(super) fn add(&mut self, pane: &Pane) {
-        let Self { open_bytes, loose_bytes, kept_bytes } = pane.sizes();
+        let Self { open_bytes, loose_bytes, kept_bytes, packed_in_memory_bytes } = pane.sizes();
         self.open_bytes += open_bytes;
         self.loose_bytes += loose_bytes;
         self.kept_bytes += kept_bytes;
+        self.packed_in_memory_bytes += packed_in_memory_bytes;
     }
 
     pub(super) fn take(&mut self, pane: &Pane) {
-        let Self { open_bytes, loose_bytes, kept_bytes } = pane.sizes();
+        let Self { open_bytes, loose_bytes, kept_bytes, packed_in_memory_bytes } = pane.sizes();
         self.open_bytes -= open_bytes;
         self.loose_bytes -= loose_bytes;
         self.kept_bytes -= kept_bytes;
+        self.packed_in_memory_bytes -= packed_in_memory_bytes;
     }
 }
 
-/// The parts of a pane in a snapshot; its batches are frames that follow, in order.
+/// The parts of a pane in a snapshot; its batches are chunks, in order.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Held {
-    /// A frame per batch: the index of its source.
+    /// A chunk per batch: the index of its source.
     Loose(Vec<usize>),
-    /// A frame per part: the index of its source, and its rows where it is packed.
+    /// A chunk per part: the index of its source, and its rows where it is packed.
     Parts(Vec<(usize, Option<usize>)>),
-    /// One frame: rows of each source.
+    /// One chunk: rows of each source.
     Packed(Vec<usize>),
 }
 
@@ -102,17 +107,40 @@ impl Pane {
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        let (loose_bytes, stream_bytes) = match &self.partials {
-            Partials::Packed(packed) => (0, packed.stream.len() + PACKED_BYTES),
-            Partials::Parts(sources) => sources.iter().flatten().fold((0, 0), |(loose, streams), part| match part {
-                Part::Loose { size_bytes, .. } => (loose + size_bytes, streams),
-                Part::Stream { stream, .. } => (loose, streams + stream.len() + PART_BYTES),
-            }),
-        };
-        if self.is_closed {
-            return Sizes { kept_bytes: loose_bytes + stream_bytes, ..Sizes::default() };
+        let (mut loose_bytes, mut stream_bytes, mut packed_in_memory_bytes) = (0, 0, 0);
+        match &self.partials {
+            Partials::Packed(Packed { chunk, .. }) => {
+                stream_bytes = chunk.size_bytes() + PACKED_BYTES;
+                packed_in_memory_bytes = chunk.memory_bytes();
+            }
+            Partials::Parts(sources) => {
+                for part in sources.iter().flatten() {
+                    match part {
+                        Part::Loose { size_bytes, .. } => loose_bytes += size_bytes,
+                        Part::Stream { chunk, .. } => {
+                            stream_bytes += chunk.size_bytes() + PART_BYTES;
+                            packed_in_memory_bytes += chunk.memory_bytes();
+                        }
+                    }
+                }
+            }
         }
-        Sizes { open_bytes: loose_bytes + stream_bytes, loose_bytes, kept_bytes: 0 }
+        let all_bytes = loose_bytes + stream_bytes;
+        if self.is_closed {
+            return Sizes { open_bytes: 0, loose_bytes: 0, kept_bytes: all_bytes, packed_in_memory_bytes };
+        }
+        Sizes { open_bytes: all_bytes, loose_bytes, kept_bytes: 0, packed_in_memory_bytes }
+    }
+
+    /// Puts what is packed aside.
+    pub(super) fn put_aside(&mut self, scratch: &dyn Scratch) -> io::Result<()> {
+        match &mut self.partials {
+            Partials::Packed(Packed { chunk, .. }) => chunk.put_aside(scratch),
+            Partials::Parts(sources) => sources.iter_mut().flatten().try_for_each(|part| match part {
+                Part::Stream { chunk, .. } => chunk.put_aside(scratch),
+                Part::Loose { .. } => Ok(()),
+            }),
+        }
     }
 
     /// How many rows its partials have.
@@ -187,7 +215,7 @@ impl Pane {
         let Partials::Parts(sources) = &mut self.partials else { return Ok(()) };
         for part in sources.iter_mut().flatten() {
             if let Part::Loose { batch, .. } = part {
-                *part = Part::Stream { rows: batch.num_rows(), stream: frames::stream(batch)? };
+                *part = Part::Stream { rows: batch.num_rows(), chunk: frames::chunk(batch)? };
             }
         }
         Ok(())
@@ -244,10 +272,10 @@ impl Pane {
         closing::merge(plan, &self.merged(plan, pane_us)?, pane_us)
     }
 
-    pub(super) fn save(&self, streams: &mut Vec<Bytes>) -> Result<Held, ProcessorError> {
+    pub(super) fn save(&self, chunks: &mut Vec<Chunk>) -> Result<Held, ProcessorError> {
         let sources = match &self.partials {
             Partials::Packed(packed) => {
-                streams.push(packed.stream.clone());
+                chunks.push(packed.chunk.clone());
                 return Ok(Held::Packed(packed.rows.clone()));
             }
             Partials::Parts(sources) => sources,
@@ -255,12 +283,12 @@ impl Pane {
         let mut of = Vec::new();
         for (source, parts) in sources.iter().enumerate() {
             for part in parts {
-                let (rows, stream) = match part {
-                    Part::Loose { batch, .. } => (None, frames::stream(batch)?),
-                    Part::Stream { rows, stream } => (Some(*rows), stream.clone()),
+                let (rows, chunk) = match part {
+                    Part::Loose { batch, .. } => (None, frames::chunk(batch)?),
+                    Part::Stream { rows, chunk } => (Some(*rows), chunk.clone()),
                 };
                 of.push((source, rows));
-                streams.push(stream);
+                chunks.push(chunk);
             }
         }
         Ok(match of.iter().all(|(_, packed)| packed.is_none()) {
@@ -275,14 +303,14 @@ impl Pane {
         sources: usize,
         windows: usize,
         is_closed: bool,
-        streams: &mut std::vec::IntoIter<&[u8]>,
+        chunks: &mut std::vec::IntoIter<Chunk>,
     ) -> Result<Option<Self>, ProcessorError> {
         let of = match held {
             Held::Packed(mut rows) => {
-                let Some(stream) = streams.next().filter(|_| rows.len() <= sources) else { return Ok(None) };
+                let Some(chunk) = chunks.next().filter(|_| rows.len() <= sources) else { return Ok(None) };
                 // There were fewer sources before stored rows were one.
                 rows.resize(sources, 0);
-                let partials = Partials::Packed(Packed { rows, stream: Bytes::copy_from_slice(stream) });
+                let partials = Partials::Packed(Packed { rows, chunk });
                 return Ok(Some(Self { partials, windows, is_closed }));
             }
             Held::Loose(of) => of.into_iter().map(|source| (source, None)).collect(),
@@ -290,10 +318,10 @@ impl Pane {
         };
         let mut parts: Vec<Vec<Part>> = (0..sources).map(|_| Vec::new()).collect();
         for (source, packed) in of {
-            let (Some(stream), Some(parts)) = (streams.next(), parts.get_mut(source)) else { return Ok(None) };
+            let (Some(chunk), Some(parts)) = (chunks.next(), parts.get_mut(source)) else { return Ok(None) };
             parts.push(match packed {
-                Some(rows) => Part::Stream { rows, stream: Bytes::copy_from_slice(stream) },
-                None => Part::loose(frames::batch(stream)?),
+                Some(rows) => Part::Stream { rows, chunk },
+                None => Part::loose(frames::batch_of(&chunk)?),
             });
         }
         Ok(Some(Self { partials: Partials::Parts(parts), windows, is_closed }))
@@ -316,7 +344,7 @@ impl Part {
     fn batch(&self) -> Result<RecordBatch, ProcessorError> {
         match self {
             Self::Loose { batch, .. } => Ok(batch.clone()),
-            Self::Stream { stream, .. } => frames::batch(stream),
+            Self::Stream { chunk, .. } => frames::batch_of(chunk),
         }
     }
 }
@@ -352,12 +380,12 @@ impl Packed {
     fn new(plan: &RollupPlan, partials: &[RecordBatch]) -> Result<Self, ProcessorError> {
         let rows = partials.iter().map(RecordBatch::num_rows).collect();
         let all = concat_batches(&plan.partial_schema, partials).map_err(|e| plan.cannot_fold(e.into()))?;
-        Ok(Self { rows, stream: frames::stream(&all)? })
+        Ok(Self { rows, chunk: frames::chunk(&all)? })
     }
 
     /// Each source's partial, where it has one.
     fn unpack(&self, plan: &RollupPlan) -> Result<Vec<Option<RecordBatch>>, ProcessorError> {
-        let all = frames::batch(&self.stream)?;
+        let all = frames::batch_of(&self.chunk)?;
         if self.rows.iter().sum::<usize>() != all.num_rows() {
             return Err(ProcessorError::new(format!("a closed window of rollup {} is incomplete", plan.name)));
         }

@@ -33,7 +33,7 @@ use super::filling;
 use super::groups::Groups;
 use super::plan::RollupPlan;
 use super::prepared::Prepared;
-use crate::frames;
+use crate::frames::{self, Framed};
 
 /// What the open groups of one task may take, by the estimate of their plans; beyond, all partials go to stage 2 early, which is correct and costs
 /// records. An estimate, because what they really take depends on where the task was last restored, and what it emits must not.
@@ -278,13 +278,15 @@ impl PartialsProcessor {
         // One that has not asked yet has no state either, and is new for whoever restores this.
         for open in self.rollups.iter_mut().filter(|open| !open.asks) {
             let mut manifest = Manifest { failed_rows: open.failed_rows, windows: Vec::new() };
-            let mut batches = Vec::with_capacity(open.panes.len());
+            let mut chunks = Vec::with_capacity(open.panes.len());
             for (&pane_us, pane) in &mut open.panes {
                 manifest.windows.push(pane.timing);
                 let partial = pane.groups.copy_partial(&open.plan, pane_us);
-                batches.push(partial.map_err(|e| ProcessorError::caused("window state cannot be written", e))?);
+                let partial = partial.map_err(|e| ProcessorError::caused("window state cannot be written", e))?;
+                chunks.push(frames::chunk(&partial)?);
             }
-            writer.put(section(&open.plan), open.plan.definition, frames::encode(&manifest, &batches)?);
+            let Framed { body, chunks } = Framed::new(&manifest, chunks)?;
+            writer.put_chunks(section(&open.plan), open.plan.definition, body, chunks);
         }
         Ok(())
     }
@@ -314,17 +316,18 @@ impl Processor for PartialsProcessor {
             self.progress = frames::decode::<Progress>(body)?.0;
         }
         for open in &mut self.rollups {
-            let Some(body) = state.get(&section(&open.plan), open.plan.definition) else {
+            let Some(saved) = state.section(&section(&open.plan), open.plan.definition) else {
                 tracing::info!(rollup = %open.plan.name, task = %self.source, "new or changed rollup; it starts here");
                 open.asks = open.plan.is_filled();
                 continue;
             };
-            let (manifest, batches): (Manifest, _) = frames::decode(body)?;
-            if manifest.windows.len() != batches.len() {
+            let (manifest, chunks): (Manifest, _) = Framed::decode(saved)?;
+            if manifest.windows.len() != chunks.len() {
                 return Err(ProcessorError::new(format!("state of rollup {} is incomplete", open.plan.name)));
             }
             open.failed_rows = manifest.failed_rows;
-            for (timing, batch) in manifest.windows.into_iter().zip(batches) {
+            for (timing, chunk) in manifest.windows.into_iter().zip(chunks) {
+                let batch = frames::batch_of(&chunk)?;
                 let mut groups = Groups::new(&open.plan).map_err(|e| open.error(e))?;
                 groups.merge(&open.plan, &batch).map_err(|e| open.error(e))?;
                 open.panes.insert(timing.pane_us, Pane { groups, timing });

@@ -12,6 +12,7 @@
 //! Fragments are folded per source in the order they came, then source by source, so that it is nothing how sources took turns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -20,7 +21,8 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use datafusion::common::Result as DataFusionResult;
-use highwater_pipeline::runtime::ProcessorError;
+use highwater_pipeline::runtime::snapshot::Section;
+use highwater_pipeline::runtime::{Chunk, ProcessorError, Scratch};
 use serde::{Deserialize, Serialize};
 
 use super::closing;
@@ -30,7 +32,7 @@ use super::fragments::{Fragment, Fragments};
 use super::plan::RollupPlan;
 use super::session_state::{self, Saved};
 use super::spans::Spans;
-use crate::frames;
+use crate::frames::{self, Framed};
 
 /// What a session costs beside its fragments, in rows.
 const SESSION_WEIGHT: usize = 4;
@@ -360,6 +362,18 @@ impl Folding for Sessions {
         Ok(false)
     }
 
+    fn packed_in_memory_bytes(&self) -> usize {
+        0
+    }
+
+    fn put_largest_aside(&mut self, _scratch: &dyn Scratch) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn stays_in_memory(&self) -> bool {
+        true
+    }
+
     fn kept_bytes(&self) -> usize {
         self.kept_bytes
     }
@@ -430,7 +444,7 @@ impl Folding for Sessions {
         }
     }
 
-    fn write(&self) -> Result<Bytes, ProcessorError> {
+    fn write(&self) -> Result<Framed, ProcessorError> {
         let sessions: Vec<(i64, &Session)> =
             self.groups.values().flatten().map(|(&start_us, session)| (start_us, session)).collect();
         let mut written = self.gone.clone();
@@ -450,12 +464,13 @@ impl Folding for Sessions {
         };
         let batches =
             session_state::write(&self.plan, &self.fragments, &sessions).map_err(|e| self.plan.cannot_fold(e))?;
-        frames::encode(&manifest, &batches)
+        Framed::new(&manifest, batches.iter().map(frames::chunk).collect::<Result<_, _>>()?)
     }
 
-    fn restore(&mut self, body: &Bytes) -> Result<(), ProcessorError> {
+    fn restore(&mut self, section: &Section) -> Result<(), ProcessorError> {
         let plan = Arc::clone(&self.plan);
-        let (manifest, batches): (Manifest, Vec<RecordBatch>) = frames::decode(body)?;
+        let (manifest, chunks): (Manifest, Vec<Chunk>) = Framed::decode(section)?;
+        let batches = chunks.iter().map(frames::batch_of).collect::<Result<Vec<RecordBatch>, _>>()?;
         (self.counts, self.gone, self.arrived) = (manifest.counts, manifest.gone, manifest.arrived);
         for (start_us, revision) in manifest.revisions {
             self.starts.entry(start_us).or_default().revision = revision;

@@ -12,6 +12,8 @@ use highwater_pipeline::log::{
 };
 use highwater_pipeline::runtime::snapshot::{SnapshotName, SnapshotStore, StateWriter};
 use highwater_pipeline::storage::{Storage, open};
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStoreExt, PutPayload};
 
 use super::*;
 use crate::testing::MemoryLog;
@@ -168,15 +170,15 @@ async fn progress_and_snapshots_out_of_bounds_are_found() {
     log.commit_offsets(TASKS_GROUP, &[at("in", 0, 5), at("in", 1, 9), claim], None).await.unwrap();
     let snapshots = SnapshotStore::new(Arc::clone(storage.objects()), "in/0");
     for offset in [3, 5] {
-        let file = StateWriter::new().finish(offset, 1).unwrap();
-        snapshots.save(SnapshotName { offset, epoch: 1 }, file).await.unwrap();
+        snapshots.save(SnapshotName { offset, epoch: 1 }, StateWriter::new()).await.unwrap();
     }
     let report = verify_topics(&*log, &storage, &CHECKS).await.unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.tasks, report.snapshots), (2, 2));
 
     log.commit_offsets(TASKS_GROUP, &[at("in", 0, 4), at("in", 1, 2), at("gone", 0, 1)], None).await.unwrap();
-    snapshots.save(SnapshotName { offset: 4, epoch: 2 }, Bytes::from_static(b"HWSNAP")).await.unwrap();
+    let path = ObjectPath::from(format!("snapshots/in/0/{:020}-2.snap", 4));
+    storage.objects().put(&path, PutPayload::from_static(b"HWSNAP")).await.unwrap();
     let report = verify_topics(&*log, &storage, &CHECKS).await.unwrap();
     let said: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 4, "{report}");

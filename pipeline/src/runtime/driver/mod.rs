@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alignment::Place;
 use super::append::appends;
+use super::chunks::Scratch;
 use super::clock_records::ClockSchedule;
 use super::core::TaskCore;
 use super::effects::Effects;
@@ -65,6 +66,7 @@ pub struct TaskDriver {
     stop: CancellationToken,
     place: Option<Place>,
     history: Option<Arc<dyn History>>,
+    scratch: Option<Arc<dyn Scratch>>,
 }
 
 /// Why a run ended other than by an error.
@@ -126,12 +128,18 @@ impl TaskDriver {
             stop,
             place: None,
             history: None,
+            scratch: None,
         }
     }
 
     /// With tables to read.
     pub(super) fn reading(self, history: Option<Arc<dyn History>>) -> Self {
         Self { history, ..self }
+    }
+
+    /// With a place for state that memory has no room for.
+    pub(super) fn putting_aside(self, scratch: Option<Arc<dyn Scratch>>) -> Self {
+        Self { snapshots: self.snapshots.with_scratch(scratch.clone()), scratch, ..self }
     }
 
     /// Keeps it together with the other tasks of its topic while they catch up.

@@ -84,17 +84,16 @@ impl TaskDriver {
         }
         run.snapshot_ms = self.clock.now_ms();
         let name = SnapshotName { offset, epoch: run.epoch };
-        let file = run.core.snapshot(run.epoch).map_err(|source| self.failed(offset, source))?;
-        let size = file.len();
-        let saved = match self.snapshots.save(name, file).await {
-            Ok(()) => self.snapshots.prune().await,
+        let state = run.core.state().map_err(|source| self.failed(offset, source))?;
+        let saved = match self.snapshots.save(name, state).await {
+            Ok(written) => self.snapshots.prune().await.map(|oldest| (written, oldest)),
             Err(error) => Err(error),
         };
         match saved {
-            Ok(oldest) => {
+            Ok((written, oldest)) => {
                 run.snapshot_offset = offset;
                 metrics::gauge!("highwater_task_snapshot_size_bytes", "task" => self.spec.name.to_string())
-                    .set(size as f64);
+                    .set(written as f64);
                 {
                     let mut status = self.status.lock();
                     (status.snapshot_ms, status.snapshot_offset) = (Some(run.snapshot_ms), Some(offset));

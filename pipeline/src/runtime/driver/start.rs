@@ -52,6 +52,7 @@ impl TaskDriver {
 
     fn build(&self, next_offset: i64) -> Result<TaskCore, RuntimeError> {
         TaskCore::new(&self.spec, next_offset)
+            .map(|core| core.with_scratch(self.scratch.clone()))
             .map_err(|source| RuntimeError::Build { task: self.spec.name.to_string(), source })
     }
 

@@ -10,19 +10,21 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 
+use super::super::chunks::Chunk;
 use super::{SnapshotName, SnapshotStore, StateReader, StateWriter};
 
 fn file() -> Bytes {
     let mut writer = StateWriter::new();
     writer.put("runtime", 1, b"abc".to_vec());
-    writer.put("rollup/é", u64::MAX, Bytes::new());
+    let chunks = [&b"one"[..], b"two", b"one"].map(Chunk::new);
+    writer.put_chunks("rollup/é", u64::MAX, Bytes::new(), chunks.to_vec());
     writer.finish(42, 7).unwrap()
 }
 
 #[test]
 fn a_file_is_as_the_format_says() {
     let bytes = file();
-    assert_eq!(&bytes[..8], b"HWSNAP\0\x01");
+    assert_eq!(&bytes[..8], b"HWSNAP\0\x02");
     assert_eq!(bytes[8..16], 42i64.to_le_bytes());
     assert_eq!(bytes[16..20], 7i32.to_le_bytes());
     assert_eq!(bytes[20..24], 2u32.to_le_bytes());
@@ -40,6 +42,26 @@ fn sections_are_found_by_name_and_definition() {
     assert_eq!(read.get("runtime", 2), None, "another definition");
     assert_eq!(read.get("rollup/é", u64::MAX).unwrap().len(), 0);
     assert_eq!(read.get("nosuch", 0), None);
+    let chunks = &read.section("rollup/é", u64::MAX).unwrap().chunks;
+    let bytes: Vec<_> = chunks.iter().map(|chunk| chunk.read().unwrap()).collect();
+    assert_eq!(bytes, [&b"one"[..], b"two", b"one"]);
+}
+
+#[test]
+fn a_file_of_the_first_version_is_read() {
+    let mut file = b"HWSNAP\0\x01".to_vec();
+    file.extend_from_slice(&42i64.to_le_bytes());
+    file.extend_from_slice(&7i32.to_le_bytes());
+    file.extend_from_slice(&1u32.to_le_bytes());
+    file.extend_from_slice(b"\x07\0runtime");
+    file.extend_from_slice(&1u64.to_le_bytes());
+    file.extend_from_slice(&3u64.to_le_bytes());
+    file.extend_from_slice(b"abc");
+    let checksum = twox_hash::XxHash64::oneshot(0, &file);
+    file.extend_from_slice(&checksum.to_le_bytes());
+    let read = StateReader::parse(&file.into()).unwrap();
+    assert_eq!((read.offset(), read.epoch()), (42, 7));
+    assert_eq!(read.get("runtime", 1).unwrap(), &b"abc"[..]);
 }
 
 #[test]
@@ -58,7 +80,7 @@ fn every_cut_and_every_flipped_bit_is_noticed() {
 proptest! {
     #[test]
     fn bytes_behind_a_right_checksum_cannot_make_it_panic(mut content in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let magic = b"HWSNAP\0\x01";
+        let magic = b"HWSNAP\0\x02";
         let length = content.len().min(magic.len());
         content[..length].copy_from_slice(&magic[..length]);
         let checksum = twox_hash::XxHash64::oneshot(0, &content);
@@ -75,10 +97,9 @@ async fn the_store_lists_newest_first_and_keeps_two() {
     let other = SnapshotStore::new(Arc::clone(&objects), "__highwater.partials/10");
     let name = |offset, epoch| SnapshotName { offset, epoch };
     for (offset, epoch) in [(5, 1), (100, 1), (42, 2), (42, 10)] {
-        let file = StateWriter::new().finish(offset, epoch).unwrap();
-        store.save(name(offset, epoch), file).await.unwrap();
+        store.save(name(offset, epoch), StateWriter::new()).await.unwrap();
     }
-    other.save(name(7, 1), StateWriter::new().finish(7, 1).unwrap()).await.unwrap();
+    other.save(name(7, 1), StateWriter::new()).await.unwrap();
     objects.put(&Path::from("snapshots/__highwater.partials/1/notes.txt"), "x".into()).await.unwrap();
     assert_eq!(store.list().await.unwrap(), [name(100, 1), name(42, 10), name(42, 2), name(5, 1)]);
     assert_eq!(store.load(name(42, 10)).await.unwrap().epoch(), 10);
@@ -90,9 +111,10 @@ async fn the_store_lists_newest_first_and_keeps_two() {
 #[tokio::test]
 async fn a_file_under_another_name_is_corrupt() {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let store = SnapshotStore::new(objects, "logs/0");
+    let store = SnapshotStore::new(Arc::clone(&objects), "logs/0");
     let name = SnapshotName { offset: 8, epoch: 1 };
-    store.save(name, StateWriter::new().finish(9, 1).unwrap()).await.unwrap();
+    let path = Path::from(format!("snapshots/logs/0/{:020}-1.snap", 8));
+    objects.put(&path, StateWriter::new().finish(9, 1).unwrap().into()).await.unwrap();
     let error = store.load(name).await.unwrap_err().to_string();
     assert!(error.contains("offset 9"), "{error}");
 }

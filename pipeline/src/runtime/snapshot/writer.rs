@@ -1,13 +1,12 @@
 //! Sections of state, and the file they make up.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use twox_hash::XxHash64;
 
+use super::file::{File, FileChunk, FileSection, corrupt};
 use crate::runtime::RuntimeError;
-
-const MAGIC: &[u8; 8] = b"HWSNAP\0\x01";
-const HEADER_SIZE: usize = 24;
-const CHECKSUM_SIZE: usize = 8;
+use crate::runtime::chunks::{Chunk, ChunkId};
 
 /// One named part of a task's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +17,8 @@ pub struct Section {
     pub definition: u64,
     /// The state.
     pub body: Bytes,
+    /// Parts of the state that do not change, in an order that the body knows.
+    pub chunks: Vec<Chunk>,
 }
 
 /// Takes state at a barrier.
@@ -34,7 +35,18 @@ impl StateWriter {
 
     /// Adds a section.
     pub fn put(&mut self, name: impl Into<String>, definition: u64, body: impl Into<Bytes>) {
-        self.sections.push(Section { name: name.into(), definition, body: body.into() });
+        self.put_chunks(name, definition, body, Vec::new());
+    }
+
+    /// Adds a section that has chunks.
+    pub fn put_chunks(
+        &mut self,
+        name: impl Into<String>,
+        definition: u64,
+        body: impl Into<Bytes>,
+        chunks: Vec<Chunk>,
+    ) {
+        self.sections.push(Section { name: name.into(), definition, body: body.into(), chunks });
     }
 
     /// What a reader of the file would read, without the bytes in between.
@@ -42,27 +54,35 @@ impl StateWriter {
         StateReader { offset, epoch, sections: self.sections }
     }
 
-    /// The file: see the [module](super) for the bytes.
+    /// A file that holds everything, its chunks as well.
     pub fn finish(self, offset: i64, epoch: i32) -> Result<Bytes, RuntimeError> {
-        let too_big = |what: &str| RuntimeError::CorruptSnapshot { reason: format!("{what} is too long to write") };
-        let size: usize = self.sections.iter().map(|s| 18 + s.name.len() + s.body.len()).sum();
-        let mut out = Vec::with_capacity(HEADER_SIZE + size + CHECKSUM_SIZE);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&offset.to_le_bytes());
-        out.extend_from_slice(&epoch.to_le_bytes());
-        let count = u32::try_from(self.sections.len()).map_err(|_| too_big("the list of sections"))?;
-        out.extend_from_slice(&count.to_le_bytes());
-        for section in &self.sections {
-            let name_size = u16::try_from(section.name.len()).map_err(|_| too_big("a section's name"))?;
-            out.extend_from_slice(&name_size.to_le_bytes());
-            out.extend_from_slice(section.name.as_bytes());
-            out.extend_from_slice(&section.definition.to_le_bytes());
-            out.extend_from_slice(&(section.body.len() as u64).to_le_bytes());
-            out.extend_from_slice(&section.body);
-        }
-        let checksum = XxHash64::oneshot(0, &out);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        Ok(out.into())
+        let (sections, chunks) = self.split();
+        let here = |chunk: &Chunk| -> Result<FileChunk, RuntimeError> {
+            let bytes = chunk.read().map_err(|source| RuntimeError::Scratch { source })?;
+            Ok(FileChunk { id: chunk.id(), size_bytes: bytes.len() as u64, places: Vec::new(), here: Some(bytes) })
+        };
+        let chunks = chunks.iter().map(here).collect::<Result<_, _>>()?;
+        File { offset, epoch, sections, packs: Vec::new(), chunks }.encode()
+    }
+
+    /// The sections, and each chunk of theirs once.
+    pub(super) fn split(self) -> (Vec<FileSection>, Vec<Chunk>) {
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let mut indices: BTreeMap<ChunkId, u32> = BTreeMap::new();
+        let mut index = |chunk: Chunk| {
+            *indices.entry(chunk.id()).or_insert_with(|| {
+                chunks.push(chunk);
+                u32::try_from(chunks.len() - 1).unwrap_or(u32::MAX)
+            })
+        };
+        let sections = self.sections.into_iter().map(|Section { name, definition, body, chunks }| FileSection {
+            name,
+            definition,
+            body,
+            chunks: chunks.into_iter().map(&mut index).collect(),
+        });
+        let sections = sections.collect();
+        (sections, chunks)
     }
 }
 
@@ -75,39 +95,26 @@ pub struct StateReader {
 }
 
 impl StateReader {
-    /// Checks and reads a file.
+    /// Checks and reads a file that holds everything.
     pub fn parse(file: &Bytes) -> Result<Self, RuntimeError> {
-        let corrupt = |reason: String| RuntimeError::CorruptSnapshot { reason };
-        if file.len() < HEADER_SIZE + CHECKSUM_SIZE {
-            return Err(corrupt(format!("{} bytes is too short", file.len())));
-        }
-        let (content, checksum) = file.split_at(file.len() - CHECKSUM_SIZE);
-        let computed = XxHash64::oneshot(0, content);
-        if checksum != computed.to_le_bytes() {
-            return Err(corrupt(format!("checksum does not match the {} bytes before it", content.len())));
-        }
-        if !content.starts_with(MAGIC) {
-            return Err(corrupt(
-                "it does not begin with HWSNAP version 1; was it written by a newer version?".to_owned(),
-            ));
-        }
-        let mut at = Cursor { file, at: MAGIC.len(), end: content.len() };
-        let offset = i64::from_le_bytes(at.array()?);
-        let epoch = i32::from_le_bytes(at.array()?);
-        let count = u32::from_le_bytes(at.array()?);
-        let mut sections = Vec::new();
-        for _ in 0..count {
-            let name_size = usize::from(u16::from_le_bytes(at.array()?));
-            let name = String::from_utf8(at.take(name_size)?.to_vec())
-                .map_err(|_| corrupt("a section's name is not UTF-8".to_owned()))?;
-            let definition = u64::from_le_bytes(at.array()?);
-            let size = usize::try_from(u64::from_le_bytes(at.array()?)).unwrap_or(usize::MAX);
-            sections.push(Section { name, definition, body: at.take(size)? });
-        }
-        if at.at != at.end {
-            return Err(corrupt(format!("{} bytes follow the last section", at.end - at.at)));
-        }
-        Ok(Self { offset, epoch, sections })
+        let mut file = File::parse(file)?;
+        let chunk = |chunk: &mut FileChunk| match chunk.here.take() {
+            Some(bytes) => Ok(Chunk::new(bytes)),
+            None => Err(corrupt(format!("chunk {:?} is in another file", chunk.id))),
+        };
+        let chunks = file.chunks.iter_mut().map(chunk).collect::<Result<Vec<_>, _>>()?;
+        Self::of(file, &chunks)
+    }
+
+    /// A file whose chunks have been fetched, in the order of its list.
+    pub(super) fn of(file: File, chunks: &[Chunk]) -> Result<Self, RuntimeError> {
+        let section = |FileSection { name, definition, body, chunks: of }: FileSection| {
+            let own = of.iter().map(|&index| chunks.get(index as usize).cloned());
+            let chunks = own.collect::<Option<_>>().ok_or_else(|| corrupt(format!("section {name} lacks a chunk")))?;
+            Ok(Section { name, definition, body, chunks })
+        };
+        let sections = file.sections.into_iter().map(section).collect::<Result<_, RuntimeError>>()?;
+        Ok(Self { offset: file.offset, epoch: file.epoch, sections })
     }
 
     /// S: the next input offset to read.
@@ -125,32 +132,13 @@ impl StateReader {
         &self.sections
     }
 
-    /// The body of a section; `None` where it is missing or of another definition.
+    /// A section; `None` where it is missing or of another definition.
+    pub fn section(&self, name: &str, definition: u64) -> Option<&Section> {
+        self.sections.iter().find(|s| s.name == name && s.definition == definition)
+    }
+
+    /// The body of a section that has no chunks; `None` where it is missing or of another definition.
     pub fn get(&self, name: &str, definition: u64) -> Option<&Bytes> {
-        self.sections.iter().find(|s| s.name == name && s.definition == definition).map(|s| &s.body)
-    }
-}
-
-struct Cursor<'a> {
-    file: &'a Bytes,
-    at: usize,
-    end: usize,
-}
-
-impl Cursor<'_> {
-    fn take(&mut self, size: usize) -> Result<Bytes, RuntimeError> {
-        if size > self.end - self.at {
-            let reason = format!("{size} bytes wanted at {}, but the file ends at {}", self.at, self.end);
-            return Err(RuntimeError::CorruptSnapshot { reason });
-        }
-        let bytes = self.file.slice(self.at..self.at + size);
-        self.at += size;
-        Ok(bytes)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RuntimeError> {
-        let bytes = self.take(N)?;
-        <[u8; N]>::try_from(&bytes[..])
-            .map_err(|_| RuntimeError::CorruptSnapshot { reason: format!("{N} bytes wanted") })
+        self.section(name, definition).map(|s| &s.body)
     }
 }
