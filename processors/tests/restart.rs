@@ -87,7 +87,7 @@ impl Process {
         let storage: Arc<dyn ObjectStore> =
             Arc::new(LocalFileSystem::new_with_prefix(directory.join("storage")).unwrap());
         let config =
-            DriverConfig { max_wait_ms: 20, commit_interval_ms: 0, snapshot_records: 5, ..DriverConfig::default() };
+            DriverConfig { max_wait_ms: 20, commit_interval_ms: 0, snapshot_records: 5, snapshot_inline_bytes: 0, ..DriverConfig::default() };
         let tasks = Tasks::new(Arc::clone(&log), storage, clock, config);
         for task in topology.tasks {
             tasks.start(task);

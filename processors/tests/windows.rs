@@ -2,14 +2,20 @@
 //!
 //! A family of queries (windows x aggregates x filters x keys x lateness) over a family of logs: out of order, late by seconds and by minutes, with gaps,
 //! skewed over keys and partitions, some partitions empty. However the rows come in records, however many partitions there are, whatever task works
-//! when, and wherever tasks are killed and restored.
+//! when, and wherever tasks are killed and restored: alone, or all at once, to be worked on by more or fewer processes than before. Where late rows
+//! are dropped the answer is that over the rows which came in time, and no less.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use highwater_pipeline::data::time;
-use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rollups::{LatePolicy, RollupConfig};
 use highwater_processors::{ProcessorsConfig, Topology, topology};
 use proptest::prelude::*;
 use support::{House, oracle};
@@ -143,7 +149,11 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 fn configured(case: &Case) -> Topology {
-    let rollup = RollupConfig { lateness_ms: case.lateness_ms, ..RollupConfig::new("r", case.sql.clone()) };
+    with_policy(case, LatePolicy::Correct)
+}
+
+fn with_policy(case: &Case, late: LatePolicy) -> Topology {
+    let rollup = RollupConfig { lateness_ms: case.lateness_ms, late, ..RollupConfig::new("r", case.sql.clone()) };
     topology(&ProcessorsConfig { rollups: vec![rollup], partitions: case.partitions, ..ProcessorsConfig::default() })
         .unwrap_or_else(|e| panic!("{}: {e}", case.sql))
 }
@@ -163,7 +173,10 @@ fn json(now_ms: i64, row: &Row) -> String {
 
 /// Plays the case, with a snapshot or a restart of some task wherever `restarts` says so; then lets silence close everything.
 fn play(topology: &Topology, case: &Case, restarts: &[u8]) -> House {
-    let mut house = House::new(topology);
+    play_in(House::new(topology), case, restarts)
+}
+
+fn play_in(mut house: House, case: &Case, restarts: &[u8]) -> House {
     let mut now_ms = START_MS;
     let mut turn = 0;
     let mut step = |house: &mut House| {
@@ -184,14 +197,89 @@ fn play(topology: &Topology, case: &Case, restarts: &[u8]) -> House {
         }
         (0..event.steps).for_each(|_| step(&mut house));
     }
-    // Time goes on in silence until every window is closed, late ones included.
+    silence(&mut house, case, now_ms, &mut step);
+    house
+}
+
+/// Time goes on in silence until every window is closed, late ones included.
+fn silence(house: &mut House, case: &Case, now_ms: i64, step: &mut dyn FnMut(&mut House)) {
     for seconds in [0, 1, 11, 22, 33, 70, 81, 92, 140, 151, 162, 173] {
         house.settle();
         let now_ms = now_ms + 60 * SECOND_MS + seconds * SECOND_MS;
         (0..case.partitions).for_each(|p| house.append_clock("logs", p, now_ms, Some(now_ms * 1_000), true));
-        (0..2 * house.task_count()).for_each(|_| step(&mut house));
+        (0..2 * house.task_count()).for_each(|_| step(house));
     }
     house.settle();
+}
+
+/// Of one partition, where late rows are dropped: what is counted by window and service, and how many rows are in none. By the rule of the design: a row counts
+/// unless its window's end and the lateness are behind the watermark, which is the largest time so far, its own included.
+fn in_time(case: &Case, width_ms: i64) -> (BTreeMap<(i64, u8), i64>, u64) {
+    let (mut counted, mut dropped) = (BTreeMap::new(), 0);
+    let (mut now_ms, mut watermark_ms) = (START_MS, i64::MIN);
+    for event in &case.events {
+        now_ms += event.after_ms;
+        for row in &event.rows {
+            let at_ms = now_ms - row.behind_ms;
+            watermark_ms = watermark_ms.max(at_ms);
+            let start_ms = at_ms - at_ms.rem_euclid(width_ms);
+            if start_ms + width_ms + case.lateness_ms <= watermark_ms {
+                dropped += 1;
+            } else {
+                *counted.entry((start_ms, row.key)).or_default() += 1;
+            }
+        }
+    }
+    (counted, dropped)
+}
+
+/// How tasks are shared out: to how many processes, until how many more steps have been taken. Those of one process take turns; a process takes its step
+/// while others may take many.
+#[derive(Debug, Clone)]
+struct Shift {
+    processes: usize,
+    steps: usize,
+    /// Which process is next.
+    turns: Vec<usize>,
+}
+
+fn shifts() -> impl Strategy<Value = Vec<Shift>> {
+    let shift = (1..6usize, 0..60usize, proptest::collection::vec(0..6usize, 1..12));
+    proptest::collection::vec(shift.prop_map(|(processes, steps, turns)| Shift { processes, steps, turns }), 1..5)
+}
+
+/// Plays the case by more and fewer processes in turn. Where one shift ends all tasks stop, and start from their snapshots wherever the next shift has them; every
+/// other time they are killed instead, and the snapshots are older.
+fn play_in_shifts(topology: &Topology, case: &Case, shifts: &[Shift]) -> House {
+    let mut house = House::new(topology);
+    let mut now_ms = START_MS;
+    for event in &case.events {
+        now_ms += event.after_ms;
+        let rows: Vec<String> = event.rows.iter().map(|row| json(now_ms, row)).collect();
+        for record in rows.chunks(case.batch) {
+            house.append_json("logs", event.partition % case.partitions, now_ms, &format!("[{}]", record.join(",")));
+        }
+    }
+    let tasks = house.task_count();
+    for (number, Shift { processes, steps, turns }) in shifts.iter().enumerate() {
+        let mut next = vec![0; *processes];
+        for step in 0..*steps {
+            let process = turns[step % turns.len()] % processes;
+            let own: Vec<usize> = (0..tasks).filter(|task| task % processes == process).collect();
+            house.step(own[next[process] % own.len()]);
+            next[process] += 1;
+            if step == steps / 2 {
+                (0..tasks).for_each(|task| house.snapshot(task));
+            }
+        }
+        if number % 2 == 0 {
+            (0..tasks).for_each(|task| house.snapshot(task));
+        }
+        (0..tasks).for_each(|task| house.restart(task));
+    }
+    silence(&mut house, case, now_ms, &mut |house: &mut House| {
+        house.round();
+    });
     house
 }
 
@@ -307,8 +395,62 @@ proptest! {
     fn restarts_leave_no_trace(case in cases(), restarts in proptest::collection::vec(0..8u8, 1..80)) {
         let topology = configured(&case);
         let calm = play(&topology, &case, &[]);
+        // And so does state that is put aside.
+        let stormy = play_in(House::putting_aside(&topology), &case, &restarts);
+        prop_assert_eq!(&calm.topics, &stormy.topics, "to the byte: {}", case.sql);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn more_or_fewer_processes_after_a_restart_give_the_batch_answer(case in cases(), shifts in shifts()) {
+        let topology = configured(&case);
+        let mut house = play_in_shifts(&topology, &case, &shifts);
+        let expected = oracle::batch_answer(&house, case.partitions, &case.sql);
+        let columns: Vec<String> =
+            expected.first().map(|b| b.schema().fields().iter().map(|f| f.name().clone()).collect()).unwrap_or_default();
+        let newest = oracle::newest(&house, &topology.rollups[0], case.partitions);
+        let (kept, answered) = (oracle::text(&newest, &columns), oracle::text(&expected, &columns));
+        prop_assert!(oracle::same(&kept, &answered), "{} {:?}\n  kept: {:#?}\n  batch: {:#?}", case.sql, shifts, kept, answered);
+        prop_assert_eq!(house.count("r", "too_late_rows"), 0);
+    }
+
+    #[test]
+    fn restarts_leave_no_trace_where_late_rows_are_dropped(case in cases(), restarts in proptest::collection::vec(0..8u8, 1..80)) {
+        let topology = with_policy(&case, LatePolicy::Drop);
+        let calm = play(&topology, &case, &[]);
         let stormy = play(&topology, &case, &restarts);
         prop_assert_eq!(&calm.topics, &stormy.topics, "to the byte: {}", case.sql);
+    }
+
+    #[test]
+    fn where_late_rows_are_dropped_those_in_time_are_counted_and_the_others_are_known(
+        events in events(), lateness in prop_oneof![Just(0), Just(5), Just(20)], batch in 1..8usize, width in prop_oneof![Just(5), Just(20), Just(60)],
+    ) {
+        let sql = format!(
+            "SELECT tumble(timestamp, INTERVAL '{width} seconds') AS window_start, service, count(*) AS n FROM logs GROUP BY 1, 2"
+        );
+        let case = Case { sql, lateness_ms: lateness * SECOND_MS, partitions: 1, events, batch };
+        let topology = with_policy(&case, LatePolicy::Drop);
+        let mut house = play(&topology, &case, &[]);
+        let (counted, dropped) = in_time(&case, width * SECOND_MS);
+        let mut kept: BTreeMap<(i64, u8), i64> = BTreeMap::new();
+        for batch in oracle::newest(&house, &topology.rollups[0], 1) {
+            let column = |name: &str| Arc::clone(batch.column_by_name(name).unwrap());
+            let (starts, services, counts) = (column("window_start"), column("service"), column("n"));
+            for row in 0..batch.num_rows() {
+                let service = services.as_string::<i32>();
+                let key = if service.is_null(row) { 0 } else { service.value(row)[1..].parse().unwrap() };
+                let start_us = starts.as_primitive::<TimestampMicrosecondType>().value(row);
+                kept.insert((start_us / 1_000, key), counts.as_primitive::<Int64Type>().value(row));
+            }
+        }
+        prop_assert_eq!(&kept, &counted, "{:?}", case);
+        prop_assert_eq!(house.count("r", "dropped_rows"), dropped);
+        let all: usize = case.events.iter().map(|event| event.rows.len()).sum();
+        prop_assert_eq!(kept.values().sum::<i64>() as u64 + dropped, all as u64);
     }
 }
 

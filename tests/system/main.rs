@@ -22,6 +22,7 @@ mod late;
 mod ledger;
 mod loghub;
 mod mapped;
+mod rollup_state;
 mod rollups;
 mod rules;
 mod scraping;

@@ -250,3 +250,77 @@ async fn rollups_of_real_logs_equal_what_duckdb_says_of_the_raw_table() {
     assert_eq!(far, [[json!(0)]]);
     site.verify().await;
 }
+
+/// This host's own metrics, as an agent ships them, against somebody else's SQL over the raw table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollups_of_host_metrics_equal_what_duckdb_says_of_the_raw_table() {
+    let Some(duckdb) = DuckDb::find().await else { return };
+    let site = Site::with_config(
+        "rollups:
+  - name: host_2s
+    lateness: 1s
+    sql: |
+      SELECT tumble(timestamp, INTERVAL '2 seconds') AS window_start, name, labels, count(value) AS n, min(value) AS low, max(value) AS high, sum(value) AS total,
+             avg(value) AS mean, stddev(value) AS sd, last(value) AS latest, first(value) AS earliest, quantile(value, 0.9) AS p90, count(DISTINCT value) AS different
+      FROM metrics WHERE service = 'host' GROUP BY 1, 2, 3
+  - name: grown
+    lateness: 1s
+    sql: |
+      SELECT hop(timestamp, INTERVAL '1 second', INTERVAL '4 seconds') AS window_start, name, count(*) AS n, increase(value) AS grown
+      FROM metrics WHERE service = 'host' AND kind = 'counter' GROUP BY 1, 2
+",
+    );
+    let server = site.start().await;
+    let url = server.url("");
+    let arguments = ["metrics", "--service", "host", "--interval", "1s", "--server", &url];
+    let agent = crate::support::Agent::spawn(&site.subdirectory("agent"), &arguments);
+    let seconds = "SELECT count(DISTINCT timestamp) FROM metrics WHERE service = 'host'";
+    eventually("some seconds of it", true, async || server.number(seconds).await >= 6).await;
+    assert!(agent.terminate().await.success());
+    let all = server.number("SELECT count(*) FROM metrics WHERE service = 'host'").await;
+    let counters = server.number("SELECT count(*) FROM metrics WHERE service = 'host' AND kind = 'counter'").await;
+    assert!(all > 50 && counters > 5, "{all} samples, {counters} of counters");
+    // The last windows close in silence.
+    server.until("SELECT coalesce(sum(n), 0) FROM host_2s", all).await;
+    server.until("SELECT coalesce(sum(n), 0) FROM grown", 4 * counters).await;
+    server.stop().await;
+
+    let source = format!("(SELECT * FROM delta_scan('{}') WHERE service = 'host')", site.table("metrics").display());
+    let bucket = "time_bucket(INTERVAL '2 seconds', timestamp)";
+    for (rollup, columns, expected) in [
+        (
+            "host_2s",
+            "epoch(window_start), name, labels, n, low, high, total, mean, round(sd, 3), latest, earliest, different",
+            format!(
+                "SELECT epoch({bucket}), name, labels, count(value), min(value), max(value), sum(value), avg(value), round(stddev(value), 3),
+                        arg_max(value, timestamp), arg_min(value, timestamp), count(DISTINCT value)
+                 FROM {source} GROUP BY {bucket}, name, labels"
+            ),
+        ),
+        (
+            "grown",
+            "epoch(window_start), name, n, round(grown, 3)",
+            format!(
+                "SELECT epoch(start), name, sum(n)::BIGINT, round(sum(grown), 3) FROM (
+                   SELECT start, name, series_id, count(*) AS n, CASE WHEN count(*) > 1 THEN sum(CASE WHEN before IS NULL THEN 0 WHEN value >= before THEN value - before ELSE value END) END AS grown
+                   FROM (SELECT *, lag(value) OVER (PARTITION BY start, series_id ORDER BY timestamp) AS before
+                         FROM (SELECT *, unnest([time_bucket(INTERVAL '1 second', timestamp) - k * INTERVAL '1 second' FOR k IN [0, 1, 2, 3]]) AS start FROM {source} WHERE kind = 'counter'))
+                   GROUP BY start, name, series_id)
+                 GROUP BY start, name"
+            ),
+        ),
+    ] {
+        let kept = format!("SELECT {columns} FROM delta_scan('{}') ORDER BY ALL", site.table(rollup).display());
+        let (kept, expected) = (duckdb.query(&kept).await.unwrap(), duckdb.query(&format!("{expected} ORDER BY ALL")).await.unwrap());
+        assert!(kept.len() > 10, "{rollup} has {} rows", kept.len());
+        assert_eq!(kept.len(), expected.len(), "{rollup}");
+        for (ours, theirs) in kept.iter().zip(&expected) {
+            let same = ours.iter().zip(theirs).all(|(a, b)| match (a.as_f64(), b.as_f64()) {
+                (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * a.abs().max(1.0) || (a - b).abs() <= 0.0011,
+                _ => a == b,
+            });
+            assert!(same, "{rollup}\n  kept:   {ours:?}\n  DuckDB: {theirs:?}");
+        }
+    }
+    site.verify().await;
+}

@@ -56,7 +56,7 @@ pub use input::InputKind;
 pub use processor::{At, Input, Processor, ProcessorError, Rows};
 pub(crate) use retry::{Retried, retry};
 pub use stage::StageRows;
-pub use status::{TaskState, TaskStatus};
+pub use status::{Snapshots, TaskState, TaskStatus};
 pub use tasks::{ProcessorFactory, TaskRun, TaskSpec, Tasks};
 pub use versions::{OneVersion, RecordedVersions, VersionedFactory, Versions};
 

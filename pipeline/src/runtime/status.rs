@@ -41,6 +41,17 @@ impl TaskState {
     }
 }
 
+/// The snapshots that a run has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// How many.
+    pub count: u64,
+    /// What they came to: new chunks and the snapshots themselves, in bytes.
+    pub written_bytes: u64,
+    /// How long the task waited for the slowest one, in milliseconds.
+    pub slowest_ms: i64,
+}
+
 /// One task, at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatus {
@@ -68,6 +79,8 @@ pub struct TaskStatus {
     pub snapshot_ms: Option<i64>,
     /// Offset of that snapshot.
     pub snapshot_offset: Option<i64>,
+    /// Snapshots that this run has written.
+    pub snapshots: Snapshots,
     /// What it is doing.
     pub state: TaskState,
 }
@@ -87,6 +100,7 @@ impl TaskStatus {
             idle: false,
             snapshot_ms: None,
             snapshot_offset: None,
+            snapshots: Snapshots::default(),
             state: TaskState::Starting,
         }
     }

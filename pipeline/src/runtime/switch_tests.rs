@@ -120,6 +120,7 @@ impl House {
             commit_interval_ms: [0, i64::MAX][random.random_range(0..2)],
             snapshot_records: random.random_range(1..9),
             snapshot_interval_ms: i64::MAX,
+            snapshot_inline_bytes: [0, 1 << 16][random.random_range(0..2)],
         };
         let (log, storage, clock) = (Arc::clone(&self.log), Arc::clone(&self.storage), Arc::clone(&self.clock));
         let tasks = Tasks::new(log, storage, clock, config);

@@ -460,14 +460,23 @@ impl Folding for FixedWindows {
         self.sizes.packed_in_memory_bytes
     }
 
-    fn put_largest_aside(&mut self, scratch: &dyn Scratch) -> io::Result<bool> {
+    fn put_aside(&mut self, scratch: &dyn Scratch, bytes: usize) -> io::Result<()> {
         let in_memory = |(&pane_us, pane): (&i64, &Pane)| (pane.sizes().packed_in_memory_bytes, pane_us);
-        let Some((1.., pane_us)) = self.panes.iter().map(in_memory).max() else { return Ok(false) };
-        let Some(pane) = self.panes.get_mut(&pane_us) else { return Ok(false) };
-        self.sizes.take(pane);
-        let put = pane.put_aside(scratch);
-        self.sizes.add(pane);
-        put.map(|()| true)
+        let mut panes: Vec<(usize, i64)> = self.panes.iter().map(in_memory).filter(|(size, _)| *size > 0).collect();
+        panes.sort_unstable_by(|a, b| b.cmp(a));
+        let mut put_bytes = 0;
+        for (size, pane_us) in panes {
+            if put_bytes >= bytes {
+                break;
+            }
+            let Some(pane) = self.panes.get_mut(&pane_us) else { continue };
+            self.sizes.take(pane);
+            let put = pane.put_aside(scratch);
+            self.sizes.add(pane);
+            put?;
+            put_bytes += size;
+        }
+        Ok(())
     }
 
     fn stays_in_memory(&self) -> bool {

@@ -279,33 +279,32 @@ impl FoldProcessor {
         (sum(&|_| true) > all).then_some(false)
     }
 
-    /// Puts packed partials aside while they take more memory than they may.
+    /// Puts packed partials aside once they take more memory than they may: so much that it need not be done again soon.
     fn put_aside(&mut self) -> Result<(), ProcessorError> {
         let Some(scratch) = self.scratch.clone() else { return Ok(()) };
-        loop {
-            let in_memory: usize = self.rollups.iter().map(|r| r.windows.packed_in_memory_bytes()).sum();
-            let largest = self.rollups.iter_mut().max_by_key(|r| r.windows.packed_in_memory_bytes());
-            let Some(largest) = largest.filter(|_| in_memory > scratch.memory_bytes()) else { return Ok(()) };
-            match largest.windows.put_largest_aside(&*scratch) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    metrics::counter!("highwater_rollup_put_aside_failures_total", "task" => self.task.to_string())
-                        .increment(1);
-                    if in_memory > MAX_PACKED_IN_MEMORY_BYTES.max(4 * scratch.memory_bytes()) {
-                        return Err(ProcessorError::caused(
-                            "there is no room to put state aside, and too much of it for memory; make room on the disk (state.directory) and start again",
-                            error,
-                        ));
-                    }
-                    self.refusals += 1;
-                    if self.refusals.is_power_of_two() {
-                        tracing::warn!(task = %self.task, %error, in_memory_bytes = in_memory, "state stays in memory, as it cannot be put aside");
-                    }
-                    return Ok(());
-                }
-            }
+        let in_memory = |rollups: &[Rollup]| rollups.iter().map(|r| r.windows.packed_in_memory_bytes()).sum::<usize>();
+        let limit = scratch.memory_bytes();
+        if in_memory(&self.rollups) <= limit {
+            return Ok(());
         }
+        let mut largest: Vec<usize> = (0..self.rollups.len()).collect();
+        largest.sort_by_key(|&r| std::cmp::Reverse(self.rollups[r].windows.packed_in_memory_bytes()));
+        for rollup in largest {
+            let over = in_memory(&self.rollups).saturating_sub(limit / 4 * 3);
+            let Err(error) = self.rollups[rollup].windows.put_aside(&*scratch, over) else { continue };
+            metrics::counter!("highwater_rollup_put_aside_failures_total", "task" => self.task.to_string()).increment(1);
+            let in_memory_bytes = in_memory(&self.rollups);
+            if in_memory_bytes > MAX_PACKED_IN_MEMORY_BYTES.max(limit.saturating_mul(4)) {
+                let reason = "there is no room to put state aside, and too much of it for memory; make room on the disk (state.directory) and start again";
+                return Err(ProcessorError::caused(reason, error));
+            }
+            self.refusals += 1;
+            if self.refusals.is_power_of_two() {
+                tracing::warn!(task = %self.task, %error, in_memory_bytes, "state stays in memory, as it cannot be put aside");
+            }
+            break;
+        }
+        Ok(())
     }
 
     fn progress(

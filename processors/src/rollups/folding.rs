@@ -48,8 +48,8 @@ pub(super) trait Folding: Send {
     /// What of its packed partials is in memory, of open and closed windows alike.
     fn packed_in_memory_bytes(&self) -> usize;
 
-    /// Puts the largest part of that aside. False where there is none.
-    fn put_largest_aside(&mut self, scratch: &dyn Scratch) -> io::Result<bool>;
+    /// Puts so much of that aside, the largest panes first; or all of it.
+    fn put_aside(&mut self, scratch: &dyn Scratch, bytes: usize) -> io::Result<()>;
 
     /// Whether what it keeps stays in memory whatever is put aside.
     fn stays_in_memory(&self) -> bool;

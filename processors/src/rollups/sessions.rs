@@ -366,8 +366,8 @@ impl Folding for Sessions {
         0
     }
 
-    fn put_largest_aside(&mut self, _scratch: &dyn Scratch) -> io::Result<bool> {
-        Ok(false)
+    fn put_aside(&mut self, _scratch: &dyn Scratch, _bytes: usize) -> io::Result<()> {
+        Ok(())
     }
 
     fn stays_in_memory(&self) -> bool {

@@ -10,12 +10,13 @@ pub mod oracle;
 pub mod stored;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_pipeline::data::Control;
 use highwater_pipeline::log::{EffectMark, Record, StoredRecord};
 use highwater_pipeline::runtime::snapshot::StateReader;
-use highwater_pipeline::runtime::{Effects, TaskCore, TaskSpec};
+use highwater_pipeline::runtime::{Effects, Scratch, ScratchDirectory, TaskCore, TaskSpec};
 use highwater_processors::Topology;
 
 type Partition = (String, i32);
@@ -27,6 +28,7 @@ pub struct House {
     now_ms: i64,
     /// Every task is killed and restored after every record.
     pub restless: bool,
+    aside: Option<Aside>,
 }
 
 struct Task {
@@ -37,15 +39,39 @@ struct Task {
     marks: BTreeMap<Partition, EffectMark>,
 }
 
-fn core(spec: &TaskSpec) -> TaskCore {
-    TaskCore::new(spec, 0).expect("a processor")
+/// A directory where state is put aside as soon as it is packed; removed with it.
+pub struct Aside {
+    scratch: Arc<dyn Scratch>,
+    _place: tempfile::TempDir,
+}
+
+impl Aside {
+    /// No state that can be put aside stays in memory.
+    pub fn all() -> Self {
+        let place = tempfile::tempdir().expect("a directory");
+        let scratch = ScratchDirectory::open(place.path(), 0, 1 << 30).expect("a scratch directory");
+        Self { scratch: Arc::new(scratch), _place: place }
+    }
 }
 
 impl House {
     pub fn new(topology: &Topology) -> Self {
         let tasks = topology.tasks.iter().cloned();
+        let core = |spec: &TaskSpec| TaskCore::new(spec, 0).expect("a processor");
         let tasks = tasks.map(|spec| Task { core: core(&spec), spec, snapshot: None, marks: BTreeMap::new() });
-        Self { topics: BTreeMap::new(), tasks: tasks.collect(), now_ms: 0, restless: false }
+        Self { topics: BTreeMap::new(), tasks: tasks.collect(), now_ms: 0, restless: false, aside: None }
+    }
+
+    /// The same, with no memory for state.
+    pub fn putting_aside(topology: &Topology) -> Self {
+        let mut house = Self { aside: Some(Aside::all()), ..Self::new(topology) };
+        (0..house.task_count()).for_each(|task| house.restart(task));
+        house
+    }
+
+    fn core(&self, spec: &TaskSpec) -> TaskCore {
+        let scratch = self.aside.as_ref().map(|aside| Arc::clone(&aside.scratch));
+        TaskCore::new(spec, 0).expect("a processor").with_scratch(scratch)
     }
 
     /// Appends a record at an append time; returns its offset.
@@ -158,8 +184,9 @@ impl House {
 
     /// Kills a task and starts it from its last snapshot, or from nothing.
     pub fn restart(&mut self, task: usize) {
+        let core = self.core(&self.tasks[task].spec);
         let task = &mut self.tasks[task];
-        task.core = core(&task.spec);
+        task.core = core;
         if let Some(snapshot) = &task.snapshot {
             task.core.restore(&StateReader::parse(snapshot).expect("a snapshot")).expect("a restore");
         }
@@ -180,7 +207,7 @@ impl House {
             std::mem::take(&mut self.tasks).into_iter().map(|t| (t.spec.name.to_string(), t)).collect();
         for spec in topology.tasks.iter().cloned() {
             let before = old.remove(&*spec.name);
-            let mut task = Task { core: core(&spec), spec, snapshot: None, marks: BTreeMap::new() };
+            let mut task = Task { core: self.core(&spec), spec, snapshot: None, marks: BTreeMap::new() };
             if let Some(mut before) = before {
                 let snapshot = before.core.snapshot(1).expect("a snapshot");
                 task.core.restore(&StateReader::parse(&snapshot).expect("a snapshot")).expect("a restore");

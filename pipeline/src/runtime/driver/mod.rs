@@ -20,7 +20,7 @@ use super::history::{History, Slice, SliceRequest};
 use super::input::InputKind;
 use super::processor::ProcessorError;
 use super::retry::{Retried, retry};
-use super::snapshot::SnapshotStore;
+use super::snapshot::{INLINE_BYTES, SnapshotStore};
 use super::status::{TaskState, TaskStatus};
 use super::tasks::TaskSpec;
 use crate::log::{Append, Fetched, Guard, Log, LogError, StoredRecord, TaskCommit};
@@ -41,6 +41,8 @@ pub struct DriverConfig {
     pub snapshot_records: i64,
     /// ... or after this many milliseconds in which there were any.
     pub snapshot_interval_ms: i64,
+    /// A snapshot whose new chunks come to no more than this has them in itself; others write them beside it, once.
+    pub snapshot_inline_bytes: u64,
 }
 
 impl Default for DriverConfig {
@@ -51,6 +53,7 @@ impl Default for DriverConfig {
             commit_interval_ms: 500,
             snapshot_records: 20_000,
             snapshot_interval_ms: 30_000,
+            snapshot_inline_bytes: INLINE_BYTES,
         }
     }
 }
@@ -117,7 +120,7 @@ impl TaskDriver {
         stop: CancellationToken,
     ) -> Self {
         let status = TaskStatus::starting(&spec.name, &spec.input.topic, spec.input.partition);
-        let snapshots = SnapshotStore::new(storage, &spec.name);
+        let snapshots = SnapshotStore::new(storage, &spec.name).with_inline_bytes(config.snapshot_inline_bytes);
         Self {
             spec,
             log,

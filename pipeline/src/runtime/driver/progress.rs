@@ -94,8 +94,15 @@ impl TaskDriver {
                 run.snapshot_offset = offset;
                 metrics::gauge!("highwater_task_snapshot_size_bytes", "task" => self.spec.name.to_string())
                     .set(written as f64);
+                let took_ms = self.clock.now_ms().saturating_sub(run.snapshot_ms).max(0);
+                metrics::histogram!("highwater_task_snapshot_seconds", "task" => self.spec.name.to_string())
+                    .record(took_ms as f64 / 1e3);
                 {
                     let mut status = self.status.lock();
+                    let snapshots = &mut status.snapshots;
+                    snapshots.count += 1;
+                    snapshots.written_bytes += written;
+                    snapshots.slowest_ms = snapshots.slowest_ms.max(took_ms);
                     (status.snapshot_ms, status.snapshot_offset) = (Some(run.snapshot_ms), Some(offset));
                 }
                 self.hold_retention(run.epoch, oldest.map_or(offset, |o| o.offset)).await

@@ -35,6 +35,7 @@ mod packs;
 mod store;
 mod writer;
 
+pub(super) use packs::INLINE_BYTES;
 pub use store::{SnapshotName, SnapshotStore};
 pub use writer::{Section, StateReader, StateWriter};
 

@@ -9,7 +9,7 @@ use crate::runtime::chunks::{Chunk, ChunkId};
 /// A pack with more chunks to come is closed at this size.
 pub(super) const PACK_BYTES: u64 = 64 << 20;
 /// A snapshot whose new chunks come to no more than this writes no pack: they are in the snapshot itself.
-pub(super) const INLINE_BYTES: u64 = 64 << 10;
+pub(in crate::runtime) const INLINE_BYTES: u64 = 64 << 10;
 /// How often a chunk is written, so that it survives the loss of a file.
 pub(super) const COPIES: usize = 2;
 /// A pack of which less than this part is alive is named no more; what is alive is written again.

@@ -59,6 +59,7 @@ pub struct SnapshotStore {
     store: Arc<dyn ObjectStore>,
     directory: Path,
     scratch: Option<Arc<dyn Scratch>>,
+    inline_bytes: u64,
     known: Arc<Mutex<Known>>,
 }
 
@@ -73,13 +74,19 @@ impl SnapshotStore {
     /// Those of this task.
     pub fn new(store: Arc<dyn ObjectStore>, task: &str) -> Self {
         let directory = Path::from(format!("snapshots/{task}"));
-        Self { store, directory, scratch: None, known: Arc::default() }
+        Self { store, directory, scratch: None, inline_bytes: INLINE_BYTES, known: Arc::default() }
     }
 
     /// Chunks that memory has no room for are put there as they are loaded.
     #[must_use]
     pub fn with_scratch(self, scratch: Option<Arc<dyn Scratch>>) -> Self {
         Self { scratch, ..self }
+    }
+
+    /// A snapshot whose new chunks come to no more than this has them in itself.
+    #[must_use]
+    pub fn with_inline_bytes(self, inline_bytes: u64) -> Self {
+        Self { inline_bytes, ..self }
     }
 
     /// The names of all snapshots, newest first. Other files are passed over.
@@ -205,7 +212,7 @@ impl SnapshotStore {
         let new_bytes: u64 = new.iter().map(|&index| chunks[index].size_bytes() as u64).sum();
         let mut here: BTreeMap<usize, Bytes> = BTreeMap::new();
         let mut written: Vec<Pack> = Vec::new();
-        if new_bytes <= INLINE_BYTES {
+        if new_bytes <= self.inline_bytes {
             for index in new {
                 here.insert(index, read(&chunks[index])?);
             }

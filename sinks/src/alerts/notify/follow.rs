@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::FutureExt;
 use highwater_pipeline::data::alerts::Transition;
 use highwater_pipeline::log::{Clock, CommittedOffset, Log, LogError, StoredRecord, TopicPartition};
-use highwater_pipeline::runtime::{TaskRun, TaskState, TaskStatus};
+use highwater_pipeline::runtime::{Snapshots, TaskRun, TaskState, TaskStatus};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,7 @@ pub fn runs(
             idle: false,
             snapshot_ms: None,
             snapshot_offset: None,
+            snapshots: Snapshots::default(),
             state: TaskState::Starting,
         }));
         let follower = Follower {
