@@ -11,7 +11,7 @@ use super::error::ConfigError;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StateSection {
-    /// How much packed state one task keeps in memory; beyond, it is put aside on disk. As much again may be there as it came.
+    /// How much packed state one task keeps in memory; beyond, it is put aside on disk.
     pub(crate) memory_bytes: usize,
     /// How much all tasks together put aside.
     pub(crate) disk_limit_bytes: u64,

@@ -87,6 +87,10 @@ pub trait Log: Send + Sync + 'static {
     async fn commit_task(&self, commit: TaskCommit) -> Result<TaskCommitted, LogError> {
         task::outputs_then_progress(self, commit).await
     }
+    /// Whether outputs of a task may be committed ahead of its progress, with the commits to come: a replay's are left out by their marks. Not so on a log with transactions.
+    fn takes_outputs_first(&self) -> bool {
+        true
+    }
     /// By partition of an output topic, the highest effect of a task that the log has there, asked by a run that began. A task that makes records out of several inputs
     /// leaves out by it what an earlier run wrote above C. None on a log where outputs and progress are one: nothing is above C there.
     async fn effect_marks(&self, task: &str, topic: &str) -> Result<Vec<(i32, EffectMark)>, LogError> {

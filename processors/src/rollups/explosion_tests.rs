@@ -7,13 +7,13 @@ use std::sync::Arc;
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::array_value_to_string;
 use bytes::Bytes;
 use highwater_pipeline::data::{Control, Decoded, Decoder, RowKind, content_type, ipc, time};
 use highwater_pipeline::log::{Record, StoredRecord};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::{At, Effect, Effects, Input, Processor, Rows, Scratch, ScratchDirectory, StageRows};
 
-use super::panes::BUCKET_ROWS;
 use super::{FoldLimits, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan};
 
 const START_US: i64 = 1_772_362_800_000_000;
@@ -60,10 +60,10 @@ fn at(position: i64) -> At {
 }
 
 /// Everything that stage 1 sends: the partials in many records, then how far it is once the window is over.
-fn partials(plan: &Arc<RollupPlan>) -> Vec<Record> {
+fn partials(plan: &Arc<RollupPlan>, records: usize) -> Vec<Record> {
     let mut stage = PartialsProcessor::new("logs/0", "partials", "requests", 1, [Arc::clone(plan)]);
     let mut effects = Effects::new();
-    for index in 0..RECORDS {
+    for index in 0..records {
         let batch = rows(index);
         let watermarks_us = vec![START_US; batch.num_rows()];
         let rows = Rows { batch: &batch, watermarks_us: &watermarks_us };
@@ -77,7 +77,7 @@ fn partials(plan: &Arc<RollupPlan>) -> Vec<Record> {
     let over_us = Some(START_US + 120_000_000);
     let clock = Control::Clock { base_offset: 0, event_time_us: over_us, idle: true };
     stage
-        .process(At { watermark_us: over_us, idle: true, ..at(RECORDS as i64) }, Input::Control(&clock), &mut effects)
+        .process(At { watermark_us: over_us, idle: true, ..at(records as i64) }, Input::Control(&clock), &mut effects)
         .unwrap();
     effects.take().into_iter().map(|effect| effect.record).collect()
 }
@@ -160,10 +160,10 @@ fn answer(values: &[Bytes]) -> (usize, i64, f64) {
 fn a_window_of_more_groups_than_fit_is_packed_and_closed_part_by_part() {
     let sql = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, request_id, count(*) AS n, sum(0.5) AS s FROM logs GROUP BY 1, 2";
     let plan = Arc::new(RollupPlan::new(&RollupConfig::new("r", sql)).unwrap());
-    let records = partials(&plan);
+    let records = partials(&plan, RECORDS);
     assert!(records.len() > RECORDS, "stage 1 has sent its partials in parts");
     let wanted = (RECORDS * ROWS - TWICE, (RECORDS * ROWS) as i64, 0.5 * (RECORDS * ROWS) as f64);
-    assert!(wanted.0 > BUCKET_ROWS, "more than one part");
+    assert!(wanted.0 > FoldLimits::default().bucket_rows, "more than one part");
     let limits = FoldLimits { loose_bytes: 2 << 20, open_bytes: 32 << 20, ..FoldLimits::default() };
     let (packed, _) = closed(&plan, &records, Run { limits, ..Run::default() });
     assert_eq!(answer(&packed), wanted);
@@ -178,18 +178,20 @@ fn a_window_of_more_groups_than_fit_is_packed_and_closed_part_by_part() {
 fn where_the_disk_is_full_as_well_rows_stay_in_memory_or_are_counted_as_missing() {
     let sql = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, request_id, count(*) AS n, sum(0.5) AS s FROM logs GROUP BY 1, 2";
     let plan = Arc::new(RollupPlan::new(&RollupConfig::new("r", sql)).unwrap());
-    let records = partials(&plan);
+    let some = RECORDS / 5;
+    let records = partials(&plan, some);
     let place = tempfile::tempdir().unwrap();
-    let full = Arc::new(ScratchDirectory::open(place.path(), 1 << 20, 200_000).unwrap());
-    let (values, aside) = closed(&plan, &records, Run { scratch: Some(&full), ..Run::default() });
-    assert_eq!(answer(&values).1, (RECORDS * ROWS) as i64, "it is slower, and nothing is missing");
+    let full = Arc::new(ScratchDirectory::open(place.path(), 128 << 10, 200_000).unwrap());
+    let limits = FoldLimits { loose_bytes: 256 << 10, bucket_rows: 10_000, ..FoldLimits::default() };
+    let (values, aside) = closed(&plan, &records, Run { limits, scratch: Some(&full), moved: false });
+    assert_eq!(answer(&values).1, (some * ROWS) as i64, "nothing is missing");
     assert!((1..=200_000).contains(&aside));
     // What the log's content alone decides: more than windows may take in all. No row is there in part.
-    let limits = FoldLimits { open_bytes: 1 << 20, ..FoldLimits::default() };
-    let (_place, scratch) = scratch(64 << 10);
+    let limits = FoldLimits { open_bytes: 400 << 10, ..limits };
+    let (_place, scratch) = scratch(16 << 10);
     let (values, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: false });
     let (groups, count, sum) = answer(&values);
-    assert!((1_000..(RECORDS * ROWS) as i64).contains(&count), "{count} of {}", RECORDS * ROWS);
+    assert!((1_000..(some * ROWS) as i64).contains(&count), "{count} of {}", some * ROWS);
     assert!(groups as i64 <= count && sum == 0.5 * count as f64);
     let (again, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
     assert!(again == values, "what is missing is a function of the log");
@@ -225,11 +227,36 @@ fn every_aggregate_is_put_aside_and_comes_back_the_same() {
             .sum();
         assert!(rows >= 40 * 60, "{window}: {rows} rows");
         let (_place, scratch) = scratch(0);
-        let (spilled, aside) = closed(&plan, &records, Run { scratch: Some(&scratch), moved: true, ..Run::default() });
+        // Nothing that can be put aside is in memory, of open windows and of closed ones.
+        let limits = FoldLimits { loose_bytes: 0, ..FoldLimits::default() };
+        let (spilled, aside) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
         assert!(spilled == plain, "{window}");
+        // In buckets of a few groups it is the same answer, in other records.
+        let limits = FoldLimits { bucket_rows: 2, ..limits };
+        let (bucketed, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
+        let (ours, whole) = (lines(&bucketed), lines(&plain));
+        assert_eq!(ours, whole, "{window}");
+        assert_eq!(bucketed.len() > plain.len(), !window.starts_with("session"), "{window}: {} records", bucketed.len());
         assert_eq!(aside > 0, !window.starts_with("session"), "{window}: {aside} bytes aside");
         assert_eq!(scratch.size_bytes() > 0, aside > 0, "closed windows stay, for late rows");
     }
+}
+
+/// All rows that were closed, as lines in order; sums of floats to nine digits, as their order in the last bits is that of the fold.
+fn lines(values: &[Bytes]) -> Vec<String> {
+    let batches: Vec<RecordBatch> = values.iter().filter_map(|value| ipc::decode(value).ok()).flatten().collect();
+    let mut lines = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let text = batch.columns().iter().map(|column| {
+                let value = array_value_to_string(column, row).unwrap();
+                value.parse::<f64>().ok().filter(|_| value.contains('.')).map_or(value, |f| format!("{f:.6e}"))
+            });
+            lines.push(text.collect::<Vec<_>>().join(" "));
+        }
+    }
+    lines.sort();
+    lines
 }
 
 /// What stage 1 sends of a minute and a half of rows, every fifth a quarter of a minute late.

@@ -27,14 +27,18 @@ use serde::{Deserialize, Serialize};
 
 use super::closing;
 use super::config::LatePolicy;
+use super::fold::FoldLimits;
 use super::folding::{Closing, Counts, Folding, Partial, Phase, QUIET_US, Written, gone_after};
-use super::panes::{BUCKET_ROWS, Held, Pane, Sizes};
+use super::panes::{Held, Pane, Sizes};
 use super::plan::RollupPlan;
 use super::spans::Spans;
 use crate::frames::Framed;
 
 /// Most rows of the suffixes that are remembered. Beyond, they are made anew for each window, which is as correct.
 const MAX_SUFFIX_ROWS: usize = 1_000_000;
+
+/// A window of a hop is folded bucket by bucket from so many buckets on.
+const HOP_BUCKETS: usize = 16;
 
 /// Most windows of another definition that are superseded at once.
 const MAX_SUPERSEDED: usize = 1_000;
@@ -64,6 +68,7 @@ pub(super) struct FixedWindows {
     folded: Folded,
     /// A window that is being closed part by part.
     underway: Option<Underway>,
+    bucket_rows: usize,
 }
 
 /// A window of so many groups that they are folded bucket by bucket.
@@ -185,6 +190,7 @@ impl FixedWindows {
             sizes: Sizes::default(),
             folded: Folded::default(),
             underway: None,
+            bucket_rows: FoldLimits::default().bucket_rows,
         }
     }
 
@@ -246,8 +252,9 @@ impl FixedWindows {
     fn close(&mut self, window_us: i64, now_us: i64) -> Result<Option<Closing>, ProcessorError> {
         let panes = self.panes.range(window_us..self.end_us(window_us));
         let rows: usize = panes.map(|(_, pane)| pane.rows()).sum();
-        // The windows of a hop are folded from what they have in common.
-        let buckets = if self.slide_us == self.size_us { rows.div_ceil(BUCKET_ROWS).max(1) } else { 1 };
+        // The windows of a hop are folded from what they have in common, which is faster, as long as it can be had at once.
+        let at_once = if self.slide_us == self.size_us { self.bucket_rows } else { HOP_BUCKETS * self.bucket_rows };
+        let buckets = if rows > at_once { rows.div_ceil(self.bucket_rows) } else { 1 };
         self.underway = Some(Underway { window_us, bucket: 0, buckets });
         self.go_on(now_us)
     }
@@ -379,7 +386,7 @@ impl FixedWindows {
         for pane_us in done.collect::<Vec<_>>() {
             let Some(pane) = self.panes.get_mut(&pane_us) else { continue };
             self.sizes.take(pane);
-            let closed = pane.close(&self.plan, pane_us);
+            let closed = pane.close(&self.plan, pane_us, self.bucket_rows);
             self.sizes.add(pane);
             closed?;
         }
@@ -481,6 +488,10 @@ impl Folding for FixedWindows {
 
     fn stays_in_memory(&self) -> bool {
         false
+    }
+
+    fn fold_in(&mut self, bucket_rows: usize) {
+        self.bucket_rows = bucket_rows.max(1);
     }
 
     fn kept_bytes(&self) -> usize {

@@ -39,6 +39,8 @@ const MAX_KEPT_BYTES: usize = 512 << 20;
 const MAX_KEPT_IN_MEMORY_BYTES: usize = 64 << 20;
 /// What may be in memory for want of room to put it aside. Beyond, the task stops, with nothing lost.
 const MAX_PACKED_IN_MEMORY_BYTES: usize = 512 << 20;
+/// Most rows of partials that are folded at once.
+const BUCKET_ROWS: usize = 262_144;
 /// Most rows of one output record.
 const MAX_ROWS: usize = 8_192;
 /// Name of the section of what is not part of one rollup, and its version.
@@ -90,6 +92,8 @@ pub struct FoldLimits {
     pub kept_bytes: usize,
     /// The same of sessions.
     pub kept_in_memory_bytes: usize,
+    /// A window whose partials have more rows than this is folded in buckets of groups, and never merged as a whole; one of a hop from 16 times as many on.
+    pub bucket_rows: usize,
 }
 
 impl Default for FoldLimits {
@@ -100,6 +104,7 @@ impl Default for FoldLimits {
             open_in_memory_bytes: MAX_OPEN_IN_MEMORY_BYTES,
             kept_bytes: MAX_KEPT_BYTES,
             kept_in_memory_bytes: MAX_KEPT_IN_MEMORY_BYTES,
+            bucket_rows: BUCKET_ROWS,
         }
     }
 }
@@ -196,7 +201,8 @@ impl FoldProcessor {
 
     /// With other limits than the default.
     #[must_use]
-    pub fn within(self, limits: FoldLimits) -> Self {
+    pub fn within(mut self, limits: FoldLimits) -> Self {
+        self.rollups.iter_mut().for_each(|rollup| rollup.windows.fold_in(limits.bucket_rows));
         Self { limits, ..self }
     }
 
@@ -236,15 +242,9 @@ impl FoldProcessor {
         Ok(())
     }
 
-    /// What may be loose: no more than what may be in memory at all.
-    fn loose_limit_bytes(&self) -> usize {
-        let memory = self.scratch.as_ref().map_or(usize::MAX, |scratch| scratch.memory_bytes());
-        self.limits.loose_bytes.min(memory)
-    }
-
     /// Packs partials, puts them aside, and closes late windows, the quietest first, until a batch more finds room. False where that is not enough.
     fn make_room(&mut self, effects: &mut Effects) -> Result<bool, ProcessorError> {
-        while self.rollups.iter().map(|r| r.windows.loose_bytes()).sum::<usize>() > self.loose_limit_bytes() {
+        while self.rollups.iter().map(|r| r.windows.loose_bytes()).sum::<usize>() > self.limits.loose_bytes {
             let largest = self.rollups.iter_mut().max_by_key(|r| r.windows.loose_bytes());
             if !largest.map_or(Ok(false), |r| r.windows.pack_largest())? {
                 break;

@@ -54,6 +54,9 @@ pub(super) trait Folding: Send {
     /// Whether what it keeps stays in memory whatever is put aside.
     fn stays_in_memory(&self) -> bool;
 
+    /// How many rows of partials are folded at once where a window has many.
+    fn fold_in(&mut self, bucket_rows: usize);
+
     /// What its closed windows take.
     fn kept_bytes(&self) -> usize;
 

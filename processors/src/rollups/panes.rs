@@ -26,8 +26,6 @@ const MAX_BATCHES: usize = 16;
 const PART_BYTES: usize = 1_024;
 /// What a packed pane costs beside its bytes.
 const PACKED_BYTES: usize = 256;
-/// Most groups that are folded at once: a pane of more rows is folded in buckets of groups, and never merged as a whole.
-pub(super) const BUCKET_ROWS: usize = 262_144;
 
 /// One pane.
 pub(super) struct Pane {
@@ -194,13 +192,13 @@ impl Pane {
         }
     }
 
-    /// No window waits for it any more.
-    pub(super) fn close(&mut self, plan: &RollupPlan, pane_us: i64) -> Result<(), ProcessorError> {
+    /// No window waits for it any more. One of more than `most_rows` is not merged.
+    pub(super) fn close(&mut self, plan: &RollupPlan, pane_us: i64, most_rows: usize) -> Result<(), ProcessorError> {
         if self.is_closed {
             return Ok(());
         }
         self.is_closed = true;
-        if self.rows() > BUCKET_ROWS {
+        if self.rows() > most_rows {
             return self.pack();
         }
         if let Partials::Parts(_) = &self.partials {

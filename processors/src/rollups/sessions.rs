@@ -370,6 +370,8 @@ impl Folding for Sessions {
         Ok(())
     }
 
+    fn fold_in(&mut self, _bucket_rows: usize) {}
+
     fn stays_in_memory(&self) -> bool {
         true
     }

@@ -204,6 +204,10 @@ impl Log for KafkaLog {
         self.parts.tasks.begin(task).await
     }
 
+    fn takes_outputs_first(&self) -> bool {
+        false
+    }
+
     async fn commit_task(&self, commit: TaskCommit) -> Result<TaskCommitted, LogError> {
         self.parts.tasks.commit(commit).await
     }

@@ -14,7 +14,7 @@ use super::append::appends;
 use super::chunks::Scratch;
 use super::clock_records::ClockSchedule;
 use super::core::TaskCore;
-use super::effects::Effects;
+use super::effects::{Effect, Effects};
 use super::error::RuntimeError;
 use super::history::{History, Slice, SliceRequest};
 use super::input::InputKind;
@@ -27,6 +27,9 @@ use crate::log::{Append, Fetched, Guard, Log, LogError, StoredRecord, TaskCommit
 
 mod progress;
 mod start;
+
+/// Most bytes of outputs in one commit, on a log that takes them ahead of the progress.
+const MAX_PART_BYTES: usize = 16 << 20;
 
 /// How a driver paces itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +182,7 @@ impl TaskDriver {
 
     async fn attempt(&self) -> Step<Stopped> {
         let mut run = self.start().await?;
-        let mut effects = Effects::new();
+        let mut effects = Effects::putting_aside(self.scratch.clone());
         self.reach_end(&mut run);
         while !self.stop.is_cancelled() {
             let fetched = match self.read(&mut run).await {
@@ -362,7 +365,17 @@ impl TaskDriver {
 
     /// Makes all effects durable, and C with them where it is due or the log does both at once.
     async fn append(&self, run: &mut Run, effects: &mut Effects) -> Step<()> {
-        let mut collected = effects.take();
+        let most_bytes = if self.log.takes_outputs_first() { MAX_PART_BYTES } else { usize::MAX };
+        while !effects.is_empty() {
+            let part = effects.take_part(most_bytes);
+            let part = part.map_err(|source| End::Error(RuntimeError::Scratch { source }))?;
+            self.append_part(run, part, effects.is_empty()).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a part of the effects durable; C goes with the last.
+    async fn append_part(&self, run: &mut Run, mut collected: Vec<Effect>, is_last: bool) -> Step<()> {
         // Below C everything is durable; replay is for the state only.
         collected.retain(|effect| effect.mark.position >= run.committed);
         if collected.is_empty() {
@@ -371,7 +384,7 @@ impl TaskDriver {
         let count = collected.len();
         let commit = TaskCommit {
             appends: appends(&self.spec.name, run.epoch, collected),
-            ..self.progress(run, self.is_commit_due(run))
+            ..self.progress(run, is_last && self.is_commit_due(run))
         };
         let committed = self.call("commit", || self.log.commit_task(commit.clone())).await?;
         self.progressed(run, &commit, committed);
