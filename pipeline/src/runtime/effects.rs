@@ -166,7 +166,9 @@ mod tests {
                 effects.push(&topic, n % 4, Record { value: Some(value(n)), ..Record::default() });
                 effects.push(&topic, n % 4, Record::default());
             }
-            assert_eq!(scratch.size_bytes(), 18 << 20, "32 MiB stay in memory");
+            // 32 MiB stay in memory; the file that is being written may hold some that are dropped.
+            let aside = scratch.size_bytes() >> 20;
+            assert!((18..=22).contains(&aside), "{aside} MiB");
             let mut taken = Vec::new();
             let mut parts = 0;
             while !effects.is_empty() {

@@ -27,9 +27,13 @@ fn bytes(n: u32, size: usize) -> Bytes {
 }
 
 fn state(chunks: impl IntoIterator<Item = u32>) -> StateWriter {
+    sized(chunks, CHUNK)
+}
+
+fn sized(chunks: impl IntoIterator<Item = u32>, size: usize) -> StateWriter {
     let mut writer = StateWriter::new();
     writer.put("runtime", 1, b"abc".to_vec());
-    writer.put_chunks("rollup/r", 7, b"body".to_vec(), chunks.into_iter().map(|n| Chunk::new(bytes(n, CHUNK))).collect());
+    writer.put_chunks("rollup/r", 7, b"body".to_vec(), chunks.into_iter().map(|n| Chunk::new(bytes(n, size))).collect());
     writer
 }
 
@@ -180,18 +184,21 @@ async fn two_files_that_held_the_same_chunk_are_missed() {
 
 #[tokio::test]
 async fn what_is_kept_is_bounded_however_long_it_runs() {
+    const SIZE: usize = 2_000;
     let bench = Bench::new();
+    let store = bench.restarted().with_inline_bytes(0);
     // Each chunk lives for 50 snapshots, and one lives for ever.
     for offset in 1..=300u32 {
         let live = (offset.saturating_sub(50)..offset).chain([9_999]);
-        bench.store.save(name(i64::from(offset)), state(live)).await.unwrap();
-        bench.store.prune().await.unwrap();
+        store.save(name(i64::from(offset)), sized(live, SIZE)).await.unwrap();
+        store.prune().await.unwrap();
     }
     let files = bench.files().await;
     assert!(files.len() <= 2 + 2 * 34, "{}", files.len());
     // 51 chunks, twice; up to four times that where packs are partly dead; a snapshot more.
-    assert!(files.values().sum::<u64>() < (2 * 4 + 2) * 51 * CHUNK as u64, "{files:?}");
-    assert_eq!(chunks(&bench.restarted().load(name(300)).await.unwrap()), wanted((250..300).chain([9_999])));
+    assert!(files.values().sum::<u64>() < (2 * 4 + 2) * 51 * SIZE as u64, "{files:?}");
+    let live: Vec<Bytes> = (250..300).chain([9_999]).map(|n| bytes(n, SIZE)).collect();
+    assert_eq!(chunks(&bench.restarted().load(name(300)).await.unwrap()), live);
 }
 
 #[tokio::test]
