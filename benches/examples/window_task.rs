@@ -52,9 +52,10 @@ impl Query {
             Self::Hop => ("hop(timestamp, INTERVAL '10 seconds', INTERVAL '1 minute')", "count(*) AS n"),
             Self::HopFine => ("hop(timestamp, INTERVAL '1 second', INTERVAL '1 minute')", "count(*) AS n"),
             Self::Sum => ("tumble(timestamp, INTERVAL '10 seconds')", "count(*) AS n, sum(value) AS s"),
-            Self::P95 => {
-                ("tumble(timestamp, INTERVAL '10 seconds')", "count(*) AS n, sum(value) AS s, quantile(value, 0.95) AS p")
-            }
+            Self::P95 => (
+                "tumble(timestamp, INTERVAL '10 seconds')",
+                "count(*) AS n, sum(value) AS s, quantile(value, 0.95) AS p",
+            ),
         };
         format!("SELECT {window} AS window_start, service, {aggregates} FROM {TOPIC} GROUP BY 1, 2")
     }

@@ -86,8 +86,13 @@ impl Process {
         std::fs::create_dir_all(directory.join("storage")).unwrap();
         let storage: Arc<dyn ObjectStore> =
             Arc::new(LocalFileSystem::new_with_prefix(directory.join("storage")).unwrap());
-        let config =
-            DriverConfig { max_wait_ms: 20, commit_interval_ms: 0, snapshot_records: 5, snapshot_inline_bytes: 0, ..DriverConfig::default() };
+        let config = DriverConfig {
+            max_wait_ms: 20,
+            commit_interval_ms: 0,
+            snapshot_records: 5,
+            snapshot_inline_bytes: 0,
+            ..DriverConfig::default()
+        };
         let tasks = Tasks::new(Arc::clone(&log), storage, clock, config);
         for task in topology.tasks {
             tasks.start(task);

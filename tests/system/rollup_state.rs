@@ -134,7 +134,11 @@ async fn the_retention_of_a_rollup_takes_its_rows_and_no_others() {
     let server = site.start().await;
     server.pass_time("app", START_S).await;
     server.pass_time("app", START_S + 70).await;
-    let count = |table: &str| format!("SELECT coalesce(sum(n), 0) FROM {table} WHERE CAST(extract(epoch FROM window_start) AS BIGINT) = {START_S}");
+    let count = |table: &str| {
+        format!(
+            "SELECT coalesce(sum(n), 0) FROM {table} WHERE CAST(extract(epoch FROM window_start) AS BIGINT) = {START_S}"
+        )
+    };
     for table in ["short", "long"] {
         server.until(&count(table), 40).await;
         let log = site.table(table).join("_delta_log");

@@ -87,7 +87,8 @@ impl Effects {
 
     /// The value of a record as a chunk that is aside, where there are too many in memory.
     fn put_aside(&self, record: &mut Record, size: usize) -> Option<Chunk> {
-        let scratch = self.scratch.as_ref().filter(|_| size > 0 && self.in_memory_bytes + size > MAX_IN_MEMORY_BYTES)?;
+        let scratch =
+            self.scratch.as_ref().filter(|_| size > 0 && self.in_memory_bytes + size > MAX_IN_MEMORY_BYTES)?;
         let mut chunk = Chunk::new(record.value.clone()?);
         match chunk.put_aside(&**scratch) {
             Ok(()) => {

@@ -97,7 +97,11 @@ impl RuntimeError {
             Self::Definitions { source, .. } => source.is_retryable(),
             // What is not there will not come.
             Self::Storage { source, .. } => !matches!(source, object_store::Error::NotFound { .. }),
-            Self::Scratch { .. } | Self::CorruptSnapshot { .. } | Self::Build { .. } | Self::Processor { .. } | Self::Panicked { .. } => false,
+            Self::Scratch { .. }
+            | Self::CorruptSnapshot { .. }
+            | Self::Build { .. }
+            | Self::Processor { .. }
+            | Self::Panicked { .. } => false,
         }
     }
 

@@ -236,7 +236,12 @@ fn every_aggregate_is_put_aside_and_comes_back_the_same() {
         let (bucketed, _) = closed(&plan, &records, Run { limits, scratch: Some(&scratch), moved: true });
         let (ours, whole) = (lines(&bucketed), lines(&plain));
         assert_eq!(ours, whole, "{window}");
-        assert_eq!(bucketed.len() > plain.len(), !window.starts_with("session"), "{window}: {} records", bucketed.len());
+        assert_eq!(
+            bucketed.len() > plain.len(),
+            !window.starts_with("session"),
+            "{window}: {} records",
+            bucketed.len()
+        );
         assert_eq!(aside > 0, !window.starts_with("session"), "{window}: {aside} bytes aside");
         assert_eq!(scratch.size_bytes() > 0, aside > 0, "closed windows stay, for late rows");
     }

@@ -251,11 +251,9 @@ impl FoldProcessor {
             }
         }
         self.put_aside()?;
-        while let Some(in_memory) = self.over(
-            |windows| windows.open_bytes(),
-            self.limits.open_bytes,
-            self.limits.open_in_memory_bytes,
-        ) {
+        while let Some(in_memory) =
+            self.over(|windows| windows.open_bytes(), self.limits.open_bytes, self.limits.open_in_memory_bytes)
+        {
             let of = |r: &usize| !in_memory || self.rollups[*r].windows.stays_in_memory();
             let quietest = (0..self.rollups.len())
                 .filter(of)
@@ -292,7 +290,8 @@ impl FoldProcessor {
         for rollup in largest {
             let over = in_memory(&self.rollups).saturating_sub(limit / 4 * 3);
             let Err(error) = self.rollups[rollup].windows.put_aside(&*scratch, over) else { continue };
-            metrics::counter!("highwater_rollup_put_aside_failures_total", "task" => self.task.to_string()).increment(1);
+            metrics::counter!("highwater_rollup_put_aside_failures_total", "task" => self.task.to_string())
+                .increment(1);
             let in_memory_bytes = in_memory(&self.rollups);
             if in_memory_bytes > MAX_PACKED_IN_MEMORY_BYTES.max(limit.saturating_mul(4)) {
                 let reason = "there is no room to put state aside, and too much of it for memory; make room on the disk (state.directory) and start again";
@@ -453,11 +452,9 @@ impl FoldProcessor {
     ) -> Result<bool, ProcessorError> {
         let Some(closing) = closing else { return Ok(false) };
         self.emit(rollup, &closing, effects)?;
-        while let Some(in_memory) = self.over(
-            |windows| windows.kept_bytes(),
-            self.limits.kept_bytes,
-            self.limits.kept_in_memory_bytes,
-        ) {
+        while let Some(in_memory) =
+            self.over(|windows| windows.kept_bytes(), self.limits.kept_bytes, self.limits.kept_in_memory_bytes)
+        {
             let of = |r: &usize| !in_memory || self.rollups[*r].windows.stays_in_memory();
             let oldest = (0..self.rollups.len())
                 .filter(of)

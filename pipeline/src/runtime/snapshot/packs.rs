@@ -66,7 +66,9 @@ impl Known {
         let total: u64 = chunks.iter().map(|chunk| chunk.size_bytes() as u64).sum();
         let most = MAX_PACKS + 2 * COPIES as u64 * total.div_ceil(PACK_BYTES);
         while live.len() as u64 > most {
-            let Some(pack) = live.iter().min_by_key(|&(pack, live)| (*live, *pack)).map(|(pack, _)| *pack) else { break };
+            let Some(pack) = live.iter().min_by_key(|&(pack, live)| (*live, *pack)).map(|(pack, _)| *pack) else {
+                break;
+            };
             live.remove(&pack);
         }
         let kept = |chunk: &Chunk| {

@@ -163,9 +163,10 @@ impl SnapshotStore {
         for (index, copy) in damaged.into_iter().rev() {
             file.chunks[index].places.remove(copy);
         }
-        let found = chunks.into_iter().zip(&file.chunks).map(|(found, chunk)| {
-            found.ok_or_else(|| corrupt(format!("chunk {:?} is nowhere whole", chunk.id)))
-        });
+        let found = chunks
+            .into_iter()
+            .zip(&file.chunks)
+            .map(|(found, chunk)| found.ok_or_else(|| corrupt(format!("chunk {:?} is nowhere whole", chunk.id))));
         found.collect()
     }
 

@@ -33,7 +33,12 @@ fn state(chunks: impl IntoIterator<Item = u32>) -> StateWriter {
 fn sized(chunks: impl IntoIterator<Item = u32>, size: usize) -> StateWriter {
     let mut writer = StateWriter::new();
     writer.put("runtime", 1, b"abc".to_vec());
-    writer.put_chunks("rollup/r", 7, b"body".to_vec(), chunks.into_iter().map(|n| Chunk::new(bytes(n, size))).collect());
+    writer.put_chunks(
+        "rollup/r",
+        7,
+        b"body".to_vec(),
+        chunks.into_iter().map(|n| Chunk::new(bytes(n, size))).collect(),
+    );
     writer
 }
 
@@ -207,9 +212,17 @@ async fn a_run_that_prunes_leaves_what_a_newer_one_is_writing() {
     bench.store.save(name(1), state(0..4)).await.unwrap();
     bench.store.save(name(2), state(0..4)).await.unwrap();
     // A newer run has written a pack, and no snapshot yet.
-    bench.objects.put(&Bench::path(&format!("{:020}-9.0.pack", 2)), Bytes::from_static(b"HWPACK").into()).await.unwrap();
+    bench
+        .objects
+        .put(&Bench::path(&format!("{:020}-9.0.pack", 2)), Bytes::from_static(b"HWPACK").into())
+        .await
+        .unwrap();
     // One of a snapshot that was never finished.
-    bench.objects.put(&Bench::path(&format!("{:020}-1.7.pack", 0)), Bytes::from_static(b"HWPACK").into()).await.unwrap();
+    bench
+        .objects
+        .put(&Bench::path(&format!("{:020}-1.7.pack", 0)), Bytes::from_static(b"HWPACK").into())
+        .await
+        .unwrap();
     bench.restarted().prune().await.unwrap();
     let named = |offset: i64, epoch: i32, part: u32| format!("{offset:020}-{epoch}.{part}.pack");
     assert_eq!(bench.packs().await, [named(1, 1, 0), named(2, 1, 0), named(2, 9, 0)]);

@@ -39,13 +39,7 @@ impl StateWriter {
     }
 
     /// Adds a section that has chunks.
-    pub fn put_chunks(
-        &mut self,
-        name: impl Into<String>,
-        definition: u64,
-        body: impl Into<Bytes>,
-        chunks: Vec<Chunk>,
-    ) {
+    pub fn put_chunks(&mut self, name: impl Into<String>, definition: u64, body: impl Into<Bytes>, chunks: Vec<Chunk>) {
         self.sections.push(Section { name: name.into(), definition, body: body.into(), chunks });
     }
 
