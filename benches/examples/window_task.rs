@@ -97,7 +97,7 @@ fn record(decoder: &Decoder, index: usize, keys: usize) -> Bytes {
         headers: vec![content_type::header(content_type::NDJSON)],
     };
     let Decoded::Rows { batch, .. } = decoder.decode(0, &json) else { panic!("rows") };
-    ipc::encode(&identity::strip(&batch)).unwrap().into()
+    ipc::encode(&identity::strip(&batch)).unwrap()
 }
 
 /// What this process has used, in seconds of CPU.
