@@ -7,15 +7,19 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
-use datafusion::datasource::TableType;
+use datafusion::datasource::{TableType, ViewTable};
 use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use parking_lot::Mutex;
 
+use crate::as_of::AsOf;
 use crate::error::SqlError;
 use crate::guard::is_table_function;
 use crate::scan::TenantTable;
 use crate::table::{Table, TableCut};
 use crate::view::{TenantView, View, Views};
+use crate::views::SqlViews;
 
 /// The catalog's name.
 pub(crate) const CATALOG: &str = "highwater";
@@ -30,6 +34,10 @@ pub(crate) type Tables = BTreeMap<String, Arc<Table>>;
 pub(crate) struct QueryCatalog {
     tables: BTreeMap<String, Arc<TenantTable>>,
     views: BTreeMap<String, Arc<TenantView>>,
+    /// Tables as of a moment, by the names they have in the statement.
+    past: Mutex<BTreeMap<String, Arc<TenantTable>>>,
+    /// Views in SQL, and where they are planned; none for what is planned there.
+    sql_views: Option<(Arc<SqlViews>, Arc<SessionState>)>,
 }
 
 impl QueryCatalog {
@@ -39,6 +47,7 @@ impl QueryCatalog {
         views: &Views,
         tenant: Option<&Arc<str>>,
         store_url: &ObjectStoreUrl,
+        sql_views: Option<(Arc<SqlViews>, Arc<SessionState>)>,
     ) -> Arc<Self> {
         let tables = tables
             .iter()
@@ -50,20 +59,57 @@ impl QueryCatalog {
         let view = |(name, view): (&String, &Arc<dyn View>)| {
             Some((name.clone(), Arc::new(TenantView::new(Arc::clone(view), Arc::clone(tenant?)))))
         };
-        Arc::new(Self { tables, views: views.iter().filter_map(view).collect() })
+        let views = views.iter().filter_map(view).collect();
+        Arc::new(Self { tables, views, past: Mutex::default(), sql_views: sql_views.filter(|_| tenant.is_some()) })
+    }
+
+    /// The same tables and no views in SQL, for those to be planned over: they read what the query reads.
+    fn below_views(&self) -> Arc<Self> {
+        let (tables, views) = (self.tables.clone(), self.views.clone());
+        Arc::new(Self { tables, views, past: Mutex::default(), sql_views: None })
+    }
+
+    /// A view in SQL, planned.
+    async fn sql_view(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some((views, session)) = &self.sql_views else { return Ok(None) };
+        let Some(view) = views.get(name) else { return Ok(None) };
+        let list = CatalogList::new(self.below_views(), None);
+        let state = SessionStateBuilder::new_from_existing(SessionState::clone(session))
+            .with_catalog_list(Arc::new(list))
+            .build();
+        let plan = state.statement_to_plan(view.statement.clone()).await?;
+        Ok(Some(Arc::new(ViewTable::new(plan, Some(view.sql.to_string())))))
+    }
+
+    fn is_sql_view(&self, name: &str) -> bool {
+        self.sql_views.as_ref().is_some_and(|(views, _)| views.contains_key(name))
+    }
+
+    /// A table as of the moment that its name says.
+    fn past(&self, name: &str) -> Option<Arc<TenantTable>> {
+        let (table, as_of) = AsOf::of_name(name)?;
+        let table = self.tables.get(table)?;
+        let mut past = self.past.lock();
+        Some(Arc::clone(past.entry(name.to_string()).or_insert_with(|| Arc::new(table.at(as_of)))))
     }
 
     /// The names of all tables and views, each once, sorted.
     fn names(&self) -> BTreeSet<&str> {
-        self.tables.keys().chain(self.views.keys()).map(String::as_str).collect()
+        let in_sql = self.sql_views.iter().flat_map(|(views, _)| views.keys().copied());
+        self.tables.keys().chain(self.views.keys()).map(String::as_str).chain(in_sql).collect()
     }
 
     /// What the query saw of each table it scanned.
     pub(crate) fn seen(&self) -> Vec<TableCut> {
-        self.tables.values().filter_map(|t| t.seen().cloned()).collect()
+        let past = self.past.lock();
+        self.tables.values().chain(past.values()).filter_map(|t| t.seen().cloned()).collect()
     }
 
     fn unknown(&self, name: &str) -> DataFusionError {
+        if let Some((table, _)) = AsOf::of_name(name) {
+            let message = format!("AS OF goes by stored tables, and '{table}' is none");
+            return SqlError::Invalid { message, at: None }.into();
+        }
         let names: Vec<&str> = self.names().into_iter().collect();
         let nearest = names.iter().map(|n| (levenshtein(n, name), *n)).min().filter(|(distance, _)| *distance <= 3);
         let hint = match nearest {
@@ -107,8 +153,12 @@ impl SchemaProvider for Public {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let table = self.0.tables.get(name).map(|table| Arc::<TenantTable>::clone(table) as Arc<dyn TableProvider>);
         let view = || self.0.views.get(name).map(|view| Arc::<TenantView>::clone(view) as Arc<dyn TableProvider>);
-        match table.or_else(view) {
-            Some(table) => Ok(Some(table)),
+        let past = || self.0.past(name).map(|table| table as Arc<dyn TableProvider>);
+        if let Some(found) = table.or_else(view).or_else(past) {
+            return Ok(Some(found));
+        }
+        match self.0.sql_view(name).await? {
+            Some(view) => Ok(Some(view)),
             // Table functions are looked up here before they are looked up among functions.
             None if is_table_function(name) => Ok(None),
             None => Err(self.0.unknown(name)),
@@ -116,12 +166,13 @@ impl SchemaProvider for Public {
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        let view = || self.0.views.contains_key(name).then_some(TableType::View);
+        let view = || (self.0.views.contains_key(name) || self.0.is_sql_view(name)).then_some(TableType::View);
         Ok(self.0.tables.contains_key(name).then_some(TableType::Base).or_else(view))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.tables.contains_key(name) || self.0.views.contains_key(name)
+        let is_past = || AsOf::of_name(name).is_some_and(|(table, _)| self.0.tables.contains_key(table));
+        self.0.tables.contains_key(name) || self.0.views.contains_key(name) || self.0.is_sql_view(name) || is_past()
     }
 }
 

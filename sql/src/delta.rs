@@ -5,18 +5,19 @@
 //! noticed by the existence of the next commit file, one look-up, not a listing. Old commits are cleaned away, but never the newest: where the commit of the
 //! version known is gone as well, the table has moved on for longer than its history goes back, and is read anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::listing::PartitionedFile;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, commit_uri_from_version, default_logstore};
 use deltalake_core::{DeltaTable, DeltaTableError, ObjectStoreError};
+use futures::StreamExt;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::is_data_file_path;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -54,11 +55,15 @@ impl TableSnapshot {
 /// Reads one table's Delta log.
 pub(crate) struct DeltaReader {
     log_store: LogStoreRef,
+    /// The storage root.
+    objects: Arc<dyn ObjectStore>,
     /// The table's directory under the storage root.
     directory: Path,
     /// The columns that lie in the files.
     file_schema: SchemaRef,
     state: Mutex<State>,
+    /// Earlier versions, the latest asked for last.
+    past: Mutex<Vec<Arc<TableSnapshot>>>,
 }
 
 /// What comes after a version.
@@ -68,6 +73,47 @@ enum After {
     /// The version is gone itself.
     Unknown,
 }
+
+/// What there is of an earlier version.
+pub(crate) enum Past {
+    /// The version, all its files where they were.
+    Found(Arc<TableSnapshot>),
+    /// There is no table.
+    NoTable,
+    /// The table has not come to it.
+    NotYet {
+        /// Its newest version.
+        newest: u64,
+    },
+    /// Its commit is cleaned away.
+    Forgotten {
+        /// The oldest version whose commit is there.
+        oldest: u64,
+    },
+    /// A file that it had is deleted.
+    Vacuumed {
+        /// Which.
+        file: String,
+    },
+}
+
+/// The version of a table at some time.
+pub(crate) enum VersionAt {
+    /// This one.
+    Is(u64),
+    /// There was no table yet.
+    BeforeTheFirst,
+    /// Nobody knows: the commits of that time are cleaned away.
+    Forgotten {
+        /// The oldest version whose commit is there.
+        oldest: u64,
+    },
+}
+
+/// Earlier versions that are kept in memory.
+const KEPT_PAST: usize = 4;
+/// How many files are asked for at once.
+const LOOK_AHEAD: usize = 16;
 
 #[derive(Default)]
 struct State {
@@ -83,7 +129,8 @@ impl DeltaReader {
         let files = PrefixStore::new(Arc::clone(storage.objects()), directory.clone());
         let (origin, url) = (Arc::clone(storage.origin()), storage.table_url(name));
         let log_store = default_logstore(Arc::new(files), origin, &url, &StorageConfig::default());
-        Self { log_store, directory, file_schema, state: Mutex::default() }
+        let objects = Arc::clone(storage.objects());
+        Self { log_store, objects, directory, file_schema, state: Mutex::default(), past: Mutex::default() }
     }
 
     /// The newest version, with the offsets of these application ids; `None` where there is no table yet.
@@ -120,6 +167,87 @@ impl DeltaReader {
             }
         }
         Ok(state.current.as_ref().map(Arc::clone))
+    }
+
+    /// An earlier version, with the offsets of these application ids.
+    pub(crate) async fn at(&self, version: u64, app_ids: &[String]) -> Result<Past, DeltaTableError> {
+        let Some(newest) = self.latest(app_ids).await? else { return Ok(Past::NoTable) };
+        if version == newest.version {
+            return Ok(Past::Found(newest));
+        }
+        if version > newest.version {
+            return Ok(Past::NotYet { newest: newest.version });
+        }
+        let mut past = self.past.lock().await;
+        let kept = past.iter().position(|s| s.version == version && app_ids.iter().all(|id| s.ends.contains_key(id)));
+        let snapshot = match kept.map(|at| past.remove(at)) {
+            Some(snapshot) => snapshot,
+            None => {
+                let mut table = DeltaTable::new(Arc::clone(&self.log_store));
+                if let Err(error) = table.load_version(version).await {
+                    let oldest = self.commits().await?.into_iter().map(|(version, _)| version).min();
+                    return match oldest {
+                        Some(oldest) if version < oldest => Ok(Past::Forgotten { oldest }),
+                        _ => Err(error),
+                    };
+                }
+                let ends = self.ask_ends(&table, app_ids).await?;
+                Arc::new(TableSnapshot { version, files: self.files_of(&table, &newest)?, ends })
+            }
+        };
+        past.push(Arc::clone(&snapshot));
+        if past.len() > KEPT_PAST {
+            past.remove(0);
+        }
+        drop(past);
+        // What the newest version has is there; of the rest a vacuum may have deleted any, at any time.
+        let there: HashSet<&Path> = newest.files.iter().map(|file| file.file.path()).collect();
+        let left = snapshot.files.iter().map(|file| file.file.path()).filter(|path| !there.contains(path));
+        let mut looks = futures::stream::iter(left.cloned().collect::<Vec<_>>())
+            .map(|path| async move {
+                let found = self.objects.head(&path).await;
+                (path, found)
+            })
+            .buffer_unordered(LOOK_AHEAD);
+        while let Some((path, found)) = looks.next().await {
+            match found {
+                Ok(_) => {}
+                Err(ObjectStoreError::NotFound { .. }) => return Ok(Past::Vacuumed { file: path.to_string() }),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        drop(looks);
+        Ok(Past::Found(snapshot))
+    }
+
+    /// The version that the table had at this time, Unix milliseconds.
+    pub(crate) async fn version_at(&self, at_ms: i64) -> Result<VersionAt, DeltaTableError> {
+        let commits = self.commits().await?;
+        let Some(oldest) = commits.iter().map(|(version, _)| *version).min() else {
+            return Ok(VersionAt::BeforeTheFirst);
+        };
+        let then = commits.iter().filter(|(_, written_ms)| *written_ms <= at_ms).map(|(version, _)| *version).max();
+        Ok(match then {
+            Some(version) => VersionAt::Is(version),
+            None if oldest == 0 => VersionAt::BeforeTheFirst,
+            None => VersionAt::Forgotten { oldest },
+        })
+    }
+
+    /// The commits that are there, and when each was written, Unix milliseconds.
+    async fn commits(&self) -> Result<Vec<(u64, i64)>, DeltaTableError> {
+        let store = self.log_store.object_store(None);
+        let mut listed = store.list(Some(self.log_store.log_path()));
+        let mut commits = Vec::new();
+        while let Some(object) = listed.next().await {
+            let object = object?;
+            let version =
+                object.location.filename().and_then(|name| name.strip_suffix(".json")).filter(|n| n.len() == 20);
+            if let Some(version) = version.and_then(|digits| digits.parse().ok()) {
+                commits.push((version, object.last_modified.timestamp_millis()));
+            }
+        }
+        Ok(commits)
     }
 
     /// What comes after a version.
@@ -210,15 +338,37 @@ impl DeltaReader {
         Ok(())
     }
 
+    /// The files of another version, those that the newest has, too, as it has them.
+    fn files_of(&self, table: &DeltaTable, newest: &TableSnapshot) -> Result<Vec<Arc<DataFile>>, DeltaTableError> {
+        let known: HashMap<&Path, &Arc<DataFile>> = newest.files.iter().map(|file| (file.file.path(), file)).collect();
+        let mut files = Vec::new();
+        for view in table.snapshot()?.log_data().iter() {
+            files.push(match known.get(&self.location(&view)) {
+                Some(file) => Arc::clone(file),
+                None => Arc::new(self.data_file(&view)?),
+            });
+        }
+        Ok(files)
+    }
+
+    /// Where a file lies under the storage root.
+    fn location(&self, view: &deltalake_core::kernel::LogicalFileView) -> Path {
+        self.directory.parts().chain(view.object_store_path().parts()).collect()
+    }
+
     fn data_file(&self, view: &deltalake_core::kernel::LogicalFileView) -> Result<DataFile, DeltaTableError> {
         let partition = view.partition_values_map();
         let value = |column: &str| partition.get(column).cloned().flatten();
         let tenant = value(highwater_pipeline::tables::TENANT_COLUMN);
         let date = value(highwater_pipeline::tables::DATE_COLUMN);
         let size = u64::try_from(view.size()).map_err(|_| bad_file(view, "its size is negative"))?;
-        let location = self.directory.parts().chain(view.object_store_path().parts()).collect();
-        let meta =
-            ObjectMeta { location, last_modified: view.modification_datetime()?, size, e_tag: None, version: None };
+        let meta = ObjectMeta {
+            location: self.location(view),
+            last_modified: view.modification_datetime()?,
+            size,
+            e_tag: None,
+            version: None,
+        };
         let values = stats::partition_values(tenant.as_deref(), date.as_deref())
             .ok_or_else(|| bad_file(view, "its date partition is not a date"))?;
         let ours = is_data_file_path(&view.path());

@@ -23,6 +23,7 @@ use object_store::ObjectStore;
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::as_of;
 use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
 use crate::config::SqlConfig;
 use crate::error::SqlError;
@@ -35,6 +36,7 @@ use crate::store::LockedRegistry;
 use crate::table::Table;
 use crate::tail::Budget;
 use crate::view::{View, Views};
+use crate::views::{self, SqlViews};
 
 /// How many operators a memory error names.
 const NAMED_CONSUMERS: usize = 3;
@@ -57,11 +59,12 @@ pub(crate) struct Shared {
     budget: Arc<Budget>,
     tables: RwLock<Arc<Tables>>,
     views: RwLock<Arc<Views>>,
+    sql_views: RwLock<Arc<SqlViews>>,
     registry: Arc<LockedRegistry>,
     /// Holds what all queries have in common: caches, spill space, the object store.
     runtime_env: RuntimeEnv,
     /// Holds functions and settings; a query adds its catalog and its memory.
-    session: SessionState,
+    session: Arc<SessionState>,
     /// The same for sessions of Postgres clients, made for the first of them.
     postgres: OnceLock<Result<PostgresCatalog, String>>,
 }
@@ -91,7 +94,7 @@ impl Engine {
             .with_metadata_cache_limit(METADATA_CACHE_BYTES)
             .build()
             .map_err(|e| start(format!("spill directory {}: {e}", spill_dir.display())))?;
-        let session = base_session(&config).map_err(|e| start(e.to_string()))?;
+        let session = Arc::new(base_session(&config).map_err(|e| start(e.to_string()))?);
         let budget = Arc::new(Budget::new(config.tail_cache_bytes));
         let permits = Arc::new(Semaphore::new(config.max_concurrent_queries));
         let (tables_now, views) = (RwLock::default(), RwLock::default());
@@ -102,6 +105,7 @@ impl Engine {
             budget,
             tables: tables_now,
             views,
+            sql_views: RwLock::default(),
             registry,
             runtime_env,
             session,
@@ -130,7 +134,9 @@ impl Engine {
             };
             tables.insert(spec.name, table);
         }
-        *shared.tables.write() = Arc::new(tables);
+        let tables = Arc::new(tables);
+        *shared.sql_views.write() = Arc::new(shared.views_over(&tables));
+        *shared.tables.write() = tables;
     }
 
     /// Adds a table that is made when it is read, or replaces the one of this name. A stored table of the same name goes before it.
@@ -294,6 +300,16 @@ impl Ask {
 }
 
 impl Shared {
+    /// The views in SQL that can be made of these tables, with their columns.
+    fn views_over(&self, tables: &Tables) -> SqlViews {
+        let nobody = Arc::<str>::from("");
+        let catalog = QueryCatalog::new(tables, &Views::default(), Some(&nobody), self.registry.url(), None);
+        let state = SessionStateBuilder::new_from_existing(SessionState::clone(&self.session))
+            .with_catalog_list(Arc::new(CatalogList::new(catalog, None)))
+            .build();
+        views::over(&state)
+    }
+
     /// The session in which one query of a tenant, or over all of them, is planned and run, and the catalog in it.
     fn session_for(
         &self,
@@ -302,7 +318,9 @@ impl Shared {
     ) -> datafusion::error::Result<(SessionState, Arc<QueryCatalog>)> {
         let tables = Arc::clone(&self.tables.read());
         let views = Arc::clone(&self.views.read());
-        let catalog = QueryCatalog::new(&tables, &views, tenant, self.registry.url());
+        let sql_views = Arc::clone(&self.sql_views.read());
+        let in_sql = Some((Arc::clone(&sql_views), Arc::clone(&self.session)));
+        let catalog = QueryCatalog::new(&tables, &views, tenant, self.registry.url(), in_sql);
         let memory = TrackConsumersPool::new(
             FairSpillPool::new(self.config.memory_limit_bytes),
             std::num::NonZeroUsize::MIN.saturating_add(NAMED_CONSUMERS - 1),
@@ -310,11 +328,11 @@ impl Shared {
         let runtime_env =
             RuntimeEnvBuilder::from_runtime_env(&self.runtime_env).with_memory_pool(Arc::new(memory)).build_arc()?;
         let (session, system) = match &ask.postgres {
-            None => (self.session.clone(), None),
+            None => (SessionState::clone(&self.session), None),
             Some(facts) => {
                 let postgres = self.postgres.get_or_init(|| PostgresCatalog::new(&self.session));
                 let postgres = postgres.as_ref().map_err(|e| DataFusionError::Internal(e.clone()))?;
-                let relations = Arc::new(Relations::of(&tables, &views));
+                let relations = Arc::new(Relations::of(&tables, &views, &sql_views));
                 (postgres.session(facts, &relations)?, Some(postgres.schemas(relations, facts)))
             }
         };
@@ -333,10 +351,11 @@ impl Shared {
         statement: Statement,
         is_postgres: bool,
     ) -> Result<LogicalPlan, PlanError> {
+        let mut statement = statement;
+        as_of::resolve(&mut statement, state)?;
         let plan = match state.statement_to_plan(statement.clone()).await {
             // Columns that are computed alike, which Postgres has nothing against.
             Err(error) if is_postgres && error.strip_backtrace().contains("require unique expression names") => {
-                let mut statement = statement;
                 names::name_all(&mut statement);
                 state.statement_to_plan(statement).await?
             }

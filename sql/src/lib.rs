@@ -12,6 +12,7 @@
 //!
 //! Each query runs on threads of its own, so that a runaway one takes none from ingest or from other queries. `docs/sql.md` is the user's view.
 
+mod as_of;
 mod catalog;
 mod config;
 mod delta;
@@ -30,6 +31,7 @@ mod store;
 mod table;
 mod tail;
 mod view;
+mod views;
 
 pub use config::SqlConfig;
 pub use engine::{Engine, QueryOptions};

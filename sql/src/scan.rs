@@ -31,6 +31,7 @@ use highwater_pipeline::data::identity;
 use highwater_pipeline::tables::{DATE_COLUMN, Superseded, TENANT_COLUMN, WINDOW_START_COLUMN};
 use tokio::sync::OnceCell;
 
+use crate::as_of::AsOf;
 use crate::delta::DataFile;
 use crate::error::SqlError;
 use crate::stats::FileStatistics;
@@ -46,6 +47,8 @@ pub(crate) struct TenantTable {
     cut: OnceCell<Cut>,
     /// What the tail supersedes, in files and tail.
     superseded: OnceCell<Arc<Superseded>>,
+    /// The moment at which the query sees it; `None` for now.
+    as_of: Option<AsOf>,
 }
 
 impl std::fmt::Debug for TenantTable {
@@ -56,7 +59,24 @@ impl std::fmt::Debug for TenantTable {
 
 impl TenantTable {
     pub(crate) fn new(table: Arc<Table>, tenant: Option<Arc<str>>, store_url: ObjectStoreUrl) -> Self {
-        Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new() }
+        Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new(), as_of: None }
+    }
+
+    /// The same table at another moment.
+    pub(crate) fn at(&self, as_of: AsOf) -> Self {
+        let (table, tenant, store_url) = (Arc::clone(&self.table), self.tenant.clone(), self.store_url.clone());
+        Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new(), as_of: Some(as_of) }
+    }
+
+    /// What keeps out the rows that were appended after the moment of the query, where the cut does not.
+    fn appended_by(&self) -> Option<Expr> {
+        match self.as_of {
+            Some(AsOf::Time(us)) if !self.table.spec.is_revised() => {
+                let moment = ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+                Some(ident(identity::APPEND_TIME).lt_eq(lit(moment)))
+            }
+            _ => None,
+        }
     }
 
     /// What the query saw of it; `None` where it did not look.
@@ -234,7 +254,7 @@ impl TableProvider for TenantTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let cut = self.cut.get_or_try_init(|| self.table.cut()).await?;
+        let cut = self.cut.get_or_try_init(|| self.table.cut(self.as_of)).await?;
         let superseded = self.superseded.get_or_try_init(|| self.table.superseded(cut)).await?;
         let all: Vec<usize>;
         let projection = match projection {
@@ -244,6 +264,33 @@ impl TableProvider for TenantTable {
                 &all
             }
         };
+        let Some(appended_by) = self.appended_by() else {
+            return self.scan_cut(cut, superseded, state, projection, filters, limit);
+        };
+        let mut needed = projection.to_vec();
+        let index = self.table.schema.index_of(identity::APPEND_TIME)?;
+        if !needed.contains(&index) {
+            needed.push(index);
+        }
+        let filters: Vec<Expr> = filters.iter().cloned().chain([appended_by.clone()]).collect();
+        let all = self.scan_cut(cut, superseded, state, &needed, &filters, None)?;
+        let holds = state.create_physical_expr(appended_by, &DFSchema::try_from(all.schema())?)?;
+        let filter = FilterExecBuilder::new(holds, all).apply_projection(Some((0..projection.len()).collect()))?;
+        Ok(Arc::new(filter.build()?))
+    }
+}
+
+impl TenantTable {
+    /// The rows of a cut, those that the filters leave out by statistics not among them.
+    fn scan_cut(
+        &self,
+        cut: &Cut,
+        superseded: &Arc<Superseded>,
+        state: &dyn Session,
+        projection: &[usize],
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         // Filters are applied above this scan, so a limit below them would cut too early.
         let limit = limit.filter(|_| filters.is_empty());
         let files = self.files(cut, state, filters)?;

@@ -28,7 +28,8 @@ use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{DATE_COLUMN, Superseded, TENANT_COLUMN, TableSpec, app_id};
 use serde::Serialize;
 
-use crate::delta::{DeltaReader, TableSnapshot};
+use crate::as_of::AsOf;
+use crate::delta::{DeltaReader, Past, TableSnapshot, VersionAt};
 use crate::error::SqlError;
 use crate::tail::{Budget, TailPartition, TailReader};
 
@@ -96,8 +97,18 @@ impl Table {
         Self { spec, schema, file_schema, tail, delta, log }
     }
 
-    /// Where a query that starts now sees this table.
-    pub(crate) async fn cut(&self) -> Result<Cut, SqlError> {
+    /// Where a query that starts now sees this table, or sees it as of a moment.
+    pub(crate) async fn cut(&self, as_of: Option<AsOf>) -> Result<Cut, SqlError> {
+        match as_of {
+            None => self.cut_now().await,
+            // Rows appended since then are left out by the scan.
+            Some(AsOf::Time(_)) if !self.spec.is_revised() => self.cut_now().await,
+            Some(AsOf::Time(us)) => self.cut_then(us).await,
+            Some(AsOf::Version(version)) => self.cut_version(version).await,
+        }
+    }
+
+    async fn cut_now(&self) -> Result<Cut, SqlError> {
         let mut attempt = 1;
         loop {
             let cut = self.look().await?;
@@ -122,16 +133,97 @@ impl Table {
         Ok(Arc::new(superseded))
     }
 
-    async fn look(&self) -> Result<Cut, SqlError> {
+    /// The files of a Delta version, and nothing of the log.
+    async fn cut_version(&self, version: u64) -> Result<Cut, SqlError> {
+        let places = self.places().await?;
+        let snapshot = self.snapshot_at(version, &places).await?;
+        let partitions = places.into_iter().map(|place| {
+            let end = snapshot.end(&app_id(place.topic_id, place.partition)).unwrap_or(0);
+            PartitionCut {
+                topic: place.topic.to_string(),
+                partition: place.partition,
+                stored_to: end,
+                to: end,
+                lost: None,
+            }
+        });
+        let info = TableCut {
+            table: self.spec.name.clone(),
+            delta_version: Some(snapshot.version),
+            partitions: partitions.collect(),
+        };
+        Ok(Cut { snapshot: Some(snapshot), tails: Vec::new(), info })
+    }
+
+    /// The Delta version of a moment, and the log from it up to then: what a query of that moment saw.
+    async fn cut_then(&self, us: i64) -> Result<Cut, SqlError> {
+        let places = self.places().await?;
+        let then_ms = us.div_euclid(1000);
+        let snapshot = match self.delta.version_at(then_ms).await.map_err(|e| unreadable(&self.spec, e))? {
+            VersionAt::Is(version) => Some(self.snapshot_at(version, &places).await?),
+            VersionAt::BeforeTheFirst => None,
+            VersionAt::Forgotten { oldest } => {
+                return Err(gone(&self.spec, &format!("version {oldest} is the oldest that is left, and is younger")));
+            }
+        };
+        let failed = |source| SqlError::Log { table: self.spec.name.clone(), source };
+        let (mut tails, mut partitions) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        for place in places {
+            let log = self.log.offsets(&place.topic, place.partition).await.map_err(failed)?;
+            let end = snapshot.as_ref().and_then(|s| s.end(&app_id(place.topic_id, place.partition)));
+            let after = self.log.offset_for_time(&place.topic, place.partition, then_ms.saturating_add(1)).await;
+            let from = end.unwrap_or(0);
+            let to = after.map_err(failed)?.unwrap_or(log.high_watermark).max(from);
+            if from < to && from < log.log_start {
+                let place = format!("{}/{}", place.topic, place.partition);
+                return Err(gone(
+                    &self.spec,
+                    &format!("the log of {place} from offset {from} on is needed, and begins at {}", log.log_start),
+                ));
+            }
+            let topic = place.topic.to_string();
+            partitions.push(PartitionCut { topic, partition: place.partition, stored_to: from, to, lost: None });
+            tails.push((place, from..to));
+        }
+        let delta_version = snapshot.as_ref().map(|s| s.version);
+        let info = TableCut { table: self.spec.name.clone(), delta_version, partitions };
+        Ok(Cut { snapshot, tails, info })
+    }
+
+    async fn snapshot_at(&self, version: u64, places: &[TailPartition]) -> Result<Arc<TableSnapshot>, SqlError> {
+        let app_ids: Vec<String> = places.iter().map(|p| app_id(p.topic_id, p.partition)).collect();
+        match self.delta.at(version, &app_ids).await.map_err(|e| unreadable(&self.spec, e))? {
+            Past::Found(snapshot) => Ok(snapshot),
+            Past::NoTable => Err(gone(&self.spec, "nothing has been stored yet")),
+            Past::NotYet { newest } => Err(gone(&self.spec, &format!("version {newest} is the newest"))),
+            Past::Forgotten { oldest } => {
+                Err(gone(&self.spec, &format!("version {oldest} is the oldest that is left")))
+            }
+            Past::Vacuumed { file } => Err(gone(
+                &self.spec,
+                &format!(
+                    "files of version {version} have been merged into others or expired, and are deleted ({file})"
+                ),
+            )),
+        }
+    }
+
+    /// The partitions of its topics. A topic that nobody has made yet is an empty one.
+    async fn places(&self) -> Result<Vec<TailPartition>, SqlError> {
         let failed = |source| SqlError::Log { table: self.spec.name.clone(), source };
         let mut places = Vec::new();
         for name in &self.spec.topics {
-            // A topic that nobody has made yet is an empty one.
             let Some(topic) = self.log.topic(name).await.map_err(failed)? else { continue };
             for partition in 0..topic.config.partitions {
                 places.push(TailPartition { topic: Arc::clone(&topic.name), topic_id: topic.id, partition });
             }
         }
+        Ok(places)
+    }
+
+    async fn look(&self) -> Result<Cut, SqlError> {
+        let failed = |source| SqlError::Log { table: self.spec.name.clone(), source };
+        let places = self.places().await?;
         let app_ids: Vec<String> = places.iter().map(|p| app_id(p.topic_id, p.partition)).collect();
         // The version first, the high watermarks after it: see the module's head.
         let snapshot = self.delta.latest(&app_ids).await.map_err(|e| unreadable(&self.spec, e))?;
@@ -177,6 +269,15 @@ impl Table {
             }
         }
     }
+}
+
+/// A moment that nobody can look back to.
+fn gone(spec: &TableSpec, why: &str) -> SqlError {
+    let message = format!(
+        "table {} cannot be seen as of then: {why}; `highwater table history {}` lists its versions",
+        spec.name, spec.name
+    );
+    SqlError::Invalid { message, at: None }
 }
 
 fn unreadable(spec: &TableSpec, source: DeltaTableError) -> SqlError {

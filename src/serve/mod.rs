@@ -6,6 +6,7 @@
 
 mod bridges;
 pub(crate) mod claim;
+mod consumer_lag;
 mod definitions;
 mod history;
 mod http;
@@ -385,6 +386,7 @@ fn open_engine(config: &Config, topology: &Topology, storage: &Storage, log: &Ar
         Engine::new(config.sql.clone(), storage.clone(), Arc::clone(log), topology.tables().to_vec(), &spill_dir)
             .map_err(|error| Error::failed("starting the query engine", error))?;
     engine.register_view(table_storage::TABLE, Arc::new(table_storage::TableStorage(storage.clone())));
+    engine.register_view(consumer_lag::TABLE, Arc::new(consumer_lag::ConsumerLag(Arc::clone(log))));
     Ok(engine)
 }
 

@@ -10,6 +10,7 @@ use highwater_pipeline::storage::{self, Storage};
 use highwater_sql::{Engine, SqlConfig};
 use tempfile::TempDir;
 
+use super::consumer_lag::{self, ConsumerLag};
 use super::ledger::{self, LedgerView};
 use super::table_storage::{self, TableStorage};
 use crate::error::Error;
@@ -46,6 +47,7 @@ pub(crate) async fn engine(data_dir: &Path) -> Result<(Engine, TempDir), Error> 
     let spill = tempfile::tempdir().map_err(|error| Error::failed("making a directory for spilled rows", error))?;
     let engine = Engine::new(SqlConfig::default(), storage.clone(), Arc::clone(&log), tables, spill.path())
         .map_err(|error| Error::failed("starting the query engine", error))?;
+    engine.register_view(consumer_lag::TABLE, Arc::new(ConsumerLag(Arc::clone(&log))));
     let ledger = Ledger::new(log, Arc::new(SystemClock), None);
     engine.register_view(table_storage::TABLE, Arc::new(TableStorage(storage)));
     engine.register_view(ledger::TABLE, Arc::new(LedgerView(Arc::new(ledger))));

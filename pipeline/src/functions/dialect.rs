@@ -38,6 +38,11 @@ impl Dialect for HighwaterDialect {
         }
     }
 
+    /// `FROM logs VERSION AS OF 12`.
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
         GENERIC.is_delimited_identifier_start(ch)
     }

@@ -108,6 +108,10 @@ impl Log for EmbeddedLog {
         Ok(self.broker.commit_offsets(group, offsets, task).await?)
     }
 
+    async fn groups(&self) -> Result<Vec<String>, LogError> {
+        Ok(self.broker.groups())
+    }
+
     async fn committed(&self, group: &str) -> Result<Vec<CommittedOffset>, LogError> {
         let offsets = self.broker.committed(group);
         Ok(offsets

@@ -108,4 +108,8 @@ pub trait Log: Send + Sync + 'static {
     ) -> Result<(), LogError>;
     /// All committed offsets of a group.
     async fn committed(&self, group: &str) -> Result<Vec<CommittedOffset>, LogError>;
+    /// Names of the groups that there are, sorted, as [`Log::committed`] takes them. A log that cannot list them knows none.
+    async fn groups(&self) -> Result<Vec<String>, LogError> {
+        Ok(Vec::new())
+    }
 }

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use crate::as_of;
 use crate::error::SqlError;
 
 /// Longest query text, bytes.
@@ -76,6 +77,7 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
     let mut tokens =
         Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|e| SqlError::syntax(e.to_string()))?;
     // Parameters are `$1`, so a bare `?` can only be the operator: is there such a key?
+    tokens = as_of::tokens::normalise(tokens);
     for token in &mut tokens {
         if matches!(&token.token, Token::Placeholder(name) if name == "?") {
             token.token = Token::Question;

@@ -5,6 +5,7 @@
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use highwater_pipeline::functions::HighwaterDialect;
 
+use super::copy::{self, CopyOut};
 use super::error::{PgError, code};
 
 /// Most statements of one message.
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Move { count: Option<usize>, name: String },
     /// `CLOSE name`; no name is ALL.
     Close(Option<String>),
+    /// `COPY ... TO STDOUT`.
+    Copy(Box<CopyOut>),
     /// `LISTEN`, `UNLISTEN`: nobody notifies.
     Listen(&'static str),
     /// Everything else.
@@ -108,28 +111,28 @@ fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, String> {
 }
 
 /// The words of a statement, to be taken one after the other.
-struct Words<'a> {
-    text: &'a str,
+pub(super) struct Words<'a> {
+    pub(super) text: &'a str,
     tokens: Vec<Token>,
     next: usize,
 }
 
 impl Words<'_> {
     /// True, and past it, where the next is this keyword.
-    fn take(&mut self, keyword: &str) -> bool {
+    pub(super) fn take(&mut self, keyword: &str) -> bool {
         let is = matches!(self.tokens.get(self.next), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(keyword));
         self.next += usize::from(is);
         is
     }
 
-    fn take_token(&mut self, token: &Token) -> bool {
+    pub(super) fn take_token(&mut self, token: &Token) -> bool {
         let is = self.tokens.get(self.next) == Some(token);
         self.next += usize::from(is);
         is
     }
 
     /// A name: folded to lower case unless it is quoted.
-    fn name(&mut self) -> Option<String> {
+    pub(super) fn name(&mut self) -> Option<String> {
         let name = match self.tokens.get(self.next)? {
             Token::Word(w) if w.quote_style.is_some() => w.value.clone(),
             Token::Word(w) => w.value.to_lowercase(),
@@ -137,6 +140,45 @@ impl Words<'_> {
         };
         self.next += 1;
         Some(name)
+    }
+
+    /// A name as it is written, with its quotes.
+    pub(super) fn ident(&mut self) -> Option<String> {
+        let Token::Word(word) = self.tokens.get(self.next)? else { return None };
+        self.next += 1;
+        Some(word.to_string())
+    }
+
+    /// Whatever comes next.
+    pub(super) fn next_token(&mut self) -> Option<&Token> {
+        self.next += 1;
+        self.tokens.get(self.next - 1)
+    }
+
+    /// A text.
+    pub(super) fn text_value(&mut self) -> Option<String> {
+        let (Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)) = self.tokens.get(self.next)? else {
+            return None;
+        };
+        self.next += 1;
+        Some(text.clone())
+    }
+
+    /// True or false, as options are given.
+    pub(super) fn boolean(&mut self) -> Option<bool> {
+        let value = match self.tokens.get(self.next)? {
+            Token::Word(word) => word.value.to_lowercase(),
+            Token::SingleQuotedString(text) => text.to_lowercase(),
+            Token::Number(digits, _) => digits.clone(),
+            _ => return None,
+        };
+        let value = match value.as_str() {
+            "true" | "on" | "1" | "match" => true,
+            "false" | "off" | "0" => false,
+            _ => return None,
+        };
+        self.next += 1;
+        Some(value)
     }
 
     /// A name of a setting, which may have dots.
@@ -156,7 +198,7 @@ impl Words<'_> {
         Some(number)
     }
 
-    fn at_end(&self) -> bool {
+    pub(super) fn at_end(&self) -> bool {
         self.next >= self.tokens.len()
     }
 
@@ -257,10 +299,7 @@ pub(crate) fn command(text: &str) -> Result<Command, PgError> {
         return w.name().map(|name| Command::Close(Some(name))).ok_or_else(|| wrong("CLOSE"));
     }
     if w.take("copy") {
-        return Err(PgError::new(
-            code::UNSUPPORTED,
-            "there is no COPY: rows come by SELECT, and go in by the doors for telemetry",
-        ));
+        return copy::parse(w).map(|copy| Command::Copy(Box::new(copy)));
     }
     if w.take("listen") {
         return Ok(Command::Listen("LISTEN"));

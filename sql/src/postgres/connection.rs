@@ -11,6 +11,7 @@ use futures::StreamExt;
 use highwater_pipeline::data::Tenant;
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Answer;
+use pgwire::messages::copy::{CopyData, CopyDone, CopyOutResponse};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery, TransactionStatus};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::cancel::Registered;
 use super::catalog::SessionFacts;
 use super::command::{self, Command};
+use super::copy::{BINARY_HEADER, BINARY_TRAILER, CopyOut, Format, Style};
 use super::encode::Rows;
 use super::error::{PgError, code};
 use super::login::TENANT_SETTING;
@@ -240,7 +242,7 @@ impl Connection {
     async fn simple_query(&mut self, prepared: &Prepared, query: &Query, mut cancel: Cancel<'_, '_>) -> Outcome<()> {
         let mut running = self.start(prepared, query, &[], None, &[], cancel.as_mut()).await?;
         self.wire.put(Answer::RowDescription(running.columns.description(&[])))?;
-        let (rows, _) = self.send_rows(prepared, &mut running, None, cancel).await?;
+        let (rows, _) = self.send_rows(prepared, &mut running, None, None, cancel).await?;
         self.complete(query.tag(rows))?;
         Ok(())
     }
@@ -502,7 +504,7 @@ impl Connection {
                 Box::new(self.start(&prepared, query, &parameters, known, &formats, cancel.as_mut()).await?)
             }
         };
-        let (rows, done) = self.send_rows(&prepared, &mut running, max_rows, cancel).await?;
+        let (rows, done) = self.send_rows(&prepared, &mut running, max_rows, None, cancel).await?;
         if !done && let Some(portal) = self.portals.get_mut(name) {
             portal.state = State::Running(running);
         }
@@ -544,6 +546,7 @@ impl Connection {
         prepared: &Prepared,
         running: &mut Running,
         max_rows: Option<u64>,
+        copied: Option<&Style>,
         mut cancel: Cancel<'_, '_>,
     ) -> Outcome<(u64, bool)> {
         let broken =
@@ -556,7 +559,11 @@ impl Connection {
                         return Ok((sent, false));
                     }
                     let begin = self.wire.out.len();
-                    if let Err(error) = rows.write(&mut self.wire.out) {
+                    let written = match copied {
+                        None => rows.write(&mut self.wire.out),
+                        Some(style) => rows.write_copy(style, &mut self.wire.out),
+                    };
+                    if let Err(error) = written {
                         self.wire.out.truncate(begin);
                         return Err(broken(error).into());
                     }
@@ -721,10 +728,53 @@ impl Connection {
                 self.portals.remove(name).ok_or_else(|| no_portal(name))?;
                 self.complete("CLOSE CURSOR")?;
             }
+            Command::Copy(copy) => self.copy(copy, cancel).await?,
             Command::Listen(tag) => self.complete(*tag)?,
             Command::Query => {}
         }
         Ok(())
+    }
+
+    /// Sends the rows of a query as those of a COPY.
+    async fn copy(&mut self, copy: &CopyOut, mut cancel: Cancel<'_, '_>) -> Outcome<()> {
+        let prepared = Prepared::parse_one(&copy.query).map_err(PgError::without_place)?;
+        let What::Query(query) = &prepared.what else {
+            return Err(PgError::new(code::SYNTAX, "COPY takes a query").into());
+        };
+        let format = i16::from(copy.style.format == Format::Binary);
+        let run = self.start(&prepared, query, &[], None, &[format], cancel.as_mut()).await;
+        let mut running = match run {
+            Err(Failure::Pg(error)) => return Err(error.without_place().into()),
+            run => run?,
+        };
+        let columns = running.columns.0.len();
+        let response = CopyOutResponse::new(format as i8, columns as i16, vec![format; columns]);
+        self.wire.put(Answer::CopyOutResponse(response))?;
+        if copy.style.format == Format::Binary {
+            self.put_copy(BINARY_HEADER)?;
+        } else if copy.style.header {
+            let mut header = bytes::BytesMut::new();
+            for (i, column) in running.columns.0.iter().enumerate() {
+                if i > 0 {
+                    header.extend_from_slice(&[copy.style.delimiter]);
+                }
+                let begin = header.len();
+                header.extend_from_slice(column.name.as_bytes());
+                copy.style.finish(begin, &mut header);
+            }
+            header.extend_from_slice(b"\n");
+            self.put_copy(&header)?;
+        }
+        let (rows, _) = self.send_rows(&prepared, &mut running, None, Some(&copy.style), cancel).await?;
+        if copy.style.format == Format::Binary {
+            self.put_copy(BINARY_TRAILER)?;
+        }
+        self.wire.put(Answer::CopyDone(CopyDone::new()))?;
+        Ok(self.complete(format!("COPY {rows}"))?)
+    }
+
+    fn put_copy(&mut self, data: &[u8]) -> io::Result<()> {
+        self.wire.put(Answer::CopyData(CopyData::new(bytes::Bytes::copy_from_slice(data))))
     }
 
     fn notice(&mut self, code: &'static str, message: &str) -> io::Result<()> {

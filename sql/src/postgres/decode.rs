@@ -238,6 +238,14 @@ fn array_from_binary(element: &Type, bytes: &[u8]) -> Option<Parameter> {
     Some(Parameter::List(items))
 }
 
+/// The elements of an array as text.
+pub(crate) fn array(element: &Type, text: &str) -> Option<Vec<Parameter>> {
+    match array_from_text(element, text.trim())? {
+        Parameter::List(elements) => Some(elements),
+        _ => None,
+    }
+}
+
 /// `{a,"b c",NULL}`, of one dimension.
 fn array_from_text(element: &Type, text: &str) -> Option<Parameter> {
     let inner = text.strip_prefix('{')?.strip_suffix('}')?;

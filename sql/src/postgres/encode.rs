@@ -27,6 +27,7 @@ use pgwire::api::Type;
 
 pub(super) use numeric::from_binary as numeric_from_binary;
 
+use super::copy::{Format, Style};
 use super::settings::Zone;
 use super::types;
 use crate::output;
@@ -115,6 +116,45 @@ impl Rows {
         out.put_u16(u16::try_from(self.columns.len()).map_err(|_| too_large())?);
         for column in &self.columns {
             column.put(self.next, &self.zone, out)?;
+        }
+        let size = i32::try_from(out.len() - begin - 1).map_err(|_| too_large())?;
+        out[begin + 1..begin + 5].copy_from_slice(&size.to_be_bytes());
+        self.next += 1;
+        Ok(())
+    }
+}
+
+impl Rows {
+    /// Writes the next row as a message of a COPY.
+    ///
+    /// # Errors
+    /// As [`Rows::write`].
+    pub(crate) fn write_copy(&mut self, style: &Style, out: &mut BytesMut) -> Result<(), ArrowError> {
+        if self.left() == 0 {
+            return Ok(());
+        }
+        let begin = out.len();
+        out.put_u8(b'd');
+        out.put_i32(0);
+        if style.format == Format::Binary {
+            out.put_u16(u16::try_from(self.columns.len()).map_err(|_| too_large())?);
+            for column in &self.columns {
+                column.put(self.next, &self.zone, out)?;
+            }
+        } else {
+            for (i, column) in self.columns.iter().enumerate() {
+                if i > 0 {
+                    out.put_u8(style.delimiter);
+                }
+                if column.nulls.as_ref().is_some_and(|nulls| nulls.is_null(self.next)) {
+                    out.put_slice(style.null.as_bytes());
+                    continue;
+                }
+                let value = out.len();
+                column.values.put_text(self.next, &self.zone, out)?;
+                style.finish(value, out);
+            }
+            out.put_u8(b'\n');
         }
         let size = i32::try_from(out.len() - begin - 1).map_err(|_| too_large())?;
         out[begin + 1..begin + 5].copy_from_slice(&size.to_be_bytes());

@@ -67,6 +67,11 @@ impl PgError {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same of a text that is only a part of what the client sent.
+    pub(crate) fn without_place(self) -> Self {
+        Self { position: None, ..self }
+    }
+
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
         Self::new(code::PROTOCOL, message)
     }

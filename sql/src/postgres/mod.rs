@@ -13,6 +13,7 @@ mod cancel;
 pub(crate) mod catalog;
 mod command;
 mod connection;
+mod copy;
 mod decode;
 mod encode;
 mod error;

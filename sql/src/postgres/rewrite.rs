@@ -14,8 +14,11 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use pgwire::api::Type;
+
 use super::catalog::{PG_CATALOG, relations};
-use super::names;
+use super::{decode, names, types};
+use crate::parameters::Parameter;
 
 /// Tables of the system catalog that have no rows here.
 pub(super) const EMPTY: &[&str] = &[
@@ -23,6 +26,7 @@ pub(super) const EMPTY: &[&str] = &[
     "pg_constraint",
     "pg_default_acl",
     "pg_depend",
+    "pg_description",
     "pg_enum",
     "pg_event_trigger",
     "pg_foreign_data_wrapper",
@@ -43,6 +47,7 @@ pub(super) const EMPTY: &[&str] = &[
     "pg_rewrite",
     "pg_rules",
     "pg_seclabel",
+    "pg_seclabels",
     "pg_sequence",
     "pg_sequences",
     "pg_shdepend",
@@ -68,6 +73,7 @@ pub(super) fn catalog(statement: &mut Statement) {
 pub(super) fn any(statement: &mut Statement) {
     let _all: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
         escapes(expr);
+        array_literals(expr);
         ControlFlow::Continue(())
     });
 }
@@ -373,6 +379,65 @@ fn escapes(expr: &mut Expr) {
     }
 }
 
+/// Arrays as text, which Postgres reads where it wants an array: `x = ANY('{a,b}')`, `'{1,2}'::int[]`.
+fn array_literals(expr: &mut Expr) {
+    match expr {
+        Expr::AnyOp { left, compare_op, right, .. } => {
+            let Some(elements) = text_of(right).and_then(|text| decode::array(&Type::TEXT, text)) else { return };
+            // Text in a list becomes what it is compared with, as it does where it stands alone.
+            *expr = match compare_op {
+                ast::BinaryOperator::Eq => in_list(left, elements, false),
+                _ => each(left, compare_op, elements, ast::BinaryOperator::Or),
+            };
+        }
+        Expr::AllOp { left, compare_op, right } => {
+            let Some(elements) = text_of(right).and_then(|text| decode::array(&Type::TEXT, text)) else { return };
+            *expr = match compare_op {
+                ast::BinaryOperator::NotEq => in_list(left, elements, true),
+                _ => each(left, compare_op, elements, ast::BinaryOperator::And),
+            };
+        }
+        Expr::Cast { kind: CastKind::DoubleColon | CastKind::Cast, expr: inner, data_type, .. } => {
+            let Some(text) = text_of(inner) else { return };
+            let Ok(array) = types::by_name(&data_type.to_string()) else { return };
+            let Some(element) = types::element_of(&array) else { return };
+            if let Some(list) = decode::array(&element, text).and_then(|list| Parameter::List(list).expr().ok()) {
+                *expr = list;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The text of a literal, in parentheses or not.
+fn text_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Nested(inner) => text_of(inner),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn in_list(left: &Expr, elements: Vec<Parameter>, negated: bool) -> Expr {
+    let list: Vec<Expr> = elements.iter().filter_map(|element| element.expr().ok()).collect();
+    match list.is_empty() {
+        // Nothing is among no elements.
+        true => Expr::Value(Value::Boolean(negated).with_empty_span()),
+        false => Expr::InList { expr: Box::new(left.clone()), list, negated },
+    }
+}
+
+fn each(left: &Expr, op: &ast::BinaryOperator, elements: Vec<Parameter>, between: ast::BinaryOperator) -> Expr {
+    let none = Expr::Value(Value::Boolean(between == ast::BinaryOperator::And).with_empty_span());
+    let one = |element: Expr| Expr::BinaryOp { left: Box::new(left.clone()), op: op.clone(), right: Box::new(element) };
+    let all = elements.iter().filter_map(|element| element.expr().ok()).map(one);
+    let all = all.reduce(|a, b| Expr::BinaryOp { left: Box::new(a), op: between.clone(), right: Box::new(b) });
+    all.map_or(none, |all| Expr::Nested(Box::new(all)))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -406,6 +471,21 @@ mod tests {
             "SELECT a FROM logs",
         ] {
             assert_eq!(rewritten(sql), sql);
+        }
+    }
+
+    #[test]
+    fn arrays_as_text() {
+        for (sql, expected) in [
+            ("SELECT x = ANY('{a,\"b c\"}')", "SELECT x IN ('a', 'b c')"),
+            ("SELECT x = ANY(('{1,2}'))", "SELECT x IN ('1', '2')"),
+            ("SELECT x <> ALL('{a}')", "SELECT x NOT IN ('a')"),
+            ("SELECT x = ANY('{}'), x <> ALL('{}')", "SELECT false, true"),
+            ("SELECT x > ANY('{1,2}')", "SELECT (x > '1' OR x > '2')"),
+            ("SELECT '{1,NULL}'::int[], CAST('{}' AS TEXT[])", "SELECT [1, arrow_cast(NULL, 'Int32')], []"),
+            ("SELECT '{1}'::text, x = ANY(y)", "SELECT '{1}'::TEXT, x = ANY(y)"),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
         }
     }
 

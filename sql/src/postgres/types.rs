@@ -84,6 +84,10 @@ pub(crate) fn by_name(name: &str) -> Result<Type, PgError> {
     if let Some(element) = name.strip_suffix("[]").map(str::trim_end).or_else(|| name.strip_suffix("[ ]")) {
         return Ok(array_of(&by_name(element.trim_end())?));
     }
+    // An array by the name that Postgres keeps for it.
+    if let Some(element) = name.strip_prefix('_') {
+        return Ok(array_of(&by_name(element)?));
+    }
     Ok(match name.split('(').next().unwrap_or_default().trim() {
         "bool" | "boolean" => Type::BOOL,
         "int2" | "smallint" => Type::INT2,

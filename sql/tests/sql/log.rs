@@ -138,8 +138,9 @@ impl Log for MemoryLog {
         Ok(PartitionOffsets { log_start: held.log_start, high_watermark })
     }
 
-    async fn offset_for_time(&self, _: &str, _: i32, _: i64) -> Result<Option<i64>, LogError> {
-        unreachable!("queries do not look up times")
+    async fn offset_for_time(&self, topic: &str, partition: i32, timestamp_ms: i64) -> Result<Option<i64>, LogError> {
+        let held = self.partition(topic, partition)?;
+        Ok(held.records.iter().find(|r| r.timestamp_ms >= timestamp_ms).map(|r| r.offset))
     }
 
     async fn begin_task(&self, _: &str) -> Result<i32, LogError> {

@@ -1,6 +1,7 @@
 //! The SQL room over a real log and real tables.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod as_of;
 mod commit;
 mod fixture;
 mod hostile;
@@ -16,6 +17,7 @@ mod s3;
 mod slt;
 mod snapshot;
 mod view;
+mod views;
 
 #[path = "../../../tests/s3/proxy.rs"]
 mod proxy;

@@ -235,4 +235,8 @@ impl Log for KafkaLog {
     async fn committed(&self, group: &str) -> Result<Vec<CommittedOffset>, LogError> {
         self.parts.offsets.all(group).await
     }
+
+    async fn groups(&self) -> Result<Vec<String>, LogError> {
+        self.parts.offsets.groups().await
+    }
 }

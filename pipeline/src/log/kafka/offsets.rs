@@ -55,6 +55,30 @@ impl Offsets {
         }
     }
 
+    /// The name by which [`Self::group_name`] finds a group of the cluster.
+    fn own_name(&self, name: &str) -> String {
+        let ours = &self.cluster.config.group;
+        match name.strip_prefix(ours.as_str()) {
+            Some("") => TASKS_GROUP.to_owned(),
+            Some(rest) if rest.starts_with('.') => format!("__highwater{rest}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// The groups that the cluster lists, sorted.
+    pub(super) async fn groups(&self) -> Result<Vec<String>, LogError> {
+        let client = self.client(TASKS_GROUP)?;
+        let result = self.cluster.blocking(move || {
+            let list = client.fetch_group_list(None, TIMEOUT)?;
+            Ok(list.groups().iter().map(|group| group.name().to_owned()).collect::<Vec<_>>())
+        });
+        let names = self.cluster.outcome("the groups of the cluster", result.await?)?;
+        let mut names: Vec<String> = names.iter().map(|name| self.own_name(name)).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     /// What a transaction says about who commits an offset. For the group of the tasks that is this process's member, so that
     /// a commit of a generation that is over is refused.
     pub(super) fn group_metadata(&self, group: &str) -> Result<ConsumerGroupMetadata, LogError> {

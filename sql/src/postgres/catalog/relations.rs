@@ -8,6 +8,7 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use super::information;
 use crate::catalog::{SCHEMA, Tables};
 use crate::view::Views;
+use crate::views::SqlViews;
 
 /// Schemas and their identifiers, as Postgres numbers those that it has.
 pub(super) const NAMESPACES: [(&str, i32); 4] =
@@ -62,20 +63,24 @@ pub(crate) struct Relations(pub(super) Vec<Relation>);
 
 impl Relations {
     /// Those of `public`, and those of the system.
-    pub(crate) fn of(tables: &Tables, views: &Views) -> Self {
+    pub(crate) fn of(tables: &Tables, views: &Views, sql_views: &SqlViews) -> Self {
         let mut taken = BTreeSet::new();
         let mut relations = Vec::new();
-        let stored = tables.iter().map(|(name, table)| (name, false, SchemaRef::clone(&table.schema)));
+        let stored = tables.iter().map(|(name, table)| (name.as_str(), false, SchemaRef::clone(&table.schema)));
         // A stored table of the same name goes before a view.
         let made = views
             .iter()
             .filter(|(name, _)| !tables.contains_key(*name))
-            .map(|(name, view)| (name, true, view.schema()));
-        for (name, is_view, columns) in stored.chain(made) {
+            .map(|(name, view)| (name.as_str(), true, view.schema()));
+        let in_sql = sql_views
+            .iter()
+            .filter(|(name, _)| !tables.contains_key(**name) && !views.contains_key(**name))
+            .map(|(name, view)| (*name, true, SchemaRef::clone(&view.schema)));
+        for (name, is_view, columns) in stored.chain(made).chain(in_sql) {
             relations.push(Relation {
                 oid: oid(SCHEMA, name, FIRST_USER_OID, &mut taken),
                 schema: SCHEMA,
-                name: name.clone(),
+                name: name.to_string(),
                 is_view,
                 columns: Some(columns),
             });

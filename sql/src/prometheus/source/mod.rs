@@ -125,7 +125,7 @@ impl Snapshot {
     ) -> Result<Self, ReadError> {
         let mut tables = Vec::new();
         for table in engine.tables(|spec| matches!(spec.kind, RowKind::Metrics)) {
-            let cut = table.cut().await?;
+            let cut = table.cut(None).await?;
             tables.push((table, cut));
         }
         let threads = engine.config().thread_count();
