@@ -29,3 +29,4 @@ mod scraping;
 mod second;
 mod senders;
 mod topics;
+mod upkeep;

@@ -1,6 +1,7 @@
 //! What a query may be: one statement, of a kind that only reads our tables. An allow-list over the parsed tree, so that a
 //! statement nobody thought of is refused too; the plan is checked again after it.
 
+mod distinct;
 #[cfg(test)]
 mod tests;
 
@@ -54,9 +55,18 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|e| SqlError::from_datafusion(e, 0))?;
-    let Some(statement) = statements.pop_front() else {
+    let Some(mut statement) = statements.pop_front() else {
         return Err(SqlError::Syntax { message: "the query is empty".to_string(), at: None });
     };
+    match &mut statement {
+        Statement::Statement(inner) => distinct::bind_tightly(inner),
+        Statement::Explain(explain) => {
+            if let Statement::Statement(inner) = explain.statement.as_mut() {
+                distinct::bind_tightly(inner);
+            }
+        }
+        _ => {}
+    }
     // The first statement's own name is the better message, where it is refused anyway.
     check(&statement)?;
     if !statements.is_empty() {
@@ -94,7 +104,8 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
 /// True for a token that can make the tree one level deeper: not for names, values and what separates them.
 fn may_nest(token: &Token) -> bool {
     match token {
-        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        // The arms of a CASE lie beside each other.
+        Token::Word(word) => !matches!(word.keyword, Keyword::NoKeyword | Keyword::WHEN | Keyword::THEN),
         Token::Whitespace(_)
         | Token::Comma
         | Token::Period

@@ -416,9 +416,9 @@ fn execute(w: &mut Words<'_>) -> Option<Command> {
 fn declare(w: &mut Words<'_>) -> Option<Command> {
     let name = w.name()?;
     while !w.take("cursor") {
-        // BINARY, INSENSITIVE, NO SCROLL; SCROLL goes back, which is not possible.
+        // A cursor that may scroll goes forward all the same; going back is refused where it is asked.
         match w.name()?.as_str() {
-            "insensitive" | "asensitive" => {}
+            "insensitive" | "asensitive" | "scroll" => {}
             "no" => w.take("scroll").then_some(())?,
             _ => return None,
         }

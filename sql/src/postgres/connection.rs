@@ -330,8 +330,8 @@ impl Connection {
         let count = parameters::highest(&query.statement).map_err(|error| prepared.error(&error))?;
         let mut found: Vec<Option<Type>> = (0..count.max(given.len()))
             .map(|i| {
-                let oid = given.get(i).copied().filter(|oid| *oid != 0)?;
-                Type::from_oid(oid).filter(|pg_type| *pg_type != Type::UNKNOWN)
+                let given = given.get(i).copied().filter(|oid| *oid != 0).and_then(Type::from_oid);
+                given.filter(|pg_type| *pg_type != Type::UNKNOWN).or_else(|| query.parameters.get(i).cloned().flatten())
             })
             .collect();
         if found.iter().take(count).any(Option::is_none) {
@@ -457,16 +457,31 @@ impl Connection {
         &mut self,
         prepared: &Prepared,
         query: &Query,
-        cancel: Cancel<'_, '_>,
+        mut cancel: Cancel<'_, '_>,
     ) -> Outcome<Arc<Columns>> {
         if let Some(columns) = prepared.known_columns() {
             return Ok(columns);
         }
-        let mut ask = self.ask(query);
-        let nulls: Vec<Parameter> = prepared.types.iter().map(decode::null).collect();
-        put(&mut ask, &nulls, prepared)?;
-        let asked = self.engine.columns(self.tenant.as_str(), ask);
-        let schema = interruptible(&mut self.wire, cancel, asked).await?.map_err(|error| prepared.error(&error))?;
+        let mut schema = None;
+        // Some places take no NULL, as the ends of generate_series.
+        for value in [decode::null, decode::some] {
+            let mut ask = self.ask(query);
+            let values: Vec<Parameter> = prepared.types.iter().map(value).collect();
+            put(&mut ask, &values, prepared)?;
+            let asked = self.engine.columns(self.tenant.as_str(), ask);
+            let planned = interruptible(&mut self.wire, cancel.as_mut(), asked).await?;
+            let failed = planned.is_err();
+            match &schema {
+                // The first error is the one to tell.
+                Some(Err(_)) if failed => {}
+                _ => schema = Some(planned),
+            }
+            if !failed || values.is_empty() {
+                break;
+            }
+        }
+        let Some(schema) = schema else { return Err(no_portal("").into()) };
+        let schema = schema.map_err(|error| prepared.error(&error))?;
         Ok(prepared.know_columns(query, &schema))
     }
 

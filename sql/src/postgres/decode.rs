@@ -6,7 +6,7 @@ use pgwire::api::Type;
 
 use super::encode::numeric_from_binary;
 use super::error::{PgError, code};
-use super::types;
+use super::{interval, types};
 use crate::parameters::Parameter;
 
 /// From 1970 to 2000, where Postgres counts from.
@@ -82,15 +82,48 @@ fn from_text(pg_type: &Type, text: &str) -> Option<Parameter> {
         Type::FLOAT4 | Type::FLOAT8 => Parameter::Float(float(trimmed)?),
         Type::NUMERIC => number(trimmed)?,
         Type::BYTEA => Parameter::Bytes(bytea(text)?),
-        Type::DATE | Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+        Type::DATE => Parameter::Typed(Some(date_text(trimmed).to_string()), DataType::Date32),
+        Type::TIME | Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             Parameter::Typed(Some(time_text(trimmed)), arrow_type(pg_type)?)
         }
-        Type::INTERVAL => Parameter::Typed(Some(trimmed.to_string()), arrow_type(pg_type)?),
+        Type::INTERVAL => Parameter::Typed(Some(interval::plain(trimmed)?), arrow_type(pg_type)?),
         _ => match types::element_of(pg_type) {
             Some(element) => array_from_text(&element, trimmed)?,
             None => Parameter::Text(text.to_string()),
         },
     })
+}
+
+/// A date without the zone that some clients write behind it: `2026-01-02 +00`.
+pub(super) fn date_text(text: &str) -> &str {
+    match text.split_once(' ') {
+        Some((date, zone)) if is_zone(zone) && date.len() == 10 => date,
+        _ => text,
+    }
+}
+
+/// `+00`, `-05:30`, `+0100`.
+fn is_zone(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or_default();
+    (2..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || b == b':')
+}
+
+/// Some value of this type, for what is planned before there is one and cannot be planned with none.
+pub(crate) fn some(pg_type: &Type) -> Parameter {
+    match *pg_type {
+        Type::BOOL => Parameter::Bool(true),
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::NUMERIC => Parameter::Int(1),
+        Type::FLOAT4 | Type::FLOAT8 => Parameter::Float(1.0),
+        Type::DATE | Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+            Parameter::Typed(Some("1970-01-01T00:00:00Z".to_string()), arrow_type(pg_type).unwrap_or(DataType::Utf8))
+        }
+        Type::INTERVAL => Parameter::Typed(Some("1 day".to_string()), DataType::Interval(IntervalUnit::MonthDayNano)),
+        Type::TIME | Type::BYTEA => null(pg_type),
+        _ => match types::element_of(pg_type) {
+            Some(element) => Parameter::List(vec![some(&element)]),
+            None => Parameter::Text("1".to_string()),
+        },
+    }
 }
 
 /// A time as the engine's parser wants it: `2026-01-02 03:04:05+00` has an offset in hours only.

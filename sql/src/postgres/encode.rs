@@ -71,6 +71,7 @@ enum Values {
     Decimal128(Decimal128Array, i8),
     Decimal256(Decimal256Array, i8),
     Text(StringArray),
+    Uuid(StringArray),
     Json(StringArray),
     Bytes(BinaryArray),
     Date(Date32Array),
@@ -163,6 +164,10 @@ impl Rows {
     }
 }
 
+fn no_identifier(id: i64) -> ArrowError {
+    ArrowError::CastError(format!("OID out of range: {id}"))
+}
+
 fn too_large() -> ArrowError {
     ArrowError::ComputeError("a row is larger than a message of the protocol can be".to_string())
 }
@@ -206,6 +211,13 @@ fn values(field: &FieldRef, array: &ArrayRef, pg_type: &Type) -> Result<Values, 
         Type::BOOL => Values::Bool(to(DataType::Boolean)?.as_boolean().clone()),
         Type::INT2 => Values::Int16(to(DataType::Int16)?.as_primitive::<Int16Type>().clone()),
         Type::INT4 => Values::Int32(to(DataType::Int32)?.as_primitive::<Int32Type>().clone()),
+        Type::OID if array.data_type() != &DataType::Int32 => {
+            // Unsigned where they are told, and signed where they are kept.
+            let wide = to(DataType::Int64)?;
+            let ids = wide.as_primitive::<Int64Type>();
+            let id = |id: i64| u32::try_from(id).map(u32::cast_signed).map_err(|_| no_identifier(id));
+            Values::Oid(ids.try_unary::<_, Int32Type, ArrowError>(id)?)
+        }
         Type::OID => Values::Oid(to(DataType::Int32)?.as_primitive::<Int32Type>().clone()),
         Type::INT8 => Values::Int64(to(DataType::Int64)?.as_primitive::<Int64Type>().clone()),
         Type::FLOAT4 => Values::Float32(to(DataType::Float32)?.as_primitive::<Float32Type>().clone()),
@@ -242,6 +254,11 @@ fn values(field: &FieldRef, array: &ArrayRef, pg_type: &Type) -> Result<Values, 
             }
             _ => to(DataType::Interval(IntervalUnit::MonthDayNano))?.as_primitive::<IntervalMonthDayNanoType>().clone(),
         }),
+        Type::UUID => Values::Uuid(to(DataType::Utf8)?.as_string::<i32>().clone()),
+        Type::JSON | Type::JSONB if types::of(array.data_type()) == Type::TEXT => {
+            let text = to(DataType::Utf8)?.as_string::<i32>().clone();
+            if *pg_type == Type::JSON { Values::Text(text) } else { Values::Json(text) }
+        }
         Type::JSONB => Values::Json(output::json_text(field, array)?.as_string::<i32>().clone()),
         _ => match array.data_type() {
             DataType::List(item)
@@ -251,7 +268,7 @@ fn values(field: &FieldRef, array: &ArrayRef, pg_type: &Type) -> Result<Values, 
             | DataType::FixedSizeList(item, _) => {
                 let item = Arc::new(Field::new(item.name(), item.data_type().clone(), true));
                 let list = to(DataType::List(Arc::clone(&item)))?.as_list::<i32>().clone();
-                let element = types::of(item.data_type());
+                let element = types::element_of(pg_type).unwrap_or_else(|| types::of(item.data_type()));
                 let inner = Column::new(&item, list.values(), &element, false)?;
                 Values::List(list, Box::new(inner), element)
             }
@@ -271,7 +288,7 @@ impl Values {
             Self::Float64(a) => a.logical_nulls(),
             Self::Decimal128(a, _) => a.logical_nulls(),
             Self::Decimal256(a, _) => a.logical_nulls(),
-            Self::Text(a) | Self::Json(a) => a.logical_nulls(),
+            Self::Text(a) | Self::Json(a) | Self::Uuid(a) => a.logical_nulls(),
             Self::Bytes(a) => a.logical_nulls(),
             Self::Date(a) => a.logical_nulls(),
             Self::Time(a) => a.logical_nulls(),
@@ -292,6 +309,18 @@ impl Values {
             Self::Decimal128(a, scale) => numeric::put_binary(&a.value(row).to_string(), *scale, out),
             Self::Decimal256(a, scale) => numeric::put_binary(&a.value(row).to_string(), *scale, out),
             Self::Text(a) => out.put_slice(a.value(row).as_bytes()),
+            Self::Uuid(a) => {
+                let digits: Vec<u8> = a.value(row).bytes().filter(|b| !matches!(b, b'-' | b'{' | b'}')).collect();
+                let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+                let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+                match bytes.filter(|bytes| bytes.len() == 16 && digits.len() == 32) {
+                    Some(bytes) => out.put_slice(&bytes),
+                    None => {
+                        let message = format!("invalid input syntax for type uuid: \"{}\"", a.value(row));
+                        return Err(ArrowError::CastError(message));
+                    }
+                }
+            }
             Self::Json(a) => {
                 // The version of the format.
                 out.put_u8(1);
@@ -345,7 +374,7 @@ impl Values {
             Self::Float64(a) => text::put_float64(a.value(row), out),
             Self::Decimal128(a, scale) => numeric::put_text(&a.value(row).to_string(), *scale, out),
             Self::Decimal256(a, scale) => numeric::put_text(&a.value(row).to_string(), *scale, out),
-            Self::Text(a) | Self::Json(a) => out.put_slice(a.value(row).as_bytes()),
+            Self::Text(a) | Self::Json(a) | Self::Uuid(a) => out.put_slice(a.value(row).as_bytes()),
             Self::Bytes(a) => text::put_bytes(a.value(row), out),
             Self::Date(a) => text::put_date(i64::from(a.value(row)), out),
             Self::Time(a) => text::put_time(a.value(row), out),

@@ -10,6 +10,7 @@
 //! - what runs ends with its connection, at a cancel request, and at the time limit, whatever the client does.
 
 mod cancel;
+mod casts;
 pub(crate) mod catalog;
 mod command;
 mod connection;
@@ -17,6 +18,7 @@ mod copy;
 mod decode;
 mod encode;
 mod error;
+mod interval;
 mod login;
 pub(crate) mod names;
 mod portal;

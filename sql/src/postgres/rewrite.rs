@@ -17,13 +17,17 @@ use datafusion::sql::sqlparser::parser::Parser;
 use pgwire::api::Type;
 
 use super::catalog::{PG_CATALOG, relations};
-use super::{decode, names, types};
+use super::{casts, decode, interval, names, types};
 use crate::parameters::Parameter;
 
 /// Tables of the system catalog that have no rows here.
 pub(super) const EMPTY: &[&str] = &[
+    "pg_amop",
+    "pg_amproc",
     "pg_attrdef",
     "pg_constraint",
+    "pg_conversion",
+    "pg_db_role_setting",
     "pg_default_acl",
     "pg_depend",
     "pg_description",
@@ -37,6 +41,8 @@ pub(super) const EMPTY: &[&str] = &[
     "pg_inherits",
     "pg_largeobject",
     "pg_matviews",
+    "pg_opclass",
+    "pg_opfamily",
     "pg_partitioned_table",
     "pg_policies",
     "pg_policy",
@@ -55,8 +61,15 @@ pub(super) const EMPTY: &[&str] = &[
     "pg_statistic_ext_data",
     "pg_stats_ext",
     "pg_subscription",
+    "pg_transform",
     "pg_trigger",
+    "pg_ts_config",
+    "pg_ts_config_map",
+    "pg_ts_dict",
+    "pg_ts_parser",
+    "pg_ts_template",
     "pg_user_mapping",
+    "pg_user_mappings",
 ];
 /// How deep queries are looked into.
 const MAX_DEPTH: usize = 40;
@@ -71,8 +84,10 @@ pub(super) fn catalog(statement: &mut Statement) {
 
 /// Rewrites any statement of a Postgres client.
 pub(super) fn any(statement: &mut Statement) {
+    let _counts: ControlFlow<()> = statement.visit(&mut Counts);
     let _all: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
         escapes(expr);
+        literals(expr);
         array_literals(expr);
         ControlFlow::Continue(())
     });
@@ -133,10 +148,32 @@ impl VisitorMut for Catalog {
                 {
                     Some(null())
                 }
+                // What to take where there is no array: an array as text, which the engine does not take for one.
+                FunctionArguments::List(list)
+                    if function.name.to_string().eq_ignore_ascii_case("coalesce")
+                        && matches!(list.args.as_slice(), [_, last] if last.to_string() == "'{}'") =>
+                {
+                    list.args.first().and_then(|first| expression(&first.to_string()))
+                }
                 // Of sequences and collations that a column may have: none has one.
                 _ if function.name.to_string().eq_ignore_ascii_case("json_build_object") => Some(null()),
                 _ => None,
             },
+            // A column that has had another name since.
+            Expr::CompoundIdentifier(parts)
+                if parts.last().is_some_and(|part| part.value.eq_ignore_ascii_case("colliculocale")) =>
+            {
+                if let Some(part) = parts.last_mut() {
+                    "colllocale".clone_into(&mut part.value);
+                }
+                None
+            }
+            // Which of the system's tables a row is of.
+            Expr::CompoundIdentifier(parts)
+                if parts.last().is_some_and(|part| part.value.eq_ignore_ascii_case("tableoid")) =>
+            {
+                expression("0")
+            }
             Expr::Case { operand: None, conditions, .. } => is_about_made_types(conditions).and_then(expression),
             // What is on the search path.
             Expr::InSubquery { expr, subquery, negated }
@@ -239,7 +276,9 @@ fn is_about_made_types(conditions: &[ast::CaseWhen]) -> Option<&'static str> {
     }
     match right.to_string().as_str() {
         "'d'" => Some("CAST(NULL AS INT)"),
-        "'c'" => Some("CAST(NULL AS INT[])"),
+        // The names or the types of its parts.
+        "'c'" if when.result.to_string().contains("attname") => Some("CAST(NULL AS TEXT[])"),
+        "'c'" => Some("arrow_cast(NULL, 'List(UInt32)')"),
         _ => None,
     }
 }
@@ -379,6 +418,118 @@ fn escapes(expr: &mut Expr) {
     }
 }
 
+/// `SELECT EXISTS (SELECT ...)`, which the engine knows as a condition only.
+fn exists(item: &mut SelectItem) {
+    let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { return };
+    let _all: ControlFlow<()> = ast::visit_expressions_mut(expr, |expr| {
+        if let Expr::Exists { subquery, negated } = expr {
+            let mut subquery = subquery.clone();
+            if subquery.limit_clause.is_none() && subquery.fetch.is_none() {
+                subquery.order_by = None;
+            }
+            let op = if *negated { "=" } else { ">" };
+            if let Some(counted) = expression(&format!("(SELECT count(*) {op} 0 FROM ({subquery}) AS found)")) {
+                *expr = counted;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// Functions of Postgres that the engine has under another name.
+const OTHER_NAMES: [(&str, &str); 8] = [
+    ("clock_timestamp", "now"),
+    ("every", "bool_and"),
+    ("gen_random_uuid", "uuid"),
+    ("regexp_matches", "regexp_match"),
+    ("statement_timestamp", "now"),
+    ("transaction_timestamp", "now"),
+    ("json_array_length", "json_length"),
+    ("jsonb_array_length", "json_length"),
+];
+
+/// `LIMIT '10'`, as drivers write that put values into the text themselves.
+struct Counts;
+
+impl VisitorMut for Counts {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let number = |expr: &mut Expr| {
+            let digits = text_of(expr).map(str::trim).filter(|text| text.parse::<u64>().is_ok()).map(str::to_string);
+            if let Some(digits) = digits {
+                *expr = Expr::Value(Value::Number(digits, false).with_empty_span());
+            }
+        };
+        // FETCH FIRST 10 ROWS ONLY.
+        if let Some(ast::Fetch { with_ties: false, percent: false, quantity }) = &query.fetch {
+            let quantity = quantity.clone().or_else(|| expression("1"));
+            match &mut query.limit_clause {
+                Some(ast::LimitClause::LimitOffset { limit: limit @ None, .. }) => {
+                    *limit = quantity;
+                    query.fetch = None;
+                }
+                None => {
+                    let clause = ast::LimitClause::LimitOffset { limit: quantity, offset: None, limit_by: Vec::new() };
+                    query.limit_clause = Some(clause);
+                    query.fetch = None;
+                }
+                Some(_) => {}
+            }
+        }
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            for item in &mut select.projection {
+                exists(item);
+            }
+        }
+        if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
+            limit.iter_mut().for_each(number);
+            offset.iter_mut().map(|offset| &mut offset.value).for_each(number);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Literals of types, and casts to types, that the engine has not or reads otherwise.
+fn literals(expr: &mut Expr) {
+    let text = |text: &str| Expr::Value(Value::SingleQuotedString(text.to_string()).with_empty_span());
+    match expr {
+        Expr::Cast { expr: inner, data_type: ast::DataType::Interval { .. }, .. } => {
+            if let Some(plain) = text_of(inner).and_then(interval::plain) {
+                **inner = text(&plain);
+            }
+        }
+        Expr::Interval(ast::Interval { value, leading_field: None, .. }) => {
+            if let Some(plain) = text_of(value).and_then(interval::plain) {
+                **value = text(&plain);
+            }
+        }
+        Expr::Function(function) => {
+            let name = function.name.to_string().to_lowercase();
+            let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+            if let Some((_, own)) = OTHER_NAMES.iter().find(|(theirs, _)| *theirs == name) {
+                function.name = ast::ObjectName::from(vec![ast::Ident::new(*own)]);
+            }
+        }
+        // Have they an element in common?
+        Expr::BinaryOp { left, op: ast::BinaryOperator::PGOverlap, right } => {
+            if let Some(overlap) = expression(&format!("array_has_any({left}, {right})")) {
+                *expr = overlap;
+            }
+        }
+        Expr::Cast { data_type, .. } if casts::is_text(data_type) => *data_type = ast::DataType::Text,
+        Expr::Value(value) => {
+            if let Value::SingleQuotedString(literal) = &mut value.value
+                && decode::date_text(literal).len() < literal.len()
+                && literal.as_bytes().get(4) == Some(&b'-')
+            {
+                *literal = decode::date_text(literal).to_string();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Arrays as text, which Postgres reads where it wants an array: `x = ANY('{a,b}')`, `'{1,2}'::int[]`.
 fn array_literals(expr: &mut Expr) {
     match expr {
@@ -471,6 +622,27 @@ mod tests {
             "SELECT a FROM logs",
         ] {
             assert_eq!(rewritten(sql), sql);
+        }
+    }
+
+    #[test]
+    fn what_the_engine_spells_otherwise() {
+        for (sql, expected) in [
+            ("SELECT a FROM t OFFSET 2 FETCH FIRST 3 ROWS ONLY", "SELECT a FROM t LIMIT 3 OFFSET 2"),
+            ("SELECT a FROM t FETCH NEXT ROW ONLY", "SELECT a FROM t LIMIT 1"),
+            ("SELECT a FROM t LIMIT '10'", "SELECT a FROM t LIMIT 10"),
+            (
+                "SELECT EXISTS(SELECT 1 FROM t), 1 FROM u WHERE EXISTS (SELECT 2 FROM v)",
+                "SELECT (SELECT count(*) > 0 FROM (SELECT 1 FROM t) AS found), 1 FROM u WHERE EXISTS (SELECT 2 FROM v)",
+            ),
+            (
+                "SELECT every(a), '{a}'::jsonb, a && b FROM t",
+                "SELECT bool_and(a), '{a}'::TEXT, array_has_any(a, b) FROM t",
+            ),
+            ("SELECT '01:00:00'::interval", "SELECT '0 mons 0 days 3600000000 microseconds'::INTERVAL"),
+            ("SELECT a = '2026-01-02 +00', '2026-01-02'", "SELECT a = '2026-01-02', '2026-01-02'"),
+        ] {
+            assert_eq!(rewritten(sql), expected, "{sql}");
         }
     }
 

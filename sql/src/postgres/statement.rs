@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -16,7 +16,7 @@ use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::command::{self, Command, Piece};
 use super::error::{PgError, code};
-use super::{names, rewrite, types};
+use super::{casts, names, rewrite, types};
 use crate::error::SqlError;
 use crate::guard;
 
@@ -52,6 +52,10 @@ pub(super) struct Query {
     pub(super) statement: Statement,
     /// Its columns by the names that Postgres gives them, where they are known from the text.
     names: Option<Vec<String>>,
+    /// What its columns are told as, where the text says more than the engine knows.
+    told: Vec<Option<Type>>,
+    /// The types of its parameters that the text says.
+    pub(super) parameters: Vec<Option<Type>>,
     /// True where it is told by the engine's own description of its tables: SHOW TABLES, DESCRIBE.
     pub(super) is_ours: bool,
     tag: &'static str,
@@ -70,8 +74,15 @@ impl Query {
     pub(super) fn columns(&self, schema: &Schema) -> Columns {
         let names = self.names.as_ref().filter(|names| names.len() == schema.fields().len());
         let name = |i: usize, field: &str| names.map_or_else(|| field.to_string(), |names| names[i].clone());
-        let all = schema.fields().iter().enumerate();
-        Columns(all.map(|(i, field)| Column { name: name(i, field.name()), pg_type: types::type_of(field) }).collect())
+        let told = |i: usize| match self.told.len() == schema.fields().len() {
+            true => self.told[i].clone(),
+            false => None,
+        };
+        let column = |(i, field): (usize, &FieldRef)| {
+            let pg_type = told(i).filter(|t| types::may_be_told(field, t)).unwrap_or_else(|| types::type_of(field));
+            Column { name: name(i, field.name()), pg_type }
+        };
+        Columns(schema.fields().iter().enumerate().map(column).collect())
     }
 }
 
@@ -170,15 +181,18 @@ impl Prepared {
 /// Parses a statement for the engine and sends it past the guard.
 fn query(text: &str) -> Result<Query, SqlError> {
     let tokens = guard::tokens(text, &HighwaterDialect)?;
-    let (mut statement, names) = if command::is_about_catalog(&tokens) {
+    let (mut statement, names, told, parameters) = if command::is_about_catalog(&tokens) {
         let statement = compatible(text)?;
         let written = as_written(text);
         let names = written.as_ref().and_then(names::of).or_else(|| names::of(&statement));
-        (statement, names)
+        let written = written.as_ref().unwrap_or(&statement);
+        let (told, parameters) = (casts::of_columns(written), casts::of_parameters(written));
+        (statement, names, told, parameters)
     } else {
         let statement = guard::parse(text, &HighwaterDialect)?;
+        let (told, parameters) = (casts::of_columns(&statement), casts::of_parameters(&statement));
         let names = names::of(&statement);
-        (statement, names)
+        (statement, names, told, parameters)
     };
     names::make_distinct(&mut statement);
     if let Statement::Statement(inner) = &mut statement {
@@ -193,7 +207,7 @@ fn query(text: &str) -> Result<Query, SqlError> {
         },
         _ => ("SELECT", false),
     };
-    Ok(Query { statement, names, is_ours, tag })
+    Ok(Query { statement, names, told, parameters, is_ours, tag })
 }
 
 /// The statement as the engine can plan it.

@@ -16,6 +16,17 @@ pub(crate) fn type_of(field: &Field) -> Type {
     of(field.data_type())
 }
 
+/// True where a column of text, or of numbers, may be told as this type: what a cast said that the engine has no type for.
+pub(crate) fn may_be_told(field: &Field, told: &Type) -> bool {
+    let own = of(field.data_type());
+    match *told {
+        Type::UUID | Type::JSON | Type::JSONB => own == Type::TEXT,
+        Type::OID => [Type::INT4, Type::INT8].contains(&own),
+        Type::OID_ARRAY => [Type::INT4_ARRAY, Type::INT8_ARRAY, Type::OID_ARRAY].contains(&own),
+        _ => false,
+    }
+}
+
 /// The type of values like these.
 pub(crate) fn of(data_type: &DataType) -> Type {
     match data_type {
@@ -40,14 +51,18 @@ pub(crate) fn of(data_type: &DataType) -> Type {
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => array_of(&of(item.data_type())),
+        | DataType::FixedSizeList(item, _) => match item.data_type() {
+            // Only identifiers of objects come in such lists.
+            DataType::UInt32 => Type::OID_ARRAY,
+            item => array_of(&of(item)),
+        },
         DataType::Map(..) | DataType::Struct(_) | DataType::Union(..) => Type::JSONB,
         DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Type::TEXT,
     }
 }
 
 /// The types that arrays are of, each with its array.
-const ARRAYS: [(Type, Type); 20] = [
+const ARRAYS: [(Type, Type); 22] = [
     (Type::BOOL, Type::BOOL_ARRAY),
     (Type::INT2, Type::INT2_ARRAY),
     (Type::INT4, Type::INT4_ARRAY),
@@ -68,6 +83,8 @@ const ARRAYS: [(Type, Type); 20] = [
     (Type::NAME, Type::NAME_ARRAY),
     (Type::CHAR, Type::CHAR_ARRAY),
     (Type::UUID, Type::UUID_ARRAY),
+    (Type::JSON, Type::JSON_ARRAY),
+    (Type::JSONB, Type::JSONB_ARRAY),
 ];
 
 /// What an array type is an array of; `None` for what is no array.
@@ -100,6 +117,7 @@ pub(crate) fn by_name(name: &str) -> Result<Type, PgError> {
         "varchar" | "character varying" => Type::VARCHAR,
         "char" | "character" | "bpchar" => Type::BPCHAR,
         "name" => Type::NAME,
+        "\"char\"" => Type::CHAR,
         "bytea" => Type::BYTEA,
         "date" => Type::DATE,
         "time" | "time without time zone" => Type::TIME,
@@ -117,7 +135,8 @@ pub(crate) fn by_name(name: &str) -> Result<Type, PgError> {
 
 /// The array type over this one; `jsonb` where the elements are no scalars.
 pub(crate) fn array_of(element: &Type) -> Type {
-    ARRAYS.iter().find(|(of, _)| of == element).map_or(Type::JSONB, |(_, array)| array.clone())
+    let array = ARRAYS.iter().find(|(of, _)| of == element && *of != Type::JSONB);
+    array.map_or(Type::JSONB, |(_, array)| array.clone())
 }
 
 /// `typlen`: bytes of a value, or -1 where they vary.
@@ -149,7 +168,9 @@ pub(crate) fn standard_name(pg_type: &Type) -> &'static str {
         Type::TIMESTAMP => "timestamp without time zone",
         Type::TIMESTAMPTZ => "timestamp with time zone",
         Type::INTERVAL => "interval",
+        Type::JSON => "json",
         Type::JSONB => "jsonb",
+        Type::UUID => "uuid",
         Type::OID => "oid",
         Type::TEXT => "text",
         _ => "ARRAY",

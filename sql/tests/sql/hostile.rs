@@ -168,3 +168,107 @@ async fn a_short_query_with_an_endless_plan_is_refused_before_it_is_optimised() 
     let error = fixture.error(&query(60)).await;
     assert!(error.to_string().contains("reads more than 200 tables"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_that_explode_elsewhere_are_answered_or_refused() {
+    let fixture = Fixture::with(tight(), highwater_pipeline::tables::built_in_tables()).await;
+    let text = "repeat('a', 20000)";
+    let long = format!("(?:{}){{50}}", "a?".repeat(2000));
+    for pattern in ["(a*)*b", "(a|aa)+$", "^(([a-z])+.)+[A-Z]([a-z])+$", "(.*)(.*)(.*)(.*)(.*)[^a]$", long.as_str()] {
+        for call in [
+            format!("regexp_like({text}, '{pattern}')"),
+            format!("regexp_match({text}, '{pattern}')"),
+            format!("regexp_replace({text}, '{pattern}', 'x', 'g')"),
+            format!("regexp_extract({text}, '{pattern}')"),
+            format!("{text} ~ '{pattern}'"),
+            format!("{text} SIMILAR TO '{pattern}'"),
+        ] {
+            // Whatever the answer: there is one, in time.
+            let _answer = fixture.rows(&format!("SELECT count(*) FROM (SELECT {call} AS x)")).await;
+            still_answers(&fixture).await;
+        }
+    }
+    // As many as that are a program of gigabytes.
+    for huge in ["((a{1000}){1000}){1000}", "(\\pL{500}){500}"] {
+        let error = fixture.error(&format!("SELECT regexp_like('a', '{huge}')")).await;
+        assert!(matches!(error, SqlError::Execution { .. } | SqlError::Invalid { .. }), "{huge}: {error:?}");
+    }
+    let likes = format!("SELECT {text} LIKE '{}b'", "%a".repeat(2000));
+    let _answer = fixture.rows(&likes).await;
+    still_answers(&fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recursion_products_and_lists_end() {
+    let fixture = Fixture::with(tight(), highwater_pipeline::tables::built_in_tables()).await;
+    let wide: Vec<String> = (0..90).map(|i| format!("generate_series(1, 100) t{i}")).collect();
+    let columns: Vec<String> = (0..20_000).map(|i| format!("{i} AS c{i}")).collect();
+    let values: Vec<String> = (0..20_000).map(|i| format!("({i})")).collect();
+    for sql in [
+        "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT a.n + b.n FROM t a JOIN t b ON true) SELECT count(*) FROM t".to_string(),
+        "WITH RECURSIVE t(n, s) AS (SELECT 1, 'x' UNION ALL SELECT n + 1, s || s FROM t) SELECT max(length(s)) FROM t".to_string(),
+        "WITH RECURSIVE a AS (SELECT * FROM b), b AS (SELECT * FROM a) SELECT * FROM a".to_string(),
+        format!("SELECT count(*) FROM {}", wide.join(", ")),
+        "SELECT count(*) FROM generate_series(1, 100000) a CROSS JOIN generate_series(1, 100000) b CROSS JOIN generate_series(1, 100000) c".to_string(),
+        "SELECT * FROM generate_series(-9223372036854775808, 9223372036854775807)".to_string(),
+        "SELECT array_agg(a.value ORDER BY b.value) FROM generate_series(1, 100000) a, generate_series(1, 1000) b".to_string(),
+        "SELECT string_agg(repeat('x', 1000), ',') FROM generate_series(1, 10000000)".to_string(),
+        "SELECT count(DISTINCT (a.value, b.value)) FROM generate_series(1, 100000) a, generate_series(1, 100000) b".to_string(),
+        "SELECT sum(value) OVER (ORDER BY value ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) FROM generate_series(1, 100000000)".to_string(),
+        "SELECT lpad('x', 2147483647), rpad('x', 2147483647), repeat('x', 9223372036854775807)".to_string(),
+        "SELECT power(10, 400), factorial(20), 9223372036854775807 + 1, -9223372036854775808 / -1".to_string(),
+        format!("SELECT {}", columns.join(", ")),
+        format!("SELECT count(*) FROM (VALUES {}) AS v(x)", values.join(", ")),
+        format!("SELECT * FROM logs WHERE service IN ({})", (0..30_000).map(|i| format!("'{i}'")).collect::<Vec<_>>().join(",")),
+        format!("SELECT * FROM logs WHERE {} = 'x'", "coalesce(service, ".repeat(40) + "service" + &")".repeat(40)),
+        "SELECT * FROM logs TABLESAMPLE BERNOULLI (1e308)".to_string(),
+        "EXPLAIN ANALYZE SELECT count(*) FROM generate_series(1, 1000000000000)".to_string(),
+    ] {
+        // Whatever the answer: there is one, within the limits of time and memory.
+        let _answer = fixture.rows(&sql).await;
+        still_answers(&fixture).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_word_about_other_tenants_or_the_machine() {
+    let fixture = crate::fixture::sample(false, false, small()).await;
+    let directory = fixture.directory.path().display().to_string();
+    let said = |sql: &str| {
+        let (fixture, sql) = (&fixture, sql.to_string());
+        async move {
+            match fixture.rows(&sql).await {
+                Ok(rows) => rows.join("\n"),
+                Err(error) => error.to_string(),
+            }
+        }
+    };
+    for sql in [
+        "SELECT * FROM logs",
+        "SELECT * FROM logs WHERE tenant = 'other' OR tenant = 'default'",
+        "EXPLAIN VERBOSE SELECT message FROM logs WHERE message LIKE 'secret%'",
+        "EXPLAIN ANALYZE VERBOSE SELECT message FROM logs",
+        "SELECT count(*), min(tenant), max(tenant), max(message) FROM logs",
+        "SELECT approx_distinct(tenant), array_agg(DISTINCT tenant) FROM logs",
+        "SELECT * FROM logs AS OF VERSION 1",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM information_schema.columns",
+        "SELECT * FROM information_schema.df_settings",
+        "SHOW ALL",
+        "SELECT * FROM \"logs/tenant=other\"",
+        "SELECT * FROM \"file:///etc/passwd\"",
+        "SELECT * FROM telemetry_summary",
+        "SELECT CAST(message AS INT) FROM logs",
+        "SELECT 1 / (CASE WHEN message LIKE 'secret%' THEN 0 ELSE 1 END) FROM logs",
+    ] {
+        let said = said(sql).await;
+        for secret in ["secret of another", "=other", "\"other\"", ",other", directory.as_str(), "root:"] {
+            assert!(!said.contains(secret) || sql.contains(secret), "{sql}: {said}");
+        }
+    }
+    // A condition that only another tenant's rows would break is broken by nobody.
+    assert_eq!(
+        fixture.one("SELECT count(1 / (CASE WHEN message LIKE 'secret%' THEN 0 ELSE 1 END)) FROM logs").await,
+        "6"
+    );
+}

@@ -3,6 +3,7 @@
 
 mod as_of;
 mod commit;
+mod differential;
 mod fixture;
 mod hostile;
 mod http;

@@ -52,6 +52,10 @@ impl Columns {
         self.array(name, Arc::new(StringArray::from_iter_values(values)))
     }
 
+    pub(super) fn some_text<S: AsRef<str>>(self, name: &str, values: impl IntoIterator<Item = Option<S>>) -> Self {
+        self.array(name, Arc::new(values.into_iter().collect::<StringArray>()))
+    }
+
     pub(super) fn all_text(self, name: &str, value: &str) -> Self {
         let rows = self.rows;
         self.text(name, std::iter::repeat_n(value, rows))

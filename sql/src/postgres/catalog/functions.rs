@@ -39,13 +39,13 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_get_expr", no_text()),
         ("pg_get_constraintdef", no_text()),
         ("pg_get_indexdef", no_text()),
-        ("pg_get_viewdef", no_text()),
         ("pg_get_ruledef", no_text()),
         ("pg_get_triggerdef", no_text()),
         ("pg_get_functiondef", no_text()),
         ("pg_get_function_arguments", no_text()),
         ("pg_get_function_identity_arguments", no_text()),
         ("pg_get_function_result", no_text()),
+        ("pg_get_function_sqlbody", no_text()),
         ("pg_get_partkeydef", no_text()),
         ("pg_get_serial_sequence", no_text()),
         ("pg_get_statisticsobjdef_columns", no_text()),
@@ -59,6 +59,8 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_relation_is_publishable", no()),
         // There is one encoding.
         ("pg_encoding_to_char", text("UTF8")),
+        ("getdatabaseencoding", text("UTF8")),
+        ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
         ("pg_relation_is_updatable", ScalarValue::Int32(Some(0))),
         ("pg_column_is_updatable", no()),
         ("pg_table_is_visible", yes()),
@@ -67,11 +69,22 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_operator_is_visible", yes()),
         ("pg_collation_is_visible", yes()),
         ("pg_opclass_is_visible", yes()),
+        ("pg_opfamily_is_visible", yes()),
+        ("pg_conversion_is_visible", yes()),
+        ("pg_statistics_obj_is_visible", yes()),
+        ("pg_ts_config_is_visible", yes()),
+        ("pg_ts_dict_is_visible", yes()),
+        ("pg_ts_parser_is_visible", yes()),
+        ("pg_ts_template_is_visible", yes()),
+        ("has_any_column_privilege", yes()),
+        ("has_language_privilege", yes()),
+        ("has_tablespace_privilege", yes()),
+        ("has_foreign_data_wrapper_privilege", no()),
+        ("has_server_privilege", no()),
         ("has_table_privilege", yes()),
         ("has_schema_privilege", yes()),
         ("has_database_privilege", yes()),
         ("has_column_privilege", yes()),
-        ("has_any_column_privilege", yes()),
         ("has_function_privilege", yes()),
         ("has_type_privilege", yes()),
         ("has_sequence_privilege", no()),
@@ -80,6 +93,7 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_total_relation_size", nothing()),
         ("pg_table_size", nothing()),
         ("pg_indexes_size", nothing()),
+        ("pg_tablespace_size", nothing()),
         ("pg_database_size", nothing()),
         ("pg_stat_get_numscans", nothing()),
         ("txid_current", nothing()),
@@ -108,6 +122,7 @@ pub(super) fn of_session(
     state: &mut SessionState,
 ) -> Result<()> {
     state.register_udf(Arc::new(ScalarUDF::from(Lookup::relation(relations))))?;
+    state.register_udf(Arc::new(ScalarUDF::from(ViewDefinition::new(relations))))?;
     let user = ScalarValue::Utf8(Some(facts.user.clone()));
     for name in ["current_user", "session_user", "current_role", "user"] {
         state.register_udf(Arc::new(ScalarUDF::from(Constant::new(name, user.clone()))))?;
@@ -289,6 +304,64 @@ impl ScalarUDFImpl for Lookup {
         let names = names.into_array(rows)?;
         let oids: Int32Array = names.as_string::<i32>().iter().map(|name| self.oid(name?)).collect();
         Ok(ColumnarValue::Array(Arc::new(oids)))
+    }
+}
+
+/// `pg_get_viewdef(view [, pretty])`: its text; NULL for what is no view.
+#[derive(Debug)]
+struct ViewDefinition {
+    relations: Arc<Relations>,
+    signature: Signature,
+}
+
+impl ViewDefinition {
+    fn new(relations: &Arc<Relations>) -> Self {
+        let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Stable);
+        Self { relations: Arc::clone(relations), signature }
+    }
+}
+
+// One session has one of it.
+impl PartialEq for ViewDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.relations, &other.relations)
+    }
+}
+
+impl Eq for ViewDefinition {}
+
+impl Hash for ViewDefinition {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl ScalarUDFImpl for ViewDefinition {
+    fn name(&self) -> &'static str {
+        "pg_get_viewdef"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(views) = args.args.first() else { return exec_err!("pg_get_viewdef takes a view") };
+        let views = arrow::compute::cast(&views.to_array(args.number_rows)?, &DataType::Utf8)?;
+        // By its number, or by its name.
+        let definition = |view: &str| match view.parse::<i32>() {
+            Ok(oid) => self.relations.0.iter().find(|r| r.oid == oid).and_then(|r| r.definition),
+            Err(_) => {
+                let oid = self.relations.oid_of(view);
+                self.relations.0.iter().find(|r| Some(r.oid) == oid).and_then(|r| r.definition)
+            }
+        };
+        let texts: StringArray = views.as_string::<i32>().iter().map(|view| definition(view?)).collect();
+        Ok(ColumnarValue::Array(Arc::new(texts)))
     }
 }
 

@@ -245,7 +245,7 @@ fn views(relations: &Relations) -> Result<Option<Arc<dyn TableProvider>>> {
         .all_text("table_catalog", DATABASE)
         .text("table_schema", all.iter().map(|r| r.schema))
         .text("table_name", all.iter().map(|r| &r.name))
-        .no_text("view_definition")
+        .some_text("view_definition", all.iter().map(|r| r.definition))
         .all_text("check_option", "NONE")
         .all_text("is_updatable", "NO")
         .all_text("is_insertable_into", "NO")

@@ -12,12 +12,19 @@ mod system;
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemoryCatalogProviderList;
 use datafusion::catalog::{CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::ScalarValue;
 use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::{ViewTable, provider_as_source};
 use datafusion::error::Result;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::functions::core::arrow_cast;
+use datafusion::functions::string::expr_fn::{btrim, replace};
+use datafusion::functions_nested::expr_fn::string_to_array;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
@@ -99,6 +106,38 @@ impl PostgresCatalog {
     }
 }
 
+/// Columns of arrays, which the library has as text: `['a', 'b']`.
+const ARRAYS_AS_TEXT: [(&str, &str); 3] =
+    [("proallargtypes", "List(UInt32)"), ("proargmodes", "List(Utf8)"), ("proargnames", "List(Utf8)")];
+
+/// The table with arrays for what is text that stands for them.
+fn with_arrays(name: &str, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+    let schema = table.schema();
+    let array = |field: &str, data_type: &str| {
+        let trimmed = btrim(vec![col(field), lit("[]")]);
+        let bare = replace(trimmed, lit("'"), lit(""));
+        let list = string_to_array(bare, lit(", "), lit(ScalarValue::Utf8(None)));
+        arrow_cast().call(vec![list, lit(data_type)]).alias(field)
+    };
+    let columns =
+        schema.fields().iter().map(|field| match ARRAYS_AS_TEXT.iter().find(|(name, _)| name == field.name()) {
+            Some((name, data_type)) => array(name, data_type),
+            None => col(field.name()),
+        });
+    let columns: Vec<Expr> = columns.collect();
+    let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.project(columns)?.build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}
+
+/// The columns of `pg_user_mappings`.
+fn user_mappings() -> SchemaRef {
+    let text = |name| Field::new(name, DataType::Utf8, true);
+    let number = |name| Field::new(name, DataType::Int32, true);
+    let fields =
+        vec![number("umid"), number("srvid"), text("srvname"), number("umuser"), text("usename"), text("umoptions")];
+    Arc::new(Schema::new(fields))
+}
+
 struct PgCatalog {
     relations: Arc<Relations>,
     facts: Arc<SessionFacts>,
@@ -124,6 +163,8 @@ impl SchemaProvider for PgCatalog {
         match self.fixed.table(name).await? {
             // Postgres's own, of which nobody here has anything.
             Some(table) if rewrite::EMPTY.contains(&name) => Ok(Some(Arc::new(EmptyTable::new(table.schema())))),
+            Some(table) if name == "pg_proc" => with_arrays(name, table).map(Some),
+            None if name == "pg_user_mappings" => Ok(Some(Arc::new(EmptyTable::new(user_mappings())))),
             table => Ok(table),
         }
     }

@@ -31,7 +31,7 @@ const NUMBERED: [(&str, i32); 12] = [
 ];
 
 /// System tables that are made here and are not among those of the library.
-pub(super) const OURS: [&str; 3] = ["pg_user", "pg_shadow", "pg_stat_activity"];
+pub(super) const OURS: [&str; 4] = ["pg_user", "pg_shadow", "pg_stat_activity", "pg_user_mappings"];
 
 /// The first identifier of what is not the system's own.
 const FIRST_USER_OID: u32 = 16_384;
@@ -53,6 +53,8 @@ pub(super) struct Relation {
     pub(super) schema: &'static str,
     pub(super) name: String,
     pub(super) is_view: bool,
+    /// What a view is, where it is SQL.
+    pub(super) definition: Option<&'static str>,
     /// Its columns; `None` for one of the system's, whose columns nobody lists.
     pub(super) columns: Option<SchemaRef>,
 }
@@ -78,6 +80,8 @@ impl Relations {
             .map(|(name, view)| (*name, true, SchemaRef::clone(&view.schema)));
         for (name, is_view, columns) in stored.chain(made).chain(in_sql) {
             relations.push(Relation {
+                definition: is_view
+                    .then(|| sql_views.get(name).map_or("SELECT made_when_it_is_read()", |view| view.sql)),
                 oid: oid(SCHEMA, name, FIRST_USER_OID, &mut taken),
                 schema: SCHEMA,
                 name: name.to_string(),
@@ -94,6 +98,7 @@ impl Relations {
                 schema,
                 name: name.to_string(),
                 is_view: schema == super::INFORMATION_SCHEMA,
+                definition: None,
                 columns: None,
             });
         }

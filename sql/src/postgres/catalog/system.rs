@@ -210,7 +210,7 @@ fn pg_views(relations: &Relations) -> Result<Option<Arc<dyn TableProvider>>> {
         .text("schemaname", all.iter().map(|r| r.schema))
         .text("viewname", all.iter().map(|r| &r.name))
         .all_text("viewowner", "highwater")
-        .no_text("definition")
+        .some_text("definition", all.iter().map(|r| r.definition))
         .finish()
 }
 

@@ -131,6 +131,10 @@ async fn what_tools_ask_when_they_come_in() {
         "SELECT rolname, rolsuper FROM pg_roles",
         "SELECT * FROM pg_catalog.pg_get_keywords() LIMIT 5",
         "SHOW ALL",
+        "SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_name = 'logs')",
+        "SELECT table_name FROM information_schema.views WHERE table_schema = 'public' AND view_definition LIKE '%alerts%'",
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1 FETCH FIRST 2 ROWS ONLY",
+        "SELECT every(true), clock_timestamp() > now() - INTERVAL '01:00:00', '{\"a\":1}'::jsonb ->> 'a'",
     ] {
         assert!(!rows(&client, sql).await.is_empty() || sql.contains("PRIMARY KEY"), "{sql}");
     }

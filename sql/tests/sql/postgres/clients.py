@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime as dt
+import io
 import sys
+import uuid
 
 PORT = int(sys.argv[2])
 DSN = f"host=127.0.0.1 port={PORT} user=reader dbname=highwater"
@@ -49,6 +51,22 @@ def psycopg():
         with c.pipeline():
             cursors = [c.execute("SELECT %s::int", (i,)) for i in range(5)]
         same([x.fetchone()[0] for x in cursors], list(range(5)))
+        same(c.execute("SELECT count(*) FROM logs WHERE _offset = ANY(%s)", ([0, 1],)).fetchone(), (5,))
+        same(c.execute("SELECT %s::int8[], %s::text[]", ([1, None], ['a "b"', None])).fetchone(), ([1, None], ['a "b"', None]))
+        same(c.execute("SELECT %s::jsonb, %s::uuid", (psycopg.types.json.Jsonb({"a": 1}), uuid.UUID(int=7))).fetchone(), ({"a": 1}, uuid.UUID(int=7)))
+        binary = c.cursor(binary=True).execute("SELECT %s::jsonb, %s::uuid, %s::int8[]", (psycopg.types.json.Jsonb([1]), uuid.UUID(int=9), [5])).fetchone()
+        same(binary, ([1], uuid.UUID(int=9), [5]))
+        own = psycopg.ClientCursor(c).execute("SELECT count(*) FROM logs WHERE message = ANY(%s) AND timestamp > %s LIMIT %s", (WEB, dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc), 1))
+        same(own.fetchone(), (4,))
+        with c.cursor().copy("COPY (SELECT message, level FROM logs WHERE service = 'web' ORDER BY 1) TO STDOUT") as copy:
+            same([row[0] for row in copy.rows()], WEB)
+        with c.cursor().copy("COPY (SELECT 7::int, 'x', NULL) TO STDOUT (FORMAT BINARY)") as copy:
+            copy.set_types(["int4", "text", "text"])
+            same(list(copy.rows()), [(7, "x", None)])
+        same(psycopg.types.TypeInfo.fetch(c, "text").oid, 25)
+        same(psycopg.types.composite.CompositeInfo.fetch(c, "nosuch"), None)
+        c.execute("SET TimeZone = 'Asia/Kolkata'")
+        same(c.execute("SELECT min(timestamp) FROM logs").fetchone()[0].isoformat(), "2026-01-02T08:30:00+05:30")
     with psycopg.connect(DSN) as c, c.cursor(name="in_parts") as cursor:
         cursor.itersize = 2
         cursor.execute("SELECT message FROM logs ORDER BY 1")
@@ -75,6 +93,14 @@ def psycopg2():
         raise AssertionError("no error")
     except psycopg2.errors.UndefinedColumn:
         c.rollback()
+    out = io.StringIO()
+    cursor.copy_expert("COPY (SELECT message FROM logs WHERE service = 'web' ORDER BY 1) TO STDOUT WITH CSV HEADER", out)
+    same(out.getvalue().splitlines()[:2], ["message", WEB[0]])
+    cursor.execute("SELECT count(*) FROM logs WHERE message = ANY(%s) AND _offset = ANY(%s)", (WEB, [0, 1, 2, 3]))
+    same(cursor.fetchone(), (4,))
+    cursor.execute("SELECT %s, %s, %s", (dt.timedelta(days=1, seconds=3661), dt.date(2026, 1, 2), AT))
+    same(cursor.fetchone(), (dt.timedelta(days=1, seconds=3661), dt.date(2026, 1, 2), AT))
+    c.rollback()
     c.set_session(readonly=True, autocommit=True)
     cursor.execute("SELECT 1")
     same(cursor.fetchone(), (1,))
@@ -92,6 +118,19 @@ async def with_asyncpg():
     same(tuple(await c.fetchrow("SELECT $1::int + 1, $2::timestamptz, $3::text", 1, AT, "t")), (2, AT, "t"))
     row = await c.fetchrow("SELECT attributes, ['a'], 1.25::numeric(10, 2) FROM logs WHERE message = 'slow query'")
     same((row[0], row[1], str(row[2])), ('{"ms":"1200"}', ["a"], "1.25"))
+    for cast in ("::int8[]", "", "::bigint[]", "::int[]"):
+        same(await c.fetchval(f"SELECT count(*) FROM logs WHERE _offset = ANY($1{cast})", [0, 1]), 5)
+    same(await c.fetchval("SELECT count(*) FROM logs WHERE message <> ALL($1::text[])", WEB[:2]), 4)
+    for cast, value in [
+        ("int8[]", [1, None]), ("text[]", ["a", None, 'b"c']), ("float8[]", [1.5]), ("bool[]", [True]), ("timestamptz[]", [AT]), ("int8[]", []),
+        ("uuid", uuid.UUID(int=3)), ("jsonb", '{"a":1}'), ("date", AT.date()), ("interval", dt.timedelta(days=1)), ("oid", 5), ("bytea", b"\0\1"),
+    ]:
+        same(await c.fetchval(f"SELECT $1::{cast}", value), value)
+    same([r[0] for r in await c.fetch("SELECT unnest($1::int8[])", [1, 2, 3])], [1, 2, 3])
+    same(await c.fetchval("SELECT CASE WHEN $1 THEN service ELSE $2 END FROM logs LIMIT 1", False, "no"), "no")
+    out = io.BytesIO()
+    await c.copy_from_query("SELECT message FROM logs WHERE service = $1 ORDER BY 1", "web", output=out, format="csv", header=True)
+    same(out.getvalue().decode().splitlines()[:2], ["message", WEB[0]])
     async with c.transaction():
         same(len([r async for r in c.cursor("SELECT * FROM generate_series(1, 1000)", prefetch=100)]), 1000)
     try:
@@ -124,6 +163,8 @@ def sqlalchemy():
         same(nothing("logs"), [])
     same(inspector.has_table("logs"), True)
     same(inspector.has_table("nosuch"), False)
+    same(inspector.get_view_names(), ["alert_history", "slo_status", "telemetry_summary"])
+    same("FROM alerts" in inspector.get_view_definition("alert_history"), True)
     metadata = sa.MetaData()
     metadata.reflect(engine)
     logs = metadata.tables["logs"]

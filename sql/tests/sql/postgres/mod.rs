@@ -11,6 +11,7 @@ mod native;
 mod psql;
 mod python;
 mod security;
+mod tls;
 
 use std::io::Write;
 use std::process::Stdio;

@@ -51,20 +51,58 @@ async fn its_commands_show_what_there_is() {
     assert!(psql(&door, &["\\du"]).await.unwrap().contains("reader|"));
     let mut refused = Vec::new();
     for quiet in [
-        "\\df",
-        "\\dv",
-        "\\di",
-        "\\ds",
-        "\\dT",
-        "\\do",
-        "\\dx",
-        "\\dp",
         "\\d",
+        "\\d+",
         "\\dS pg_class",
+        "\\dt+ logs",
+        "\\dv+",
+        "\\d+ alert_history",
+        "\\sv alert_history",
+        "\\di+",
+        "\\dm",
+        "\\ds",
+        "\\dE",
+        "\\df",
+        "\\df+ *rate*",
+        "\\da",
+        "\\dn+",
+        "\\l+",
+        "\\du+",
+        "\\drds",
+        "\\dT+",
+        "\\dD",
         "\\dC",
-        "\\db",
-        "\\z",
+        "\\dc",
+        "\\do",
+        "\\dO",
+        "\\dd",
+        "\\ddp",
+        "\\dp",
+        "\\z logs",
+        "\\db+",
+        "\\dF",
+        "\\dFd",
+        "\\dFp",
+        "\\dFt",
+        "\\dL",
+        "\\dP",
+        "\\dX",
+        "\\dx+",
+        "\\dy",
+        "\\dA+",
+        "\\dAc",
+        "\\dAf",
+        "\\dAo",
+        "\\dAp",
+        "\\des",
+        "\\det",
+        "\\deu",
+        "\\dew",
+        "\\dRp",
+        "\\dRs",
+        "\\lo_list",
         "\\conninfo",
+        "\\encoding",
     ] {
         if let Err(error) = psql(&door, &[quiet]).await {
             refused.push(format!("{quiet}: {error}"));
@@ -94,6 +132,22 @@ async fn a_session_in_a_pipe() {
     assert_eq!(said, "6|2026-01-02 03:00:00+00\nBEGIN\ndb|2\nweb|4\nCOMMIT\n/x\nSET\n15.10\n");
     let error = psql(&door, &["SELECT * FROM logs\nWHERE nosuch = 1"]).await.unwrap_err();
     assert!(error.contains("LINE 2: WHERE nosuch = 1") && error.contains("      ^"), "{error}");
+    // Times in the zone of the session, and rows into a file of the client.
+    let said = psql(
+        &door,
+        &[
+            "SET TimeZone = 'America/New_York'",
+            "SELECT min(timestamp) FROM logs",
+            "\\copy (SELECT service, message FROM logs WHERE attributes ->> 'path' = '/x' OR host = 'c' ORDER BY 2) TO STDOUT CSV HEADER",
+            "COPY (SELECT 1, NULL, E'a\tb') TO STDOUT",
+        ],
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        said,
+        "SET\n2026-01-01 22:00:00-05\nservice,message\nweb,GET /x 500\nweb,\"naïve ✓ \"\"quoted\"\", comma\"\nweb,out of memory\n1\t\\N\ta\\tb\n"
+    );
     // Rows in parts, by a cursor.
     let rows = psql(&door, &["\\set FETCH_COUNT 100", "SELECT * FROM generate_series(1, 1000)"]).await.unwrap();
     assert_eq!(rows.lines().count(), 1000);
