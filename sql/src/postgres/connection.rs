@@ -576,7 +576,7 @@ impl Connection {
                     let begin = self.wire.out.len();
                     let written = match copied {
                         None => rows.write(&mut self.wire.out),
-                        Some(style) => rows.write_copy(style, &mut self.wire.out),
+                        Some(style) => rows.write_copy(style, sent == 0, &mut self.wire.out),
                     };
                     if let Err(error) = written {
                         self.wire.out.truncate(begin);
@@ -765,9 +765,7 @@ impl Connection {
         let columns = running.columns.0.len();
         let response = CopyOutResponse::new(format as i8, columns as i16, vec![format; columns]);
         self.wire.put(Answer::CopyOutResponse(response))?;
-        if copy.style.format == Format::Binary {
-            self.put_copy(BINARY_HEADER)?;
-        } else if copy.style.header {
+        if copy.style.header {
             let mut header = bytes::BytesMut::new();
             for (i, column) in running.columns.0.iter().enumerate() {
                 if i > 0 {
@@ -782,7 +780,9 @@ impl Connection {
         }
         let (rows, _) = self.send_rows(&prepared, &mut running, None, Some(&copy.style), cancel).await?;
         if copy.style.format == Format::Binary {
-            self.put_copy(BINARY_TRAILER)?;
+            // The header goes with the first row, or else with the end.
+            let header = if rows == 0 { BINARY_HEADER } else { &[] };
+            self.put_copy(&[header, BINARY_TRAILER].concat())?;
         }
         self.wire.put(Answer::CopyDone(CopyDone::new()))?;
         Ok(self.complete(format!("COPY {rows}"))?)

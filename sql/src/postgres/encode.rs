@@ -27,7 +27,7 @@ use pgwire::api::Type;
 
 pub(super) use numeric::from_binary as numeric_from_binary;
 
-use super::copy::{Format, Style};
+use super::copy::{BINARY_HEADER, Format, Style};
 use super::settings::Zone;
 use super::types;
 use crate::output;
@@ -126,11 +126,11 @@ impl Rows {
 }
 
 impl Rows {
-    /// Writes the next row as a message of a COPY.
+    /// Writes the next row as a message of a COPY; in binary the header goes with the first.
     ///
     /// # Errors
     /// As [`Rows::write`].
-    pub(crate) fn write_copy(&mut self, style: &Style, out: &mut BytesMut) -> Result<(), ArrowError> {
+    pub(crate) fn write_copy(&mut self, style: &Style, is_first: bool, out: &mut BytesMut) -> Result<(), ArrowError> {
         if self.left() == 0 {
             return Ok(());
         }
@@ -138,6 +138,9 @@ impl Rows {
         out.put_u8(b'd');
         out.put_i32(0);
         if style.format == Format::Binary {
+            if is_first {
+                out.put_slice(BINARY_HEADER);
+            }
             out.put_u16(u16::try_from(self.columns.len()).map_err(|_| too_large())?);
             for column in &self.columns {
                 column.put(self.next, &self.zone, out)?;
