@@ -171,10 +171,7 @@ impl Given {
             "csv" if !listed => self.format = Some(Format::Csv),
             "binary" if !listed => self.format = Some(Format::Binary),
             "header" => {
-                self.header = match listed.then(|| w.boolean()).flatten() {
-                    Some(value) => value,
-                    None => true,
-                }
+                self.header = listed.then(|| w.boolean()).flatten().unwrap_or(true);
             }
             "delimiter" => self.delimiter = Some(text(w)?),
             "null" => self.null = Some(text(w)?),

@@ -509,6 +509,19 @@ fn literals(expr: &mut Expr) {
             let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
             if let Some((_, own)) = OTHER_NAMES.iter().find(|(theirs, _)| *theirs == name) {
                 function.name = ast::ObjectName::from(vec![ast::Ident::new(*own)]);
+                return;
+            }
+            // A text as a literal that means it.
+            let FunctionArguments::List(list) = &function.args else { return };
+            let [argument] = list.args.as_slice() else { return };
+            let quoted = format!("('''' || replace(CAST({argument} AS TEXT), '''', '''''') || '''')");
+            let quoted = match name {
+                "quote_literal" => expression(&quoted),
+                "quote_nullable" => expression(&format!("coalesce({quoted}, 'NULL')")),
+                _ => None,
+            };
+            if let Some(quoted) = quoted {
+                *expr = quoted;
             }
         }
         // Have they an element in common?

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int32Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::utils::SingleRowListArrayBuilder;
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, quote_ident_udf};
 
 use super::SessionFacts;
-use super::relations::Relations;
+use super::relations::{Relation, Relations};
 use crate::postgres::settings::SERVER_VERSION;
 use crate::postgres::types;
 
@@ -63,7 +63,6 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
         ("pg_relation_is_updatable", ScalarValue::Int32(Some(0))),
         ("pg_column_is_updatable", no()),
-        ("pg_table_is_visible", yes()),
         ("pg_type_is_visible", yes()),
         ("pg_function_is_visible", yes()),
         ("pg_operator_is_visible", yes()),
@@ -122,7 +121,9 @@ pub(super) fn of_session(
     state: &mut SessionState,
 ) -> Result<()> {
     state.register_udf(Arc::new(ScalarUDF::from(Lookup::relation(relations))))?;
-    state.register_udf(Arc::new(ScalarUDF::from(ViewDefinition::new(relations))))?;
+    for name in [VIEW_DEFINITION, IS_VISIBLE] {
+        state.register_udf(Arc::new(ScalarUDF::from(OfRelation::new(name, relations))))?;
+    }
     let user = ScalarValue::Utf8(Some(facts.user.clone()));
     for name in ["current_user", "session_user", "current_role", "user"] {
         state.register_udf(Arc::new(ScalarUDF::from(Constant::new(name, user.clone()))))?;
@@ -307,38 +308,48 @@ impl ScalarUDFImpl for Lookup {
     }
 }
 
-/// `pg_get_viewdef(view [, pretty])`: its text; NULL for what is no view.
+/// `pg_get_viewdef(view [, pretty])`: its text, NULL for what is no view. `pg_table_is_visible(table)`: whether its name alone means it.
 #[derive(Debug)]
-struct ViewDefinition {
+struct OfRelation {
+    name: &'static str,
     relations: Arc<Relations>,
     signature: Signature,
 }
 
-impl ViewDefinition {
-    fn new(relations: &Arc<Relations>) -> Self {
+const VIEW_DEFINITION: &str = "pg_get_viewdef";
+const IS_VISIBLE: &str = "pg_table_is_visible";
+
+impl OfRelation {
+    fn new(name: &'static str, relations: &Arc<Relations>) -> Self {
         let signature = Signature::one_of(vec![TypeSignature::Any(1), TypeSignature::Any(2)], Volatility::Stable);
-        Self { relations: Arc::clone(relations), signature }
+        Self { name, relations: Arc::clone(relations), signature }
+    }
+
+    /// A table by its number or its name.
+    fn find(&self, table: &str) -> Option<&Relation> {
+        let oid = table.parse().ok().or_else(|| self.relations.oid_of(table));
+        self.relations.0.iter().find(|relation| Some(relation.oid) == oid)
     }
 }
 
-// One session has one of it.
-impl PartialEq for ViewDefinition {
+// One session has one of each.
+impl PartialEq for OfRelation {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.relations, &other.relations)
+        self.name == other.name && Arc::ptr_eq(&self.relations, &other.relations)
     }
 }
 
-impl Eq for ViewDefinition {}
+impl Eq for OfRelation {}
 
-impl Hash for ViewDefinition {
+impl Hash for OfRelation {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
+        self.name.hash(state);
     }
 }
 
-impl ScalarUDFImpl for ViewDefinition {
-    fn name(&self) -> &'static str {
-        "pg_get_viewdef"
+impl ScalarUDFImpl for OfRelation {
+    fn name(&self) -> &str {
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -346,22 +357,22 @@ impl ScalarUDFImpl for ViewDefinition {
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
+        Ok(if self.name == IS_VISIBLE { DataType::Boolean } else { DataType::Utf8 })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(views) = args.args.first() else { return exec_err!("pg_get_viewdef takes a view") };
-        let views = arrow::compute::cast(&views.to_array(args.number_rows)?, &DataType::Utf8)?;
-        // By its number, or by its name.
-        let definition = |view: &str| match view.parse::<i32>() {
-            Ok(oid) => self.relations.0.iter().find(|r| r.oid == oid).and_then(|r| r.definition),
-            Err(_) => {
-                let oid = self.relations.oid_of(view);
-                self.relations.0.iter().find(|r| Some(r.oid) == oid).and_then(|r| r.definition)
+        let Some(tables) = args.args.first() else { return exec_err!("{} takes a table", self.name) };
+        let tables = arrow::compute::cast(&tables.to_array(args.number_rows)?, &DataType::Utf8)?;
+        let tables = tables.as_string::<i32>().iter();
+        let found: ArrayRef = match self.name {
+            // The schema of the standard is not on the search path; what is none of these (an index) is nobody's.
+            IS_VISIBLE => {
+                let is_visible = |table: &str| self.find(table).is_none_or(|r| r.schema != super::INFORMATION_SCHEMA);
+                Arc::new(tables.map(|table| table.map(is_visible)).collect::<BooleanArray>())
             }
+            _ => Arc::new(tables.map(|table| self.find(table?).and_then(|r| r.definition)).collect::<StringArray>()),
         };
-        let texts: StringArray = views.as_string::<i32>().iter().map(|view| definition(view?)).collect();
-        Ok(ColumnarValue::Array(Arc::new(texts)))
+        Ok(ColumnarValue::Array(found))
     }
 }
 
