@@ -117,7 +117,7 @@ async fn merges_change_nothing_until_a_vacuum_takes_the_files() {
             Arc::new(spec("logs")),
             &fixture.storage,
             Arc::new(config.clone()),
-            clock.clone(),
+            Arc::<ManualClock>::clone(&clock),
             Upkeep::new(0),
         )
     };

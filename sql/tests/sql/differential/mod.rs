@@ -156,8 +156,15 @@ async fn tend(fixture: Arc<Fixture>, asking: Arc<AtomicBool>, merges: Arc<Atomic
                 fixture.commit(&spec(name)).await;
             }
             let (config, upkeep) = (Arc::new(TablesConfig::default()), Upkeep::new(0));
-            let mut maintainer =
-                Maintainer::open(Arc::new(spec(name)), &fixture.storage, config, clock.clone(), upkeep).await.unwrap();
+            let mut maintainer = Maintainer::open(
+                Arc::new(spec(name)),
+                &fixture.storage,
+                config,
+                Arc::<ManualClock>::clone(&clock),
+                upkeep,
+            )
+            .await
+            .unwrap();
             let compacted = maintainer.compact(Eagerness::Everything).await.unwrap();
             merges.fetch_add(usize::from(compacted.merged_files > 0), Ordering::SeqCst);
         }
