@@ -68,7 +68,7 @@ impl Statements {
         let same = keys.iter().filter_map(|(name, expr)| same(expr, row.get(name)?));
         append_conditions(&mut text, window.into_iter().chain(conditions.iter().cloned()).chain(same));
         // Writing to a String cannot fail.
-        let _ = write!(text, " ORDER BY timestamp LIMIT {MAX_INPUT_ROWS}");
+        write!(text, " ORDER BY timestamp LIMIT {MAX_INPUT_ROWS}").ok()?;
         Some(text)
     }
 }
