@@ -9,11 +9,9 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::alertmanager::prometheus;
 use crate::end_to_end::START_S;
 use crate::support::*;
-
-#[path = "../prometheus/fixture.rs"]
-mod prometheus;
 
 const RULES: &str = "
 groups:
