@@ -19,8 +19,9 @@ use crate::rollups::{LatePolicy, RollupConfig, default_backfill, default_horizon
 use crate::rules::{Rule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
-/// The newest format that is read. 2: rules in PromQL.
-const FORMAT: u32 = 2;
+/// The newest format that is read. 2: rules in PromQL. 3: rules in SQL over topics.
+const FORMAT: u32 = 3;
+const FORMAT_PROMQL: u32 = 2;
 /// What is written where there is nothing that an older version would take for something else.
 const FORMAT_SQL_ONLY: u32 = 1;
 
@@ -87,6 +88,8 @@ struct StoredRule {
     expr: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     sql: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    window_ms: i64,
     #[serde(default)]
     for_ms: i64,
     #[serde(default)]
@@ -142,8 +145,13 @@ pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsErro
             || !group.labels.is_empty()
             || group.rules.iter().any(|rule| rule.is_promql())
     });
+    let over_topic = all().flat_map(|group| &group.rules).any(Rule::is_over_topic);
     let stored = Stored {
-        format: if is_new { FORMAT } else { FORMAT_SQL_ONLY },
+        format: match (over_topic, is_new) {
+            (true, _) => FORMAT,
+            (false, true) => FORMAT_PROMQL,
+            (false, false) => FORMAT_SQL_ONLY,
+        },
         external_labels: if is_new { external_labels.clone() } else { BTreeMap::new() },
         external_url: if is_new { external_url.clone() } else { String::new() },
         partitions: *partitions,
@@ -258,8 +266,9 @@ impl From<StoredGroup> for RuleGroup {
 
 impl From<&Rule> for StoredRule {
     fn from(rule: &Rule) -> Self {
-        let Rule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
+        let Rule { alert, record, expr, sql, window_ms, for_ms, keep_firing_for_ms, labels, annotations } = rule;
         Self {
+            window_ms: *window_ms,
             alert: alert.clone(),
             record: record.clone(),
             expr: expr.clone(),
@@ -274,8 +283,8 @@ impl From<&Rule> for StoredRule {
 
 impl From<StoredRule> for Rule {
     fn from(rule: StoredRule) -> Self {
-        let StoredRule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations } = rule;
-        Self { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations }
+        let StoredRule { alert, record, expr, sql, window_ms, for_ms, keep_firing_for_ms, labels, annotations } = rule;
+        Self { alert, record, expr, sql, window_ms, for_ms, keep_firing_for_ms, labels, annotations }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Topology {
     pub tasks: Vec<TaskSpec>,
     /// The topics they read and write, to be made sure of before they start.
     pub topics: Vec<(String, TopicConfig)>,
-    /// The rollups, planned: their tables and topics.
+    /// The rollups, planned: their tables and topics. Behind those of the configuration, those of rules that read topics.
     pub rollups: Vec<Arc<RollupPlan>>,
     /// The rules in SQL, planned.
     pub rules: Vec<Arc<RulePlan>>,
@@ -69,8 +69,9 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
     if !(1..=MAX_PARTITIONS).contains(&partitions) {
         return Err(ProcessorsError::Partitions { partitions });
     }
-    let rollups = plan_rollups(config)?;
+    let mut rollups = plan_rollups(config)?;
     let rules = plan_rules(config, &rollups)?;
+    rollups.extend(rules.iter().filter(|rule| rule.is_over_topic()).map(|rule| Arc::clone(rule.rollup())));
     let read_by_rules = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
     let mut topics = input_topics(partitions);
     topics.push(("alerts".to_owned(), TopicConfig { cleanup: CleanupPolicy::Compact, ..topic(1) }));

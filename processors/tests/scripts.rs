@@ -14,6 +14,8 @@
 //! > requests_1m 12:00:00 superseded by revision 1
 //! > requests_1m 12:00:00 service=web n=2 revision=1
 //! > alert firing HighErrors 12:01:00 service=web value=3 since=12:01:00
+//! > alert retracted HighErrors 12:02:00 service=web value=3 since=12:01:00 was=firing
+//! > alert buried                              the alert's key is taken away, a day after it was over
 //! ```
 //! Lines with `>` are everything that the step before them causes, in any order across partitions; a step without them
 //! must cause nothing. Times are of one day; `tenant` is `default` and not shown unless it is another. A row shows where its window begins, and of a
@@ -80,6 +82,14 @@ fn steps(script: &str) -> Vec<Step<'_>> {
         }
     }
     steps
+}
+
+/// The name of a rule's own rollup without the hash at its end.
+fn without_hash(rollup: &str) -> String {
+    match rollup.strip_prefix("rule_").and_then(|_| rollup.rsplit_once('_')) {
+        Some((name, _)) => format!("{name}_HASH"),
+        None => rollup.to_owned(),
+    }
 }
 
 fn run(script: &str) -> Result<(), String> {
@@ -222,7 +232,11 @@ impl Seen {
         for ((topic, partition), records) in &house.topics {
             let seen = self.records.entry((topic.clone(), *partition)).or_default();
             for record in &records[*seen..] {
-                let value = record.value.as_ref().unwrap();
+                let Some(value) = record.value.as_ref() else {
+                    assert!(topic == "alerts" && record.key.is_some());
+                    lines.push("alert buried".to_owned());
+                    continue;
+                };
                 if let (Some(rollup), Some(content_type::CONTROL)) =
                     (topic.strip_prefix("rollup."), content_type::of(record))
                 {
@@ -251,14 +265,14 @@ impl Seen {
 
 fn show_row(rollup: &str, batch: &RecordBatch, row: usize, ends: bool) -> String {
     let text = |name: &str| array_value_to_string(batch.column_by_name(name).unwrap(), row).unwrap();
-    let mut line = format!("{rollup} {}", clock_time(&text("window_start")));
+    let mut line = format!("{} {}", without_hash(rollup), clock_time(&text("window_start")));
     if ends {
         write!(line, "-{}", clock_time(&text("window_end"))).unwrap();
     }
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         let common = ["window_start", "window_end", "_revision"].contains(&field.name().as_str());
         let value = if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() };
-        if common || field.name() == "tenant" && value == "default" {
+        if common || field.name() == "matching_lines" || field.name() == "tenant" && value == "default" {
             continue;
         }
         write!(line, " {}={value}", field.name()).unwrap();
@@ -281,6 +295,12 @@ fn show_alert(value: &[u8]) -> String {
     write!(line, " value={} since={}", alert["value"], clock_time(&text("starts_at"))).unwrap();
     if alert["ends_at"].is_string() {
         write!(line, " ends={}", clock_time(&text("ends_at"))).unwrap();
+    }
+    if let Some(was) = alert["source"]["correction"]["was"].as_str() {
+        write!(line, " was={was}").unwrap();
+    }
+    for evidence in alert["source"]["lines"].as_array().into_iter().flatten() {
+        write!(line, " line={}", evidence["offset"]).unwrap();
     }
     if text("tenant") != "default" {
         write!(line, " tenant={}", text("tenant")).unwrap();

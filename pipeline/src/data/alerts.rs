@@ -57,16 +57,22 @@ pub enum State {
     Resolved,
     /// Its condition holds no longer, and it had not fired yet.
     Inactive,
+    /// Late rows have changed what is known of it: since when it fires, with what value, or that it is over.
+    Corrected,
+    /// Late rows have shown that it should not have fired.
+    Retracted,
 }
 
 impl State {
-    /// `pending`, `firing`, `resolved` or `inactive`.
+    /// `pending`, `firing`, `resolved`, `inactive`, `corrected` or `retracted`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Firing => "firing",
             Self::Resolved => "resolved",
             Self::Inactive => "inactive",
+            Self::Corrected => "corrected",
+            Self::Retracted => "retracted",
         }
     }
 }
@@ -112,7 +118,30 @@ pub struct Transition {
     pub tenant: String,
 }
 
+/// What late rows have made of an alert: `correction` in the source of a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Correction {
+    /// What it was taken for.
+    pub was: State,
+    /// What it is.
+    pub now: State,
+}
+
 impl Transition {
+    /// What it was before and is now, where late rows have changed it.
+    pub fn correction(&self) -> Option<Correction> {
+        Correction::deserialize(&self.source["correction"]).ok()
+    }
+
+    /// What the alert is: pending, firing, resolved or inactive.
+    pub fn is_now(&self) -> State {
+        match (self.state, self.correction()) {
+            (State::Corrected, Some(correction)) => correction.now,
+            (State::Retracted, correction) => correction.map_or(State::Inactive, |c| c.now),
+            (state, _) => state,
+        }
+    }
+
     /// The record that carries it, keyed by fingerprint.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::AggregateFunction;
 
 /// By the names that plans have them under.
-const MERGEABLE: [&str; 24] = [
+const MERGEABLE: [&str; 25] = [
     "count",
     "sum",
     "min",
@@ -30,6 +30,7 @@ const MERGEABLE: [&str; 24] = [
     "increase",
     "rate",
     "histogram_quantile",
+    "evidence_lines",
 ];
 
 /// For those that cannot be kept up to date: why, and what comes nearest.

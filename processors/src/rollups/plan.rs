@@ -152,6 +152,11 @@ impl RollupPlan {
         &self.sql
     }
 
+    /// How long a closed window can still be corrected, in microseconds of append time.
+    pub(crate) fn horizon_us(&self) -> i64 {
+        self.horizon_us
+    }
+
     /// The topic that its rows come from: the one it reads, or the one that the rollup it reads comes from.
     pub fn source(&self) -> Source {
         self.source

@@ -65,8 +65,10 @@ pub struct Rule {
     pub record: String,
     /// The PromQL expression; empty where the rule is SQL.
     pub expr: String,
-    /// The query over one rollup; empty where the rule is PromQL.
+    /// The query over one rollup or topic; empty where the rule is PromQL.
     pub sql: String,
+    /// How long the windows of a query over a topic are, in milliseconds; 0 where the query says it, or reads a rollup.
+    pub window_ms: i64,
     /// How long the condition must hold before the alert fires, in milliseconds of event time.
     pub for_ms: i64,
     /// How long it goes on firing once the condition is gone, in milliseconds of event time.
@@ -81,6 +83,11 @@ impl Rule {
     /// The name of the alert or of the recorded metric.
     pub fn name(&self) -> &str {
         if self.record.is_empty() { &self.alert } else { &self.record }
+    }
+
+    /// True where it is SQL over a topic.
+    pub fn is_over_topic(&self) -> bool {
+        !self.is_promql() && super::over_topic::reads_topic(&self.sql)
     }
 
     /// True where it is PromQL.
@@ -143,6 +150,8 @@ struct WrittenRule {
     expr: Option<Spanned<Text>>,
     #[serde(default)]
     sql: Option<Spanned<Text>>,
+    #[serde(default)]
+    window: Option<Spanned<Text>>,
     #[serde(default, rename = "for")]
     hold: Option<Spanned<Text>>,
     #[serde(default)]
@@ -289,6 +298,10 @@ impl Reader<'_> {
         if !record.is_empty() {
             self.recording(&who, &record, at(&rule.record), &rule);
         }
+        if sql.trim().is_empty() && rule.window.is_some() {
+            self.refuse(at(&rule.window), format!("{who}: `window` is for rules in SQL; PromQL has ranges, such as [5m]"));
+        }
+        let window_ms = self.duration(&who, rule.window);
         let for_ms = self.duration(&who, rule.hold);
         let keep_firing_for_ms = self.duration(&who, rule.keep_firing_for);
         let labels = self.labels(&who, "label", rule.labels, !alert.is_empty());
@@ -296,7 +309,7 @@ impl Reader<'_> {
             self.refuse(place, format!("{who}: label `alertname` is the alert's name; use another"));
         }
         let annotations = self.labels(&who, "annotation", rule.annotations, !alert.is_empty());
-        Rule { alert, record, expr, sql, for_ms, keep_firing_for_ms, labels, annotations }
+        Rule { alert, record, expr, sql, window_ms, for_ms, keep_firing_for_ms, labels, annotations }
     }
 
     fn recording(&mut self, who: &str, record: &str, place: Place, rule: &WrittenRule) {

@@ -13,6 +13,7 @@ use super::alert::Identity;
 use super::duration::format_duration;
 use super::evidence::Statements;
 use super::file::{Rule, RuleGroup};
+use super::over_topic;
 use super::query::{self, Instance, Query};
 use crate::error::ProcessorsError;
 use crate::planning;
@@ -30,6 +31,8 @@ pub struct RulePlan {
     pub(super) keep_firing_for_us: i64,
     pub(super) definition: u64,
     pub(super) identity: Identity,
+    /// True where the rollup is the rule's own.
+    is_over_topic: bool,
     query: Query,
     pub(super) statements: Statements,
     labels: Vec<(String, Template)>,
@@ -54,7 +57,21 @@ impl RulePlan {
     pub fn new(group: &RuleGroup, rule: &Rule, rollups: &[Arc<RollupPlan>]) -> Result<Self, ProcessorsError> {
         let refuse =
             |reason: String| ProcessorsError::Rule { group: group.name.clone(), rule: rule.alert.clone(), reason };
-        let rollup = read_rollup(&rule.sql, rollups).map_err(refuse)?;
+        let apart = over_topic::take_apart(group, rule).map_err(refuse)?;
+        let is_over_topic = apart.is_some();
+        let (rollup, sql) = match apart {
+            Some(apart) => {
+                let rollup = RollupPlan::new(&apart.rollup).map_err(|error| {
+                    let text = match &error {
+                        ProcessorsError::Rollup { reason, .. } => reason.clone(),
+                        other => other.to_string(),
+                    };
+                    refuse(format!("sql: {text}"))
+                })?;
+                (Arc::new(rollup), apart.sql)
+            }
+            None => (read_rollup(&rule.sql, rollups).map_err(refuse)?, rule.sql.clone()),
+        };
         if rollup.slide_us().is_none() {
             let reason = format!(
                 "sql: {} has session windows, which end group by group, and rules are evaluated window by window; the nearest that works is a rollup with tumble or hop",
@@ -62,7 +79,7 @@ impl RulePlan {
             );
             return Err(refuse(reason));
         }
-        let query = Query::new(&rule.sql, rollup.name(), &rollup.output_schema())
+        let query = Query::new(&sql, rollup.name(), &rollup.output_schema())
             .map_err(|e| refuse(format!("sql: {}", planning::explain(&e))))?;
         let templates = |texts: &BTreeMap<String, String>| {
             let parse = |(name, text): (&String, &String)| {
@@ -97,11 +114,14 @@ impl RulePlan {
             "for": format_duration(rule.for_ms), "keep_firing_for": format_duration(rule.keep_firing_for_ms),
             "labels": written_labels, "annotations": rule.annotations,
         });
+        if rule.window_ms > 0 {
+            shown["window"] = format_duration(rule.window_ms).into();
+        }
         let text = format!("rule 1\0{}\0{}\0{shown}", rollup.definition(), group.interval_ms);
         let definition = XxHash64::oneshot(0, text.as_bytes());
         shown["hash"] = format!("{definition:016x}").into();
         let mut plan = Self {
-            statements: Statements::new(&rule.sql, &rollup, &query),
+            statements: Statements::new(&sql, &rollup, &query),
             identity: Identity {
                 group: group.name.clone(),
                 name: rule.alert.clone(),
@@ -113,6 +133,7 @@ impl RulePlan {
             for_us: rule.for_ms.saturating_mul(1_000),
             keep_firing_for_us: rule.keep_firing_for_ms.saturating_mul(1_000),
             definition,
+            is_over_topic,
             query,
             labels: added,
             annotations,
@@ -131,6 +152,11 @@ impl RulePlan {
     /// How long its alerts may hold: before they fire, and once their rows are gone. Microseconds.
     pub(crate) fn holds_us(&self) -> i64 {
         self.for_us.saturating_add(self.keep_firing_for_us)
+    }
+
+    /// True where it reads a topic: then the rollup it reads is its own.
+    pub fn is_over_topic(&self) -> bool {
+        self.is_over_topic
     }
 
     /// Its group's name.
@@ -188,7 +214,7 @@ fn read_rollup(sql: &str, rollups: &[Arc<RollupPlan>]) -> Result<Arc<RollupPlan>
     let read = query::tables(sql, known).map_err(|e| format!("sql: {} (rollups: {list})", planning::explain(&e)))?;
     match read.as_slice() {
         [one] => rollups.iter().find(|r| r.name() == one).map(Arc::clone).ok_or_else(|| {
-            format!("sql: FROM {one}: a rule reads a rollup; write a rollup over {one} and select from that ({list})")
+            format!("sql: FROM {one}: a rule reads one rollup, or logs, metrics or spans with a window ({list})")
         }),
         [] => Err(format!("sql: it reads no table; a rule reads one rollup ({list})")),
         many => Err(format!("sql: it reads {}; a rule reads one rollup", many.join(" and "))),

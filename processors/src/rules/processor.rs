@@ -1,22 +1,33 @@
 //! The rules task: closed windows in, alert transitions out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMicrosecondType;
-use highwater_pipeline::data::{Control, alerts};
+use highwater_pipeline::data::alerts::State;
+use highwater_pipeline::data::{Control, alerts, time};
+use highwater_pipeline::log::Record;
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, StageRows};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::alert::{Active, Alerts, Cause, Change, Identity, abandon, advance};
+use super::alert::{Active, Alerts, Change, Identity, abandon, advance};
 use super::closed::{Closed, Evaluation};
+use super::corrections::{Telling, corrections};
+use super::lines;
 use super::plan::RulePlan;
 use super::promql::ticks::{ROWS, Ticks};
 use super::promql::{Environment, GroupPlan};
+use super::tombstones::Tombstones;
 
 /// Sections of rules in a snapshot begin with this.
 const SECTION: &str = "rule/";
+const TOMBSTONES_SECTION: &str = "tombstones";
+const TOMBSTONES_VERSION: u64 = 1;
+/// Most alerts that are kept of one rule to evaluate windows again.
+const MAX_PAST_ALERTS: usize = 20_000;
 
 /// Evaluates all rules. One task; its input is the rules topic.
 pub struct RulesProcessor {
@@ -29,6 +40,7 @@ pub struct RulesProcessor {
     ticks: Ticks,
     /// Alerts of rules that a restart has found removed or changed, to be resolved at the next progress.
     orphans: Vec<Saved>,
+    tombstones: Tombstones,
 }
 
 /// The alerts of a rule in a snapshot.
@@ -36,11 +48,35 @@ pub struct RulesProcessor {
 struct Saved {
     rule: Identity,
     alerts: Vec<((String, String), Active)>,
+    #[serde(default)]
+    past: Vec<SavedPast>,
+    #[serde(default)]
+    forgotten_us: Option<i64>,
+}
+
+/// An evaluation of a window that may be done again, in a snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedPast {
+    window_end_us: i64,
+    before: Vec<((String, String), Active)>,
+    told: Vec<Change>,
 }
 
 struct Rule {
     plan: Arc<RulePlan>,
     alerts: Alerts,
+    /// Evaluations that may be done again, by the end of their window.
+    past: BTreeMap<i64, Past>,
+    /// Those of windows that end here or before are not known any more.
+    forgotten_us: i64,
+}
+
+/// An evaluation.
+struct Past {
+    /// What was up before it.
+    before: Alerts,
+    /// What it has changed.
+    told: Vec<Change>,
 }
 
 impl RulesProcessor {
@@ -52,7 +88,7 @@ impl RulesProcessor {
                 rollups.push(Closed::new(Arc::clone(&plan.rollup), partitions));
             }
         }
-        let rules = plans.iter().map(|plan| Rule { plan: Arc::clone(plan), alerts: Alerts::new() }).collect();
+        let rules = plans.iter().map(Rule::new).collect();
         Self {
             topic: topic.into(),
             partition,
@@ -61,6 +97,7 @@ impl RulesProcessor {
             rules,
             ticks: Ticks::new(topic, partition, partitions, &[], &Arc::default()),
             orphans: Vec::new(),
+            tombstones: Tombstones::default(),
         }
     }
 
@@ -107,55 +144,42 @@ impl RulesProcessor {
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
         closed.close(partition, closed_us);
         if !self.orphans.is_empty() {
-            let topic = Arc::clone(&self.topic);
-            let window_start_us = closed_us.saturating_sub(closed.plan.width_us());
-            let (partition, offset) = (self.partition, at.position);
-            let cause = Cause {
-                topic: &topic,
-                partition,
-                offset,
-                window_start_us,
-                window_end_us: closed_us,
-                watermark_us: closed_us,
-            };
-            self.abandon_orphans(cause, effects)?;
+            self.abandon_orphans(at, closed_us, effects)?;
         }
         let Some(closed) = self.rollups.iter_mut().find(|c| c.plan.name() == name) else { return Ok(()) };
-        loop {
-            // Where no alert is up and absence means nothing, a window without rows changes nothing.
-            let every = self.rules.iter().filter(|rule| rule.plan.rollup.name() == name).any(Rule::minds_silence);
-            let Some(evaluation) = closed.next(every)? else { return Ok(()) };
-            for rule in self.rules.iter_mut().filter(|rule| rule.plan.rollup.name() == name) {
-                let interval_us = rule.plan.interval_us;
-                if interval_us > 0 && evaluation.window_end_us.rem_euclid(interval_us) != 0 {
-                    continue;
-                }
-                let cause = Cause {
-                    topic: &self.topic,
-                    partition: self.partition,
-                    offset: at.position,
-                    window_start_us: evaluation.window_start_us,
-                    window_end_us: evaluation.window_end_us,
-                    watermark_us: closed.closed_until_us().unwrap_or(closed_us),
-                };
-                for change in rule.evaluate(closed, &evaluation) {
-                    metrics::counter!("highwater_alert_transitions_total", "state" => change.state().as_str())
-                        .increment(1);
-                    effects.push(
-                        &self.alerts_topic,
-                        0,
-                        change.to_record(&rule.plan.identity, Some(&rule.plan.statements), cause)?,
-                    );
+        let cause = Cause { topic: &self.topic, partition: self.partition, offset: at.position };
+        let rules = || |rule: &&mut Rule| rule.plan.rollup.name() == name;
+        if let Some((first_us, last_us)) = closed.take_dirty() {
+            for rule in self.rules.iter_mut().filter(rules()) {
+                for change in rule.evaluate_again(closed, first_us, last_us)? {
+                    effects.push(&self.alerts_topic, 0, rule.record(&change, closed, cause)?);
                 }
             }
         }
+        loop {
+            // Where no alert is up and absence means nothing, a window without rows changes nothing.
+            let every = self.rules.iter().filter(|rule| rule.plan.rollup.name() == name).any(Rule::minds_silence);
+            let Some(evaluation) = closed.next(every)? else { break };
+            for rule in self.rules.iter_mut().filter(rules()) {
+                for change in rule.evaluate(closed, &evaluation) {
+                    effects.push(&self.alerts_topic, 0, rule.record(&change, closed, cause)?);
+                }
+            }
+        }
+        let settled_us = closed.settle();
+        self.rules.iter_mut().filter(rules()).for_each(|rule| rule.forget(settled_us));
+        Ok(())
     }
 
-    /// Resolves what removed and changed rules have left firing: nobody else will.
-    fn abandon_orphans(&mut self, cause: Cause<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
-        for Saved { rule, alerts } in std::mem::take(&mut self.orphans) {
-            for change in abandon(Alerts::from_iter(alerts)) {
-                effects.push(&self.alerts_topic, 0, change.to_record(&rule, None, cause)?);
+    /// Ends what removed and changed rules have left: nobody else will.
+    fn abandon_orphans(&mut self, at: At, now_us: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        for Saved { rule, alerts, .. } in std::mem::take(&mut self.orphans) {
+            for change in abandon(Alerts::from_iter(alerts), now_us) {
+                let source = json!({
+                    "topic": &*self.topic, "partition": self.partition, "offset": at.position, "rollup": rule.rollup,
+                    "evaluated_at": time::format(now_us), "reason": "the rule was changed or removed",
+                });
+                effects.push(&self.alerts_topic, 0, change.to_record(&rule, source)?);
             }
         }
         Ok(())
@@ -166,20 +190,19 @@ impl RulesProcessor {
             writer.put(closed.section(), closed.plan.definition(), closed.write()?);
         }
         for rule in &self.rules {
-            let alerts = rule.alerts.iter().map(|(key, alert)| (key.clone(), alert.clone())).collect();
-            let saved = Saved { rule: rule.plan.identity.clone(), alerts };
-            writer.put(rule.section(), rule.plan.definition, saved.write()?);
+            writer.put(rule.section(), rule.plan.definition, rule.save().write()?);
         }
         for saved in &self.orphans {
             // Of no definition there is, so that it is an orphan again.
             writer.put(format!("{SECTION}{}/{}", saved.rule.group, saved.rule.name), 0, saved.write()?);
         }
+        let tombstones = serde_json::to_vec(&self.tombstones)
+            .map_err(|e| ProcessorError::caused("the alerts that are over cannot be written", e))?;
+        writer.put(TOMBSTONES_SECTION, TOMBSTONES_VERSION, tombstones);
         Ok(())
     }
-}
 
-impl Processor for RulesProcessor {
-    fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
+    fn take(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
             Input::Stage(rows) if &*rows.name == ROWS => self.ticks.rows(&rows),
             Input::Stage(rows) => self.rows(rows),
@@ -202,6 +225,20 @@ impl Processor for RulesProcessor {
             }
         }
     }
+}
+
+impl Processor for RulesProcessor {
+    fn process(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
+        if matches!(input, Input::Barrier(_)) {
+            return self.take(at, input, effects);
+        }
+        self.tombstones.bury(&self.alerts_topic, at.append_time_us, effects);
+        let from = effects.as_slice().len();
+        self.take(at, input, effects)?;
+        let said = effects.as_slice().get(from..).unwrap_or_default();
+        self.tombstones.see(said, &self.alerts_topic, at.append_time_us);
+        Ok(())
+    }
 
     fn merged_watermark_us(&self) -> Option<i64> {
         self.ticks.watermark_us()
@@ -220,9 +257,13 @@ impl Processor for RulesProcessor {
             })?;
             let same = |rule: &&mut Rule| rule.section() == section.name && rule.plan.definition == section.definition;
             match self.rules.iter_mut().find(same) {
-                Some(rule) => rule.alerts = Alerts::from_iter(saved.alerts),
+                Some(rule) => rule.restore(saved),
                 None => self.orphans.push(saved),
             }
+        }
+        if let Some(body) = state.get(TOMBSTONES_SECTION, TOMBSTONES_VERSION) {
+            self.tombstones = serde_json::from_slice(body)
+                .map_err(|e| ProcessorError::caused("section tombstones of the snapshot is unreadable", e))?;
         }
         Ok(())
     }
@@ -241,14 +282,31 @@ impl Saved {
     }
 }
 
+/// The record that brought the news.
+#[derive(Debug, Clone, Copy)]
+struct Cause<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
 impl Rule {
+    fn new(plan: &Arc<RulePlan>) -> Self {
+        Self { plan: Arc::clone(plan), alerts: Alerts::new(), past: BTreeMap::new(), forgotten_us: i64::MIN }
+    }
+
     /// True where a window without rows can change something.
     fn minds_silence(&self) -> bool {
         !self.alerts.is_empty() || !self.plan.on_nothing.is_empty()
     }
 
-    /// Evaluates every tenant. A failed evaluation leaves its alerts as they were.
+    /// Evaluates every tenant, where the window ends at a time that the rule is evaluated at. A failed evaluation leaves its alerts as they were.
     fn evaluate(&mut self, closed: &Closed, evaluation: &Evaluation) -> Vec<Change> {
+        let interval_us = self.plan.interval_us;
+        if interval_us > 0 && evaluation.window_end_us.rem_euclid(interval_us) != 0 {
+            return Vec::new();
+        }
+        let before = self.alerts.clone();
         let mut changes = Vec::new();
         for tenant in closed.tenants() {
             let evaluated;
@@ -275,7 +333,103 @@ impl Rule {
             };
             changes.extend(advance(&self.plan, &mut self.alerts, tenant, evaluation.window_end_us, candidates));
         }
+        self.past.insert(evaluation.window_end_us, Past { before, told: changes.clone() });
         changes
+    }
+
+    /// Evaluates the windows that end from `first_us` to `last_us` once more, and says what is different.
+    fn evaluate_again(&mut self, closed: &Closed, first_us: i64, last_us: i64) -> Result<Vec<Change>, ProcessorError> {
+        if first_us <= self.forgotten_us {
+            return Ok(Vec::new());
+        }
+        let undone = self.past.split_off(&first_us);
+        // Where the window itself was passed over, nothing was up then, or what was up is what the next one began with.
+        let before = undone.values().next().map_or_else(|| self.alerts.clone(), |past| past.before.clone());
+        let was_told: Vec<Change> = undone.into_values().flat_map(|past| past.told).collect();
+        let were = std::mem::replace(&mut self.alerts, before.clone());
+        let mut told = Vec::new();
+        let mut next = Some(first_us);
+        while let Some(end_us) = next.filter(|end_us| *end_us <= last_us) {
+            told.extend(self.evaluate(closed, &closed.evaluation(end_us)?));
+            let kept = closed.kept_after(end_us);
+            let every = end_us.saturating_add(closed.slide_us());
+            next = if self.minds_silence() { Some(kept.map_or(every, |kept| kept.min(every))) } else { kept };
+        }
+        let was = Telling { told: &was_told, alerts: &were };
+        let is = Telling { told: &told, alerts: &self.alerts };
+        Ok(corrections(&before, &was, &is, last_us))
+    }
+
+    /// Forgets evaluations of windows that are settled, and the oldest of too many.
+    fn forget(&mut self, settled_us: i64) {
+        self.past = self.past.split_off(&settled_us.saturating_add(1));
+        let weight = |past: &Past| 1 + past.before.len() + past.told.len();
+        let mut left: usize = self.past.values().map(weight).sum();
+        while left > MAX_PAST_ALERTS {
+            let Some((end_us, past)) = self.past.pop_first() else { break };
+            left -= weight(&past);
+            self.forgotten_us = end_us;
+        }
+        self.forgotten_us = self.forgotten_us.max(settled_us);
+    }
+
+    /// The record of a change, with its evidence.
+    fn record(&self, change: &Change, closed: &Closed, cause: Cause<'_>) -> Result<Record, ProcessorError> {
+        metrics::counter!("highwater_alert_transitions_total", "state" => change.state.as_str()).increment(1);
+        let identity = &self.plan.identity;
+        let evaluation = closed.evaluation(change.at_us)?;
+        let window_us = (evaluation.window_start_us, evaluation.window_end_us);
+        // An alert ends by a row that is not there.
+        let is = change.correction.map_or(change.state, |correction| correction.now);
+        let ended = matches!(is, State::Resolved | State::Inactive);
+        let row = &change.alert.row;
+        let mut source = json!({
+            "topic": cause.topic, "partition": cause.partition, "offset": cause.offset,
+            "rollup": identity.rollup,
+            "window_start": time::format(window_us.0), "window_end": time::format(window_us.1),
+            "evaluated_at": time::format(change.at_us),
+            "watermark": closed.closed_us().map(time::format),
+            "row": if ended { json!(null) } else { json!(row) },
+            "sql": self.plan.statements.row_sql(window_us, row),
+        });
+        if ended {
+            source["last_row"] = json!(row);
+        }
+        if let Some(sql) = self.plan.statements.input_sql(window_us, row) {
+            source["input_sql"] = sql.into();
+        }
+        let lines = evaluation.rows.get(&change.key.0).map(|rows| lines::of_rows(rows, row)).unwrap_or_default();
+        if !lines.is_empty() {
+            source["lines"] = lines.into();
+        }
+        if let Some(correction) = change.correction {
+            source["correction"] = json!(correction);
+        }
+        change.to_record(identity, source)
+    }
+
+    fn save(&self) -> Saved {
+        let plain = |alerts: &Alerts| alerts.iter().map(|(key, alert)| (key.clone(), alert.clone())).collect();
+        let past = self.past.iter().map(|(window_end_us, past)| SavedPast {
+            window_end_us: *window_end_us,
+            before: plain(&past.before),
+            told: past.told.clone(),
+        });
+        Saved {
+            rule: self.plan.identity.clone(),
+            alerts: plain(&self.alerts),
+            past: past.collect(),
+            forgotten_us: Some(self.forgotten_us),
+        }
+    }
+
+    fn restore(&mut self, saved: Saved) {
+        self.alerts = Alerts::from_iter(saved.alerts);
+        let past = saved.past.into_iter().map(|past| {
+            (past.window_end_us, Past { before: Alerts::from_iter(past.before), told: past.told })
+        });
+        self.past = past.collect();
+        self.forgotten_us = saved.forgotten_us.unwrap_or(i64::MIN);
     }
 
     fn section(&self) -> String {

@@ -23,7 +23,7 @@ pub struct AlertRecord {
     pub offset: i64,
     /// The alert's fingerprint, 16 hex digits: the record's key.
     pub fingerprint: String,
-    /// `pending`, `firing` or `resolved`.
+    /// `pending`, `firing`, `resolved`, `inactive`, `corrected` or `retracted`.
     pub state: String,
     /// Whose alert it is.
     pub tenant: String,

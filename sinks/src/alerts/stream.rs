@@ -21,6 +21,9 @@ use super::TOPIC;
 use super::current::AlertRecord;
 use crate::stream::{Door, Render, StreamConfig, refuse};
 
+/// What a transition may be to.
+const STATES: [&str; 6] = ["pending", "firing", "resolved", "inactive", "corrected", "retracted"];
+
 /// The route. Streams end when `shutdown` is cancelled.
 pub fn router(log: Arc<dyn Log>, config: StreamConfig, shutdown: CancellationToken) -> Router {
     Router::new().route("/api/v1/alerts/stream", get(subscribe)).with_state(Door::new(log, config, shutdown))
@@ -51,7 +54,7 @@ impl Filter {
             .filter(|s| !s.is_empty())
             .map(str::to_string)
             .collect();
-        match states.iter().find(|s| !["pending", "firing", "resolved", "inactive"].contains(&s.as_str())) {
+        match states.iter().find(|s| !STATES.contains(&s.as_str())) {
             Some(unknown) => Err(unknown.clone()),
             None => Ok(Self { states, tenant }),
         }
@@ -74,7 +77,7 @@ async fn subscribe(State(door): State<Door>, Query(params): Query<Params>, heade
         Ok(filter) => door.subscribe(TOPIC, params.from.as_deref(), &headers, filter).await,
         Err(unknown) => refuse(
             StatusCode::BAD_REQUEST,
-            format!("unknown state {unknown:?}: use pending, firing, resolved or inactive, separated by commas"),
+            format!("unknown state {unknown:?}: use {}, separated by commas", STATES.join(", ")),
         ),
     }
 }

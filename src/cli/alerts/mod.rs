@@ -27,7 +27,7 @@ pub(crate) struct TailArgs {
     #[command(flatten)]
     follow: FollowArgs,
     /// Only transitions to this state.
-    #[arg(long, value_parser = ["pending", "firing", "resolved", "inactive"])]
+    #[arg(long, value_parser = ["pending", "firing", "resolved", "inactive", "corrected", "retracted"])]
     state: Option<String>,
     #[command(flatten)]
     server: ServerArg,
@@ -45,14 +45,17 @@ pub(crate) struct ListArgs {
     server: ServerArg,
 }
 
+/// What an alert is, in SQL: late rows may have made something else of it than the transition's word says.
+const IS_NOW: &str = "CASE WHEN state IN ('corrected', 'retracted') THEN coalesce(source -> 'correction' ->> 'now', 'inactive') ELSE state END";
+
 /// Newest transition of every alert: one partition, so the largest offset is the newest.
 fn current_alerts(all: bool) -> String {
-    let filter = if all { "" } else { " WHERE state NOT IN ('resolved', 'inactive')" };
+    let filter = if all { "" } else { " AND state NOT IN ('resolved', 'inactive')" };
     format!(
-        "SELECT alertname, state, value, labels, starts_at, timestamp AS since, fingerprint FROM (\
-           SELECT *, row_number() OVER (PARTITION BY fingerprint ORDER BY _offset DESC) AS newest FROM alerts\
-         ) newest_first{filter}{} newest = 1 ORDER BY state, alertname, labels",
-        if all { " WHERE" } else { " AND" }
+        "SELECT alertname, state, value, labels, starts_at, since, fingerprint FROM (\
+           SELECT alertname, {IS_NOW} AS state, value, labels, starts_at, timestamp AS since, fingerprint, \
+             row_number() OVER (PARTITION BY fingerprint ORDER BY _offset DESC) AS newest FROM alerts\
+         ) newest_first WHERE newest = 1{filter} ORDER BY state, alertname, labels"
     )
 }
 

@@ -61,6 +61,12 @@ const SQL: [Sql; 4] = [
     rules:
       - {alert: Errors, sql: 'SELECT service, errors FROM requests WHERE errors > 0', for: 10s}
       - {alert: Busy, sql: 'SELECT service, n FROM requests WHERE n >= 2', keep_firing_for: 15s}
+      - {alert: Lines, window: 20s, sql: 'SELECT service, count(*) AS n FROM logs GROUP BY service HAVING count(*) > 1', for: 20s}
+  - name: promql
+    interval: 5s
+    rules:
+      - {record: 'all:values:count', expr: 'count by (name) ({__name__=~\".+\"})'}
+      - {alert: Many, expr: 'count_over_time({__name__!=\"\"}[20s]) > 1', for: 10s, keep_firing_for: 10s}
 ",
     },
     // A rollup that was edited, and no rules.

@@ -9,6 +9,7 @@
 //! | `top_k(x, k)`, `bottom_k(x, k)` | the `k` greatest (least) values, in order |
 //! | `increase(value)`, `rate(value)` | of counters, per series, resets counted; summed over the series |
 //! | `histogram_quantile(q, le, value)` | of classic histograms, as Prometheus has it |
+//! | `evidence_lines(...)` | the first ten log lines: what rules over logs show |
 //!
 //! Arguments that every row has (`timestamp`, row identity, `series_id`) are put in by [`HiddenArguments`].
 
@@ -17,6 +18,7 @@ mod distinct;
 mod first_last;
 mod hidden;
 mod histogram;
+mod lines;
 mod quantile;
 mod state;
 mod top_k;
@@ -30,6 +32,7 @@ use datafusion::logical_expr::AggregateUDF;
 use counters::Counter;
 use distinct::CountDistinct;
 use first_last::FirstLast;
+use lines::Lines;
 use quantile::Quantile;
 use state::{Function, Udaf};
 use top_k::TopK;
@@ -43,6 +46,7 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         udaf(FirstLast::Last),
         udaf(Quantile),
         udaf(CountDistinct),
+        udaf(Lines),
         udaf(TopK::Top),
         udaf(TopK::Bottom),
         udaf(Counter::Increase),

@@ -41,6 +41,25 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// One that is pending since `now_ms`.
+    pub(crate) fn new(
+        labels: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
+        value: f64,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            labels,
+            annotations,
+            value_bits: value.to_bits(),
+            state: State::Pending,
+            active_at_ms: now_ms,
+            fired_at_ms: None,
+            resolved_at_ms: None,
+            keep_firing_since_ms: None,
+        }
+    }
+
     /// The value that decided.
     pub fn value(&self) -> f64 {
         f64::from_bits(self.value_bits)
@@ -107,16 +126,8 @@ pub(crate) fn advance(
             alert.annotations.clone_from(&candidate.annotations);
             continue;
         }
-        let alert = Alert {
-            labels: labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-            annotations: candidate.annotations.clone(),
-            value_bits: candidate.value.to_bits(),
-            state: State::Pending,
-            active_at_ms: now_ms,
-            fired_at_ms: None,
-            resolved_at_ms: None,
-            keep_firing_since_ms: None,
-        };
+        let plain = labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let alert = Alert::new(plain, candidate.annotations.clone(), candidate.value, now_ms);
         alerts.insert(labels.clone(), alert);
     }
     let mut active = 0;
@@ -210,6 +221,7 @@ mod tests {
                     State::Firing => 'F',
                     State::Resolved => 'r',
                     State::Inactive => 'i',
+                    State::Corrected | State::Retracted => '!',
                 },
                 _ => '?',
             });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::{self, Alert, Alerts, Candidate, Change, Holds};
 use super::head::{Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
+use super::silent::Selects;
 
 /// The state of a group for one tenant: that of its rules, in their order.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct RuleState {
     pub(crate) alerts: Alerts,
     /// Series that the last evaluation wrote: one that is not there the next time has ended.
     pub(crate) written: BTreeSet<Labels>,
+    /// What it finds at all.
+    pub(crate) selects: Selects,
     /// Why the last evaluation failed.
     pub last_error: Option<String>,
     /// Time of the last evaluation, Unix milliseconds.
@@ -35,6 +38,8 @@ pub(crate) struct Saved {
     pub(crate) written: Vec<BTreeMap<String, String>>,
     pub(crate) last_error: Option<String>,
     pub(crate) last_evaluation_ms: Option<i64>,
+    #[serde(default)]
+    pub(crate) selects: Selects,
 }
 
 impl RuleState {
@@ -45,6 +50,7 @@ impl RuleState {
             written: self.written.iter().map(plain).collect(),
             last_error: self.last_error.clone(),
             last_evaluation_ms: self.last_evaluation_ms,
+            selects: self.selects.clone(),
         }
     }
 
@@ -55,6 +61,7 @@ impl RuleState {
             written: saved.written.iter().map(|labels| Labels::from_pairs(labels.iter())).collect(),
             last_error: saved.last_error,
             last_evaluation_ms: saved.last_evaluation_ms,
+            selects: saved.selects,
         }
     }
 
@@ -238,6 +245,16 @@ impl Queries for Run<'_> {
         let samples = instant(&query, self.view, self.now_ms)?;
         Ok(samples.into_iter().map(|(labels, value)| TemplateSample { labels: plain(&labels), value }).collect())
     }
+}
+
+/// From when on a rule looks at samples as of this time, and the metrics that it names.
+pub(crate) fn looked_at(rule: &PromRule, as_of_ms: i64) -> (i64, Vec<String>) {
+    let selections = rule.query.selections(&Steps::instant(as_of_ms), &Options::default()).unwrap_or_default();
+    let mut names: Vec<String> =
+        selections.iter().filter_map(|selection| selection.metric_name()).map(|name| name.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    (selections.iter().map(|selection| selection.start_ms).min().unwrap_or(as_of_ms), names)
 }
 
 /// The series behind a sample, at most `most`: of all that the rule's selectors find, those that do not contradict its labels.

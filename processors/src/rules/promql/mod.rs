@@ -14,6 +14,7 @@ mod postings;
 mod recorded;
 pub(crate) mod router;
 mod saved;
+mod silent;
 pub(crate) mod ticks;
 
 pub use alerts::Alert;

@@ -192,6 +192,11 @@ impl PromRule {
         &self.id
     }
 
+    /// True where it is about what is not there.
+    pub(crate) fn asks_for_absence(&self) -> bool {
+        self.shown["expr"].as_str().is_some_and(|expr| expr.contains("absent"))
+    }
+
     /// True for an alerting rule.
     pub fn is_alerting(&self) -> bool {
         matches!(self.kind, Kind::Alerting { .. })

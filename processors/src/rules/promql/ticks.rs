@@ -20,10 +20,11 @@ use serde_json::json;
 
 use super::alerts::{Change, abandon};
 use super::board::{self, Board, Shown};
-use super::group::{GroupState, RuleState, Saved, evidence};
+use super::group::{GroupState, RuleState, Saved, evidence as series_behind, looked_at};
 use super::head::{Coordinate, Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
+use super::silent::{ALERTNAME, Selects};
 
 /// How far behind the watermark a tick is evaluated.
 pub(crate) const LATENESS_US: i64 = 5_000_000;
@@ -298,11 +299,25 @@ impl Ticks {
                     let rule = &plan.rules[transitioned.rule];
                     let view = View { head: &tenant.head, fresh: &Head::new() };
                     let as_of_ms = tick_ms - plan.query_offset_ms;
-                    let series = evidence(rule, &view, as_of_ms, transitioned.change.sample.as_ref(), MAX_EVIDENCE);
+                    let sample = transitioned.change.sample.as_ref();
+                    let series = series_behind(rule, &view, as_of_ms, sample, MAX_EVIDENCE);
+                    let sql = evidence_sql(rule, &series, as_of_ms);
                     let series: Vec<_> = series.iter().map(|one| shown(one, &tenant.head)).collect();
-                    self.emit(at, &name, rule, &transitioned.change, tick_ms, &series, effects)?;
+                    let mut source = self.source(at, tick_ms);
+                    (source["series"], source["sql"]) = (series.into(), json!(sql));
+                    let (change, shown) = (&transitioned.change, &rule.shown);
+                    self.transition(&name, &rule.group, &rule.name, shown, change, tick_ms, source, effects)?;
                 }
                 written.extend(caused.samples);
+                if Selects::is_due(tick_ms, plan.interval_ms) {
+                    let as_of_ms = tick_ms - plan.query_offset_ms;
+                    for (rule, state) in plan.rules.iter().zip(&mut state.rules) {
+                        let Some(change) = state.selects.look(rule, &tenant.head, as_of_ms, tick_ms) else { continue };
+                        let mut source = self.source(at, tick_ms);
+                        (source["series"], source["sql"]) = (json!([]), json!(evidence_sql(rule, &[], as_of_ms)));
+                        self.transition(&name, &rule.group, ALERTNAME, &rule.shown, &change, tick_ms, source, effects)?;
+                    }
+                }
             }
             for (labels, timestamp_ms, value) in written {
                 self.recorded.push(&name, &labels, timestamp_ms, value);
@@ -319,25 +334,13 @@ impl Ticks {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of them are in the record")]
-    fn emit(
-        &self,
-        at: At,
-        tenant: &str,
-        rule: &PromRule,
-        change: &Change,
-        now_ms: i64,
-        series: &[serde_json::Value],
-        effects: &mut Effects,
-    ) -> Result<(), ProcessorError> {
-        let source = json!({
+    /// Which record brought the news, and how far time had come.
+    fn source(&self, at: At, now_ms: i64) -> serde_json::Value {
+        json!({
             "topic": &*self.topic, "partition": self.partition, "offset": at.position,
             "evaluated_at": time::format(now_ms.saturating_mul(1_000)),
             "watermark": self.merged.watermark_us().map(time::format),
-            "series": series,
-            "sql": evidence_sql(series),
-        });
-        self.transition(tenant, &rule.group, &rule.name, &rule.shown, change, now_ms, source, effects)
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of them are in the record")]
@@ -385,7 +388,13 @@ impl Ticks {
     fn abandon_orphans(&mut self, at: At, now_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
         for orphan in std::mem::take(&mut self.orphans) {
             for (tenant, saved) in orphan.tenants {
-                let state = RuleState::of(saved);
+                let mut state = RuleState::of(saved);
+                if let Some(change) = state.selects.resolve(now_ms) {
+                    let mut source = self.source(at, now_ms);
+                    source["reason"] = "the rule was changed or removed".into();
+                    let (group, shown) = (&orphan.group, &orphan.shown);
+                    self.transition(&tenant, group, ALERTNAME, shown, &change, now_ms, source, effects)?;
+                }
                 for labels in &state.written {
                     self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
                     if let Some(known) = self.tenants.get_mut(&tenant) {
@@ -393,10 +402,8 @@ impl Ticks {
                     }
                 }
                 for change in abandon(state.alerts, now_ms) {
-                    let source = json!({
-                        "topic": &*self.topic, "partition": self.partition, "offset": at.position,
-                        "reason": "the rule was changed or removed",
-                    });
+                    let mut source = self.source(at, now_ms);
+                    source["reason"] = "the rule was changed or removed".into();
                     let (group, name, shown) = (&orphan.group, &orphan.name, &orphan.shown);
                     self.transition(&tenant, group, name, shown, &change, now_ms, source, effects)?;
                 }
@@ -500,17 +507,38 @@ fn shown((labels, timestamp_ms, value): &(Labels, i64, f64), head: &Head) -> ser
     one
 }
 
-/// The statement that shows the series.
-fn evidence_sql(series: &[serde_json::Value]) -> Option<String> {
+/// The statement that shows the samples of these series; where there are none, all of the metrics that the rule names.
+fn evidence_sql(rule: &PromRule, series: &[(Labels, i64, f64)], as_of_ms: i64) -> Option<String> {
+    let (from_ms, mut names) = looked_at(rule, as_of_ms);
+    if !series.is_empty() {
+        names = series.iter().map(|(labels, ..)| labels.name().to_owned()).collect();
+        names.sort_unstable();
+        names.dedup();
+    }
+    let ids: Vec<i64> = series.iter().map(|(labels, ..)| series_id(labels)).collect();
+    of_series(&names, &ids, from_ms.saturating_mul(1_000), as_of_ms.saturating_mul(1_000))
+}
+
+fn series_id(labels: &Labels) -> i64 {
+    let others: Vec<(&str, &str)> = labels.iter().filter(|(key, _)| *key != METRIC_NAME).collect();
+    let mut series = String::new();
+    series_labels::write_series(labels.name(), &others, &mut series);
+    series_labels::series_id(&series)
+}
+
+/// Their samples between two instants.
+fn of_series(names: &[String], ids: &[i64], from_us: i64, until_us: i64) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let mut names: Vec<String> =
-        series.iter().filter_map(|one| one["labels"][METRIC_NAME].as_str()).map(quoted).collect();
-    names.sort();
-    names.dedup();
-    let until = series.iter().filter_map(|one| one["timestamp"].as_str()).max()?;
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let series = if ids.is_empty() { String::new() } else { format!(" AND series_id IN ({})", ids.join(", ")) };
     Some(format!(
-        "SELECT timestamp, name, labels, value FROM metrics WHERE name IN ({}) AND timestamp <= {} ORDER BY timestamp DESC LIMIT 100",
+        "SELECT timestamp, name, labels, value, _topic, _partition, _offset FROM metrics WHERE name IN ({}){series} AND timestamp > {} AND timestamp <= {} ORDER BY timestamp DESC LIMIT 100",
         names.join(", "),
-        quoted(until)
+        quoted(&time::format(from_us)),
+        quoted(&time::format(until_us))
     ))
 }

@@ -33,12 +33,16 @@ pub(super) struct Origin {
 impl Notice {
     /// Of a transition; `None` of one that nobody is told of.
     pub(super) fn of(transition: Transition, partition: i32, offset: i64, origin: &Origin) -> Option<Self> {
-        let is_firing = match transition.state {
+        // Late rows may have changed what was told: then it matters what they were told before, and what is so now.
+        let was_firing = transition.correction().is_none_or(|correction| correction.was == State::Firing);
+        let is_late = transition.correction().is_some();
+        let is_firing = match transition.is_now() {
             State::Firing => true,
-            State::Resolved => false,
-            State::Pending | State::Inactive => return None,
+            State::Resolved if was_firing => false,
+            _ if is_late && was_firing => false,
+            _ => return None,
         };
-        let state = transition.state.as_str();
+        let state = if is_firing { "firing" } else { "resolved" };
         let mut labels = transition.labels;
         for (name, value) in &origin.external_labels {
             labels.entry(name.clone()).or_insert_with(|| value.clone());
@@ -54,7 +58,7 @@ impl Notice {
             labels,
             annotations: transition.annotations,
             starts_at_us: transition.fired_at_us.or(transition.starts_at_us).unwrap_or(transition.timestamp_us),
-            ends_at_us: transition.ends_at_us,
+            ends_at_us: (!is_firing).then(|| transition.ends_at_us.unwrap_or(transition.timestamp_us)),
             expr: ["expr", "sql"].iter().find_map(|key| transition.rule[key].as_str().map(str::to_owned)),
         })
     }
