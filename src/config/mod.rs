@@ -29,6 +29,7 @@ use highwater_pipeline::sources::mapped::{MappingConfig, Mappings};
 use highwater_pipeline::sources::scrape;
 use highwater_pipeline::sources::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeConfigs};
 use highwater_processors::rollups::RollupConfig;
+use highwater_processors::rules::slos::SloConfig;
 use highwater_sinks::alerts::notify::{self, NotifyConfig};
 use highwater_sql::SqlConfig;
 use highwater_sql::prometheus::PromqlConfig;
@@ -97,6 +98,8 @@ pub(crate) struct Config {
     pub(crate) built_in_rollups: BuiltInRollups,
     /// Rule files, as glob patterns relative to the config file.
     pub(crate) rule_files: Vec<String>,
+    /// Service level objectives: rules are made of them.
+    pub(crate) slos: Vec<SloConfig>,
     /// Who is told of alerts.
     pub(crate) notify: NotifyConfig,
     /// The address under which people reach this server: templates and notifications link to it. `http://` and `http.listen` when absent.
@@ -139,6 +142,7 @@ impl Default for Config {
             rollups: Vec::new(),
             built_in_rollups: BuiltInRollups::default(),
             rule_files: Vec::new(),
+            slos: Vec::new(),
             notify: NotifyConfig::default(),
             external_url: None,
             external_labels: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use highwater_pipeline::log::TopicConfig;
 use highwater_pipeline::tables::{TableSpec, built_in_tables, rollup_table};
 use highwater_processors::rollups;
-use highwater_processors::rules::RuleFile;
+use highwater_processors::rules::{RuleFile, slos};
 use highwater_processors::{ProcessorsConfig, topology};
 
 use crate::config::{Config, ConfigError};
@@ -46,9 +46,12 @@ pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigErro
     let taken = |name: &str| config.rollups.iter().any(|rollup| rollup.name == name);
     let mut rollups = rollups::built_in(|name| config.built_in_rollups.has(name), taken);
     rollups.extend(config.rollups.iter().cloned());
+    let mut rule_files = read_rule_files(&config.rule_files)?;
+    let slos = slos::rule_file(&config.slos).map_err(|error| ConfigError::in_key("slos", said(&error)))?;
+    rule_files.extend(slos);
     Ok(ProcessorsConfig {
         rollups,
-        rule_files: read_rule_files(&config.rule_files)?,
+        rule_files,
         partitions: config.log.partitions,
         external_labels: config.external_labels.clone(),
         // Not where this process listens: the same files elsewhere are the same definitions.

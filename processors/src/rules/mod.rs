@@ -32,6 +32,7 @@ mod processor;
 pub mod promql;
 mod query;
 mod selectors;
+pub mod slos;
 mod tombstones;
 pub mod unit_tests;
 

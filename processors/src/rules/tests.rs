@@ -86,7 +86,8 @@ fn what_is_not_a_rule_file_is_refused_with_its_place() {
 fn a_query_that_cannot_make_alerts_is_refused() {
     let cases = [
         ("sql: SELECT service, n FROM nosuch", "rollups: there are: requests, others"),
-        ("sql: SELECT service, severity_number FROM logs", "a rule reads a rollup"),
+        ("sql: SELECT service, severity_number FROM logs", "over which time?"),
+        ("sql: SELECT service, severity_number FROM logs\nwindow: 1m", "must be in GROUP BY or an aggregate"),
         ("sql: SELECT 1 AS n", "it reads no table"),
         ("sql: SELECT a.n FROM requests a JOIN others b ON a.service = b.service", "it reads others and requests"),
         ("sql: SELECT service FROM requests", "no numeric column"),

@@ -119,8 +119,8 @@ impl Kept {
     fn lists(&mut self, emit_to: EmitTo, text: impl Fn(Place, String) -> String) -> Result<ArrayRef> {
         let groups = emit_to.take_needed(&mut self.groups);
         let lengths = OffsetBuffer::from_lengths(groups.iter().map(Vec::len));
-        let lines = groups.into_iter().flatten().map(|(place, line)| text(place, line));
-        let lines = StringArray::from_iter_values(lines);
+        let lines: Vec<String> = groups.into_iter().flatten().map(|(place, line)| text(place, line)).collect();
+        let lines = StringArray::from(lines);
         let field = Arc::new(Field::new_list_field(DataType::Utf8, true));
         Ok(Arc::new(ListArray::try_new(field, lengths, Arc::new(lines), None)?))
     }
