@@ -299,7 +299,10 @@ impl Reader<'_> {
             self.recording(&who, &record, at(&rule.record), &rule);
         }
         if sql.trim().is_empty() && rule.window.is_some() {
-            self.refuse(at(&rule.window), format!("{who}: `window` is for rules in SQL; PromQL has ranges, such as [5m]"));
+            self.refuse(
+                at(&rule.window),
+                format!("{who}: `window` is for rules in SQL; PromQL has ranges, such as [5m]"),
+            );
         }
         let window_ms = self.duration(&who, rule.window);
         let for_ms = self.duration(&who, rule.hold);

@@ -107,7 +107,8 @@ fn name(group: &RuleGroup, rule: &Rule) -> String {
 
 /// The query of a text that is one query.
 fn parse(sql: &str) -> Option<Query> {
-    let mut statements = DFParserBuilder::new(sql).with_dialect(&HighwaterDialect).build().ok()?.parse_statements().ok()?;
+    let mut statements =
+        DFParserBuilder::new(sql).with_dialect(&HighwaterDialect).build().ok()?.parse_statements().ok()?;
     let (Some(Parsed::Statement(statement)), None) = (statements.pop_front(), statements.pop_front()) else {
         return None;
     };

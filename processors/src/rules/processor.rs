@@ -425,9 +425,10 @@ impl Rule {
 
     fn restore(&mut self, saved: Saved) {
         self.alerts = Alerts::from_iter(saved.alerts);
-        let past = saved.past.into_iter().map(|past| {
-            (past.window_end_us, Past { before: Alerts::from_iter(past.before), told: past.told })
-        });
+        let past = saved
+            .past
+            .into_iter()
+            .map(|past| (past.window_end_us, Past { before: Alerts::from_iter(past.before), told: past.told }));
         self.past = past.collect();
         self.forgotten_us = saved.forgotten_us.unwrap_or(i64::MIN);
     }

@@ -99,14 +99,19 @@ impl SloConfig {
             return Err("it needs a name".to_owned());
         }
         if !(self.objective > 0.0 && self.objective < 100.0) {
-            return Err(format!("objective {} is not between 0 and 100; it is a percentage, such as 99.9", self.objective));
+            return Err(format!(
+                "objective {} is not between 0 and 100; it is a percentage, such as 99.9",
+                self.objective
+            ));
         }
         if self.window_ms < 3 * DAY_MS {
             return Err("window: at least 3d, the longest that is alerted on; 30d is usual".to_owned());
         }
         for expr in self.errors.iter().chain(&self.good).chain([&self.total]) {
             if !expr.contains(PLACEHOLDER) {
-                return Err(format!("{expr}: it has to say {PLACEHOLDER} where its range stands, e.g. rate(errors_total[{PLACEHOLDER}])"));
+                return Err(format!(
+                    "{expr}: it has to say {PLACEHOLDER} where its range stands, e.g. rate(errors_total[{PLACEHOLDER}])"
+                ));
             }
             let asked = expr.replace(PLACEHOLDER, "5m");
             highwater_promql::Query::parse(&asked, &highwater_promql::ParserOptions::default())
@@ -134,15 +139,15 @@ impl SloConfig {
             (Some(errors), None) => {
                 Ok(format!("(sum({}) or 0 * {})", errors.replace(PLACEHOLDER, window), total(window)))
             }
-            (None, Some(good)) => {
-                Ok(format!("({} - (sum({}) or 0 * {}))", total(window), good.replace(PLACEHOLDER, window), total(window)))
-            }
+            (None, Some(good)) => Ok(format!(
+                "({} - (sum({}) or 0 * {}))",
+                total(window),
+                good.replace(PLACEHOLDER, window),
+                total(window)
+            )),
             _ => Err("it needs one of `errors:` and `good:`".to_owned()),
         };
-        let mut rules = vec![
-            record("slo:errors:rate5m", errors("5m")?),
-            record("slo:events:rate5m", total("5m")),
-        ];
+        let mut rules = vec![record("slo:errors:rate5m", errors("5m")?), record("slo:events:rate5m", total("5m"))];
         for window in SHORT {
             // Without traffic nothing is wrong, and 0 / 0 is no number.
             rules.push(record(

@@ -129,12 +129,7 @@ impl Kept {
 /// A place as text that sorts as places do.
 fn written((at, partition, offset, row): Place) -> String {
     let shifted = at.cast_unsigned() ^ (1 << 63);
-    format!(
-        "{shifted:016x}{:08x}{:016x}{:08x}",
-        partition.cast_unsigned(),
-        offset.cast_unsigned(),
-        row.cast_unsigned()
-    )
+    format!("{shifted:016x}{:08x}{:016x}{:08x}", partition.cast_unsigned(), offset.cast_unsigned(), row.cast_unsigned())
 }
 
 fn read(text: &str) -> Option<(Place, &str)> {
