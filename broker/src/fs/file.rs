@@ -39,7 +39,7 @@ fn write_synced(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), BrokerErro
 
 /// Makes the name of a file durable.
 pub(crate) fn sync_parent(fs: &dyn Fs, path: &Path) -> Result<(), BrokerError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs.sync_dir(parent).map_err(|e| BrokerError::io("sync the directory", parent, &e))
 }
 

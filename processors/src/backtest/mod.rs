@@ -18,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use highwater_pipeline::data::alerts::{self, Transition};
 use highwater_pipeline::data::{Control, RowKind};
 use highwater_pipeline::log::{StoredRecord, TopicPartition};
+use highwater_pipeline::runtime::watermark::MAX_BEHIND_US;
 use highwater_pipeline::runtime::{
     At, Effect, Effects, Input, InputKind, Processor, ProcessorError, Rows, TaskCore, TaskSpec,
 };
@@ -31,8 +32,11 @@ use rows::Timed;
 
 /// One beat of the virtual clock.
 const BEAT_US: i64 = 1_000_000;
-/// The furthest that time goes in one step where no rows come, until everything has settled.
-const LEAP_US: i64 = 3_600 * BEAT_US;
+/// The furthest that time goes in one step where no rows come, until everything has settled. Partitions take the step one after the other, and nobody
+/// waits for one that lies too far behind, so it is well within that.
+const LEAP_US: i64 = MAX_BEHIND_US / 2;
+/// Silence beyond ranges, windows and holds after which nothing is expected to change any more.
+const SILENCE_US: i64 = 7_200 * BEAT_US;
 /// Time that has to pass behind a moment until everything about it is decided, besides the lateness of rollups.
 const SETTLE_US: i64 = 10 * BEAT_US;
 
@@ -196,7 +200,7 @@ impl Backtest {
         }
         while self.now_us < until_us {
             // Once ranges, windows and holds are over nothing can change any more: the rest of the silence is one leap.
-            let settled_us = self.last_rows_us.saturating_add(2 * self.warmup_us).saturating_add(2 * LEAP_US);
+            let settled_us = self.last_rows_us.saturating_add(2 * self.warmup_us).saturating_add(SILENCE_US);
             let next_us = if self.now_us > settled_us { until_us } else { self.now_us.saturating_add(LEAP_US) };
             self.beat(next_us.min(until_us))?;
         }

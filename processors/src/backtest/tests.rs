@@ -260,3 +260,25 @@ fn it_reads_what_its_rules_look_at() {
         Backtest::new(&config("groups: [{name: a, rules: [{alert: A, sql: 'SELECT service, n FROM errors_10s'}]}]"));
     assert_eq!(only_logs.unwrap().reads().iter().map(|one| one.source).collect::<Vec<_>>(), [Source::Logs]);
 }
+
+#[test]
+fn hours_of_silence_make_nothing_late() {
+    let rules = "groups: [{name: logs, rules: [{alert: Burst, sql: 'SELECT service, n FROM errors_10s WHERE n > 3', keep_firing_for: 10s}]}]";
+    let bursts = [0, 4_000, 9_000, 9_290];
+    // All in the last partition: the others are told first how late it is.
+    let rows = bursts.into_iter().zip(0..).map(|(second, offset)| {
+        let line = json!({"timestamp": START_S + second + 1, "level": "ERROR", "service": "web", "message": "no"});
+        match Decoder::new(RowKind::Logs).decode(3, &record(offset, second, json_record(&json!(vec![line; 5])))) {
+            Decoded::Rows { batch, .. } => batch,
+            other => panic!("{other:?}"),
+        }
+    });
+    let rows = sorted(Source::Logs, &rows.collect::<Vec<_>>());
+    let mut test = Backtest::new(&config(rules)).unwrap();
+    test.slice(&[(Source::Logs, rows)], (START_S + 20_000) * 1_000_000).unwrap();
+    let told = test.take_transitions();
+    let told: Vec<(i64, &str, Option<f64>)> =
+        told.iter().map(|one| (one.timestamp_us / 1_000_000 - START_S, one.state.as_str(), one.value)).collect();
+    let expected = bursts.iter().flat_map(|at| [(at + 5, "firing", Some(5.0)), (at + 25, "resolved", Some(5.0))]);
+    assert_eq!(told, expected.collect::<Vec<_>>());
+}

@@ -28,7 +28,8 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), AgentError>
 
 /// Syncs the directory of `path`, so that a rename or removal in it survives power loss.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), AgentError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // The parent of a name without directories is no path that can be opened.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|directory| directory.sync_all()).map_err(AgentError::io("sync", parent))
 }
 

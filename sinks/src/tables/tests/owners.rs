@@ -170,7 +170,8 @@ async fn three_writers_commit_side_by_side_fairly() {
     // Who loses does so because another has won, and then knows of it: each commit costs each of the other two one attempt at most.
     let commits = world.delta("logs").await.version().unwrap() as usize;
     let attempts = world.faults.puts("_delta_log/0000000000000000");
-    assert!(commits > 2 * ROUNDS && commits <= 3 * ROUNDS, "{commits} commits");
+    // Upkeep, by its own clock, may add a few.
+    assert!(commits > 2 * ROUNDS && commits <= 3 * ROUNDS + 10, "{commits} commits");
     assert!(attempts <= 3 * (commits + 1), "{attempts} attempts at {commits} commits");
     assert_eq!(world.assert_clean().await, 4 * (0..ROUNDS).map(|r| 1 + r as u64 % 3).sum::<u64>());
 }
