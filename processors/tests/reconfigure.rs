@@ -305,6 +305,29 @@ fn silence_is_evaluated_and_a_long_gap_is_passed_over() {
 }
 
 #[test]
+fn what_is_kept_firing_ends_at_its_time_however_long_the_gap_and_whoever_restarts() {
+    let topology = promql(
+        "groups: [{name: web, rules: [{alert: Loaded, expr: 'load{instance=\"0\"} > 4', keep_firing_for: 20m}]}]",
+    );
+    for restless in [false, true] {
+        let mut house = House::new(&topology);
+        house.restless = restless;
+        load(&mut house, 0..20);
+        // Long enough that no sample is left in memory, then a day at once.
+        for at_s in (1..=10).map(|minute| START_S + 20 + minute * 60).chain([START_S + 86_400]) {
+            for partition in 0..2 {
+                house.append_clock("metrics", partition, at_s * 1_000, Some(at_s * 1_000_000), true);
+            }
+            house.settle();
+        }
+        // The last sample is seen until second 318, and 20 minutes follow.
+        let told = transitions(&house);
+        let told: Vec<&str> = told.iter().map(String::as_str).filter(|t| t.contains(" Loaded ")).collect();
+        assert_eq!(told, ["firing Loaded 10 10 10", "resolved Loaded 1519 10 10"], "restless: {restless}");
+    }
+}
+
+#[test]
 fn an_edited_rule_starts_anew_and_the_others_go_on() {
     let mut house = House::new(&promql(PROMQL));
     load(&mut house, 0..27);

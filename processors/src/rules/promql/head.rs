@@ -121,12 +121,15 @@ impl Head {
         metric.series.entry(labels.clone()).or_default()
     }
 
-    /// Drops what is at or before this time.
-    pub fn prune(&mut self, until_ms: i64) {
-        let mut left = 0;
+    /// Drops what is at or before this time. Gives the time of the newest that went and had come from a record.
+    pub fn prune(&mut self, until_ms: i64) -> Option<i64> {
+        let (mut left, mut newest) = (0, None);
         self.metrics.retain(|_, metric| {
             metric.series.retain(|labels, points| {
                 let old = points.timestamps_ms.partition_point(|&at| at <= until_ms);
+                if points.partition.is_some() {
+                    newest = newest.max(old.checked_sub(1).map(|last| points.timestamps_ms[last]));
+                }
                 points.timestamps_ms.drain(..old);
                 points.values.drain(..old);
                 points.offsets.drain(..old);
@@ -141,6 +144,7 @@ impl Head {
             !metric.series.is_empty()
         });
         self.samples = left;
+        newest
     }
 
     /// The time of the newest sample at or before `until_ms` that came from a record: what rules write follows from those.

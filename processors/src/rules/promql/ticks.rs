@@ -58,6 +58,8 @@ pub(crate) struct Ticks {
     reached_ms: Option<i64>,
     /// Time of the last tick at which old samples were dropped.
     pruned_ms: i64,
+    /// Time of the newest sample of a record that is dropped.
+    gone_ms: Option<i64>,
     tenants: BTreeMap<String, Tenant>,
     recorded: Recorded,
     orphans: Vec<SavedRule>,
@@ -76,6 +78,15 @@ struct Tenant {
 struct Manifest {
     merged: MergedWatermark,
     reached_ms: Option<i64>,
+    /// Missing in snapshots of earlier versions, like the next.
+    #[serde(default = "never")]
+    pruned_ms: i64,
+    #[serde(default)]
+    gone_ms: Option<i64>,
+}
+
+fn never() -> i64 {
+    i64::MIN
 }
 
 /// What a snapshot knows of a rule.
@@ -106,6 +117,7 @@ impl Ticks {
             reach_ms: plans.iter().map(|plan| plan.reach_ms()).max().unwrap_or(0),
             reached_ms: None,
             pruned_ms: i64::MIN,
+            gone_ms: None,
             tenants: BTreeMap::new(),
             recorded: Recorded::new(partitions),
             orphans: Vec::new(),
@@ -176,7 +188,7 @@ impl Ticks {
             if tenant.head.len() > MAX_SAMPLES {
                 let (oldest, newest) = (tenant.head.next_ms(i64::MIN), tenant.head.newest_ms(i64::MAX));
                 let half = oldest.unwrap_or(0) / 2 + newest.unwrap_or(0) / 2;
-                tenant.head.prune(half);
+                self.gone_ms = self.gone_ms.max(tenant.head.prune(half));
                 metrics::counter!("highwater_rules_head_overflows_total").increment(1);
                 tracing::error!(
                     tenant = name,
@@ -266,7 +278,8 @@ impl Ticks {
 
     /// From when on, given what is known before `tick_ms`, nothing changes any more.
     fn quiet_after_ms(&self, tick_ms: i64) -> i64 {
-        let newest = self.tenants.values().filter_map(|tenant| tenant.head.newest_ms(tick_ms)).max();
+        // Alerts are held for longer than the samples that raised them.
+        let newest = self.tenants.values().filter_map(|tenant| tenant.head.newest_ms(tick_ms)).max().max(self.gone_ms);
         let holds = self.plans.iter().flat_map(|plan| &plan.rules).map(|rule| match &rule.kind {
             Kind::Recording => 0,
             Kind::Alerting { for_ms, keep_firing_for_ms, .. } => for_ms.saturating_add(*keep_firing_for_ms),
@@ -324,7 +337,7 @@ impl Ticks {
                 tenant.head.push(&labels, timestamp_ms, value, None);
             }
             if tick_ms - self.pruned_ms.max(tick_ms - 3_600_000) >= 10_000 || self.pruned_ms == i64::MIN {
-                tenant.head.prune(tick_ms - self.reach_ms - 1_000);
+                self.gone_ms = self.gone_ms.max(tenant.head.prune(tick_ms - self.reach_ms - 1_000));
             }
             self.tenants.insert(name, tenant);
         }
@@ -414,7 +427,12 @@ impl Ticks {
 
     pub(crate) fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
         let failed = |e: serde_json::Error| ProcessorError::caused("the state of rules cannot be written", e);
-        let manifest = Manifest { merged: self.merged.clone(), reached_ms: self.reached_ms };
+        let manifest = Manifest {
+            merged: self.merged.clone(),
+            reached_ms: self.reached_ms,
+            pruned_ms: self.pruned_ms,
+            gone_ms: self.gone_ms,
+        };
         writer.put(SECTION, SECTION_VERSION, serde_json::to_vec(&manifest).map_err(failed)?);
         let heads = self.tenants.iter().map(|(name, tenant)| (name.as_str(), &tenant.head));
         writer.put(HEADS_SECTION, SECTION_VERSION, super::saved::encode(heads)?);
@@ -449,7 +467,8 @@ impl Ticks {
             if manifest.merged.sources().len() == self.merged.sources().len() {
                 self.merged = manifest.merged;
             }
-            self.reached_ms = manifest.reached_ms;
+            (self.reached_ms, self.pruned_ms) = (manifest.reached_ms, manifest.pruned_ms);
+            self.gone_ms = manifest.gone_ms;
         }
         if let Some(body) = state.get(HEADS_SECTION, SECTION_VERSION) {
             for (name, head) in super::saved::decode(body)? {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::ipc::reader::StreamReader;
+use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use highwater_broker::EFFECT_HEADER;
 use highwater_pipeline::definitions::{self, DefinitionsError, History};
@@ -116,9 +118,12 @@ impl Replays {
             || !headers.eq(&expected.record.headers)
         {
             return Err(format!(
-                "{}: {task} wrote {record:?} as {mark:?}, an uninterrupted run {:?}",
+                "{}: {task} wrote as {mark:?}, {:?}\n{}\nan uninterrupted run {:?}\n{}",
                 at(),
-                expected.record
+                record.headers,
+                shown(record.value.as_deref()),
+                expected.record.headers,
+                shown(expected.record.value.as_deref())
             ));
         }
         output.found += 1;
@@ -135,6 +140,16 @@ impl Replays {
         let outputs = self.tasks.values().flat_map(|t| &t.outputs);
         outputs.filter(|((topic, _), _)| topic.starts_with(prefix)).map(|(_, output)| output.found as u64).sum()
     }
+}
+
+/// A record for people: its rows where it has any.
+fn shown(value: Option<&[u8]>) -> String {
+    let rows = || {
+        let reader = StreamReader::try_new(value?, None).ok()?;
+        let batches: Vec<_> = reader.collect::<Result<_, _>>().ok()?;
+        Some(pretty_format_batches(&batches).ok()?.to_string())
+    };
+    rows().unwrap_or_else(|| String::from_utf8_lossy(value.unwrap_or_default()).into_owned())
 }
 
 impl Seen {
