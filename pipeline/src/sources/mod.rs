@@ -38,7 +38,7 @@ pub use config::IngestConfig;
 pub use error::IngestError;
 pub use ingest::Ingest;
 pub use key::IdempotencyKey;
-pub use probe::{Probe, probe};
+pub use probe::{Probe, probe, probe_encoding};
 pub use report::{EntryError, IngestReport};
 
 /// All doors over HTTP.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::batcher::Dealer;
+use super::batcher::{Dealer, read_json};
+use super::budget::Budget;
+use super::encoding::Encoding;
 use super::{loki, otlp, remote_write};
 use crate::data::Tenant;
 use crate::data::json::Limits;
@@ -13,6 +15,10 @@ const MAX_BODY_SIZE_BYTES: usize = 1 << 20;
 /// A decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
+    /// `POST /logs`; true for one entry per line.
+    JsonLogs(bool),
+    /// `POST /metrics`; true for one entry per line.
+    JsonMetrics(bool),
     /// Remote write; true for 2.0.
     RemoteWrite(bool),
     /// Loki push; true for JSON.
@@ -30,6 +36,16 @@ pub enum Probe {
 pub fn probe(probe: Probe, body: &[u8]) -> Option<(u64, u64)> {
     let (tenant, body) = (Tenant::default(), Bytes::copy_from_slice(body));
     let batch = match probe {
+        Probe::JsonLogs(lines) => {
+            let mut dealer = dealer(&tenant);
+            read_json::<crate::data::logs::Logs>(&body, lines, &mut dealer).ok()?;
+            dealer.finish()
+        }
+        Probe::JsonMetrics(lines) => {
+            let mut dealer = dealer(&tenant);
+            read_json::<crate::data::metrics::Metrics>(&body, lines, &mut dealer).ok()?;
+            dealer.finish()
+        }
         Probe::RemoteWrite(v2) => {
             let mut dealer = dealer(&tenant);
             remote_write::probe(v2, &body, &mut dealer).ok()?;
@@ -57,6 +73,14 @@ pub fn probe(probe: Probe, body: &[u8]) -> Option<(u64, u64)> {
         }
     };
     batch.ok().map(|batch| (batch.report.accepted, batch.report.rejected))
+}
+
+/// Decompresses a body as a door does, and says to how much; `None` where it is refused. Whatever the bytes: no panic, and never more than the limit.
+pub fn probe_encoding(name: &str, body: &[u8]) -> Option<usize> {
+    let mut reservation = Budget::new(2 * MAX_BODY_SIZE_BYTES).reservation();
+    let decoded =
+        Encoding::named(name).ok()?.decode(Bytes::copy_from_slice(body), MAX_BODY_SIZE_BYTES, &mut reservation);
+    decoded.ok().map(|decoded| decoded.len())
 }
 
 fn dealer<S: crate::data::signal::Columnar>(tenant: &Tenant) -> Dealer<'_, S> {

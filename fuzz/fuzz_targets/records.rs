@@ -1,0 +1,31 @@
+//! A record that any client may have written to a topic of ours: the first byte says to which topic and as what, the rest is its value.
+#![no_main]
+
+use highwater_broker::{Header, StoredRecord};
+use highwater_pipeline::data::{Decoded, Decoder, RowKind, content_type};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, value)) = bytes.split_first() else { return };
+    let (kind, signal) = match first & 3 {
+        0 => (RowKind::Logs, "logs"),
+        1 => (RowKind::Metrics, "metrics"),
+        2 => (RowKind::Spans, "traces"),
+        _ => (RowKind::Alerts, "logs"),
+    };
+    let content = match first >> 2 & 7 {
+        0 => content_type::ARROW.to_owned(),
+        1 => content_type::JSON.to_owned(),
+        2 => content_type::NDJSON.to_owned(),
+        3 => content_type::TEXT.to_owned(),
+        4 => content_type::CONTROL.to_owned(),
+        _ => format!("{}; otlp={signal}", content_type::PROTOBUF),
+    };
+    let headers = vec![Header::new(content_type::HEADER, content.into_bytes())];
+    let value = Some(bytes::Bytes::copy_from_slice(value));
+    let record = StoredRecord { offset: 7, timestamp_ms: 1_714_979_289_123, key: None, value, headers };
+    let decoder = Decoder::new(kind);
+    if let Decoded::Rows { batch, .. } = decoder.decode(1, &record) {
+        assert_eq!(batch.schema(), decoder.schema());
+    }
+});
