@@ -74,10 +74,12 @@ pub enum Refusal {
         limit_bytes: usize,
     },
     /// A series that its tenant has not, and too many others.
-    #[error("the tenant has {active} active series, which is its limit: samples of new ones are refused")]
+    #[error(
+        "the tenant has {limit} active series, which is its limit (max_active_series): samples of new ones are refused"
+    )]
     TooManySeries {
-        /// How many there are.
-        active: usize,
+        /// How many it may have.
+        limit: usize,
     },
     /// More attributes or labels than the limit.
     #[error("more than {limit} {what}")]

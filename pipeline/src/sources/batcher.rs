@@ -1,6 +1,7 @@
 //! From entries to records: rows are dealt to partitions, and each partition's rows become records of about 8 MiB.
 
 use arrow::array::{AsArray, BooleanArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
@@ -183,12 +184,13 @@ impl<S: Columnar> Dealer<'_, S> {
         let Some(gate) = &self.gate else { return Ok(batch) };
         let Some(ids) = batch.column_by_name(SERIES_ID) else { return Ok(batch) };
         let ids = ids.as_primitive::<Int64Type>().values();
-        let mask: BooleanArray = ids.iter().map(|id| Some(gate.admit(*id))).collect();
+        let mask = BooleanArray::from(BooleanBuffer::collect_bool(ids.len(), |row| gate.admit(ids[row])));
         let refused = (mask.len() - mask.true_count()) as u64;
+        gate.asked(refused);
         if refused == 0 {
             return Ok(batch);
         }
-        let refusal = Refusal::TooManySeries { active: gate.count() };
+        let refusal = Refusal::TooManySeries { limit: gate.limit() };
         self.batch.report.accepted -= refused;
         self.batch.report.series_refused += refused;
         // Which entries they were is not known any more; that there were some is said once.

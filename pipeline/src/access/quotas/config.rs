@@ -25,7 +25,7 @@ pub struct LimitsConfig {
     pub max_tenants: usize,
 }
 
-/// Limits of one tenant at this process. What is absent is as the default says, and unlimited where that says nothing.
+/// Limits of one tenant at this process. What is absent is as the default says; where that says nothing, series have a limit, and the rest has none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantLimits {
@@ -37,8 +37,13 @@ pub struct TenantLimits {
     pub bytes_per_s: Option<f64>,
     /// So many seconds' worth may come at once. Default 2.
     pub burst_s: Option<f64>,
-    /// Series of metrics seen in the last half hour. Samples of others are refused past it.
+    /// Series of metrics seen in the last half hour. Samples of others are refused past it. Default [`Self::MAX_ACTIVE_SERIES`]; 0 is no limit.
     pub max_active_series: Option<usize>,
+}
+
+impl TenantLimits {
+    /// Active series where nothing is said: far above what one machine's targets come to, and far below what takes its memory.
+    pub const MAX_ACTIVE_SERIES: usize = 2_000_000;
 }
 
 impl Default for LimitsConfig {
@@ -74,7 +79,10 @@ impl LimitsConfig {
             rows_per_s: own.rows_per_s.or(default.rows_per_s),
             bytes_per_s: own.bytes_per_s.or(default.bytes_per_s),
             burst_s: own.burst_s.or(default.burst_s),
-            max_active_series: own.max_active_series.or(default.max_active_series),
+            max_active_series: own
+                .max_active_series
+                .or(default.max_active_series)
+                .or(Some(TenantLimits::MAX_ACTIVE_SERIES)),
         }
     }
 }

@@ -14,6 +14,7 @@ mod series;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use highwater_broker::Clock;
 use parking_lot::RwLock;
@@ -24,6 +25,8 @@ use series::ActiveSeries;
 
 use super::seldom::Seldom;
 use crate::data::Tenant;
+
+const ACTIVE_SERIES: &str = "highwater_active_series";
 
 /// Why a tenant has to wait.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -88,15 +91,19 @@ struct State {
 /// One tenant.
 #[derive(Debug)]
 struct Account {
+    tenant: String,
     requests: Option<(f64, Bucket)>,
     rows: Option<(f64, Bucket)>,
     bytes: Option<(f64, Bucket)>,
     series: Option<ActiveSeries>,
+    /// When the number of active series was last put into the metric.
+    series_said_ms: AtomicI64,
 }
 
 /// Which series of a tenant may have samples. Held for one request.
 #[derive(Debug, Clone)]
 pub struct SeriesGate {
+    quotas: Quotas,
     account: Arc<Account>,
     now_ms: i64,
 }
@@ -107,6 +114,10 @@ impl Quotas {
         metrics::describe_counter!(
             "highwater_limited_requests_total",
             "Requests refused by a tenant's limit, by limit"
+        );
+        metrics::describe_gauge!(
+            ACTIVE_SERIES,
+            "Series with samples in the last 20 to 40 minutes, by tenant, where there is a limit"
         );
         let state = RwLock::new(State { config, tenants: HashMap::new() });
         Self(Arc::new(Inner { clock, seldom: Seldom::default(), state }))
@@ -153,7 +164,8 @@ impl Quotas {
     /// [`Limited::Tenants`].
     pub fn series(&self, tenant: &Tenant) -> Result<Option<SeriesGate>, Limited> {
         let account = self.account(tenant)?;
-        Ok(account.series.is_some().then(|| SeriesGate { account, now_ms: self.0.clock.now_ms() }))
+        let (quotas, now_ms) = (self.clone(), self.0.clock.now_ms());
+        Ok(account.series.is_some().then(|| SeriesGate { quotas, account, now_ms }))
     }
 
     fn take(
@@ -182,7 +194,8 @@ impl Quotas {
         }
         let limits = state.config.of(tenant);
         let now_ms = self.0.clock.now_ms();
-        let account = state.tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Account::new(&limits, now_ms)));
+        let account =
+            state.tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Account::new(tenant, &limits, now_ms)));
         Ok(Arc::clone(account))
     }
 
@@ -207,16 +220,18 @@ impl std::fmt::Debug for Quotas {
 }
 
 impl Account {
-    fn new(limits: &TenantLimits, now_ms: i64) -> Self {
+    fn new(tenant: &Tenant, limits: &TenantLimits, now_ms: i64) -> Self {
         /// Seconds' worth that may come at once where nothing is said.
         const BURST_S: f64 = 2.0;
         let bucket =
             |rate: Option<f64>| rate.map(|rate| (rate, Bucket::new(rate, limits.burst_s.unwrap_or(BURST_S), now_ms)));
         Self {
+            tenant: tenant.to_string(),
             requests: bucket(limits.requests_per_s),
             rows: bucket(limits.rows_per_s),
             bytes: bucket(limits.bytes_per_s),
-            series: limits.max_active_series.map(ActiveSeries::new),
+            series: limits.max_active_series.filter(|&limit| limit > 0).map(ActiveSeries::new),
+            series_said_ms: AtomicI64::new(i64::MIN),
         }
     }
 }
@@ -227,9 +242,34 @@ impl SeriesGate {
         self.account.series.as_ref().is_none_or(|series| series.admit(series_id, self.now_ms))
     }
 
-    /// How many are active.
-    pub fn count(&self) -> usize {
-        self.account.series.as_ref().map_or(0, |series| series.count(self.now_ms))
+    /// Says what became of the samples that were asked about: how many series there are now, and that so many samples were refused.
+    pub fn asked(&self, refused: u64) {
+        /// Counting takes every lock for a moment.
+        const PAUSE_MS: i64 = 1_000;
+        let Some(series) = &self.account.series else { return };
+        let (now_ms, said_ms) = (self.now_ms, &self.account.series_said_ms);
+        let last_ms = said_ms.load(Ordering::Relaxed);
+        if !(0..PAUSE_MS).contains(&now_ms.saturating_sub(last_ms)) {
+            said_ms.store(now_ms, Ordering::Relaxed);
+            metrics::gauge!(ACTIVE_SERIES, "tenant" => self.account.tenant.clone()).set(series.count(now_ms) as f64);
+        }
+        if refused > 0 {
+            let (tenant, limit) = (&self.account.tenant, series.limit());
+            if let Some(times) = self.quotas.0.seldom.times(&format!("series {tenant}"), now_ms) {
+                tracing::warn!(
+                    tenant,
+                    limit,
+                    refused,
+                    times,
+                    "a tenant has as many active series as it may (max_active_series of its limits): samples of new ones are refused"
+                );
+            }
+        }
+    }
+
+    /// How many may be active.
+    pub fn limit(&self) -> usize {
+        self.account.series.as_ref().map_or(usize::MAX, ActiveSeries::limit)
     }
 }
 
@@ -291,11 +331,12 @@ mod tests {
 
     #[test]
     fn series_are_counted_where_they_are_limited() {
-        let (quotas, _) = quotas("{ tenants: { shop: { max_active_series: 1 } } }");
-        assert!(quotas.series(&tenant("other")).unwrap().is_none());
+        let (quotas, _) = quotas("{ tenants: { shop: { max_active_series: 1 }, open: { max_active_series: 0 } } }");
+        assert!(quotas.series(&tenant("open")).unwrap().is_none());
+        assert_eq!(quotas.series(&tenant("other")).unwrap().unwrap().limit(), TenantLimits::MAX_ACTIVE_SERIES);
         let gate = quotas.series(&tenant("shop")).unwrap().unwrap();
         assert!(gate.admit(1) && gate.admit(1) && !gate.admit(2));
-        assert_eq!(gate.count(), 1);
+        assert_eq!(gate.limit(), 1);
     }
 
     #[test]

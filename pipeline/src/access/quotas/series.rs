@@ -82,6 +82,11 @@ impl ActiveSeries {
         true
     }
 
+    /// How many there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// How many there are.
     pub(super) fn count(&self, now_ms: i64) -> usize {
         let count = |shard: &Mutex<Shard>| {

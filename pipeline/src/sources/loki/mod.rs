@@ -51,7 +51,8 @@ enum Format {
 
 /// The door.
 pub(super) fn router(ingest: Arc<Ingest>) -> Router {
-    Router::new().route("/loki/api/v1/push", post(take)).with_state(ingest)
+    // The second is where it was before Loki 1.0, and where old agents send to.
+    Router::new().route("/loki/api/v1/push", post(take)).route("/api/prom/push", post(take)).with_state(ingest)
 }
 
 async fn take(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {

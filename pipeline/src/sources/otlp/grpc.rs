@@ -7,7 +7,7 @@
 //! | INVALID_ARGUMENT | it cannot be read, and nothing is stored |
 //! | RESOURCE_EXHAUSTED | too large; with `RetryInfo`: too much at once, try again |
 //! | UNAVAILABLE, `RetryInfo` | the log does not take it now |
-//! | UNIMPLEMENTED | another method or compression |
+//! | UNIMPLEMENTED | another method or compression; another content type, with the HTTP status 415 |
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -62,7 +62,12 @@ async fn take<S: Signal>(State(ingest): State<Arc<Ingest>>, request: Request) ->
         },
         Err(error) => {
             request::refused(&error, &head.headers, body, meter).await;
-            failed(&refused(&error))
+            let mut answer = failed(&refused(&error));
+            // Who does not speak gRPC reads the status of HTTP.
+            if matches!(error, IngestError::ContentType { .. }) {
+                *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            }
+            answer
         }
     };
     meter.answered(started.elapsed().as_secs_f64());

@@ -10,7 +10,7 @@
 //! | 413, 415 | too large; another content type or encoding |
 //! | 429, 503, `Retry-After` | not now: an exporter tries again |
 //!
-//! The body of an error is a `google.rpc.Status`.
+//! The body of an error is a `google.rpc.Status`. The same doors are at the paths where other servers have them.
 
 use std::sync::Arc;
 
@@ -38,13 +38,19 @@ const DOOR: &str = "otlp_http";
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 
+/// Where exporters send to whose server was another one before: Prometheus; Loki and Mimir; VictoriaMetrics.
+const BELOW: [&str; 4] = ["", "/api/v1/otlp", "/otlp", "/opentelemetry"];
+
 /// The doors.
 pub fn router(ingest: Arc<Ingest>) -> Router {
-    Router::new()
-        .route("/v1/logs", post(take::<Logs>))
-        .route("/v1/metrics", post(take::<Metrics>))
-        .route("/v1/traces", post(take::<Spans>))
-        .with_state(ingest)
+    let mut router = Router::new();
+    for below in BELOW {
+        router = router
+            .route(&format!("{below}/v1/logs"), post(take::<Logs>))
+            .route(&format!("{below}/v1/metrics"), post(take::<Metrics>))
+            .route(&format!("{below}/v1/traces"), post(take::<Spans>));
+    }
+    router.with_state(ingest)
 }
 
 async fn take<S: Signal>(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {

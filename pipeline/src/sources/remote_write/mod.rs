@@ -53,7 +53,8 @@ enum Version {
 
 /// The door.
 pub(super) fn router(ingest: Arc<Ingest>) -> Router {
-    Router::new().route("/api/v1/write", post(take)).with_state(ingest)
+    // The second is where Mimir and Cortex have it.
+    Router::new().route("/api/v1/write", post(take)).route("/api/v1/push", post(take)).with_state(ingest)
 }
 
 async fn take(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::config::{FileSdConfig, JobConfig, TargetGroup};
-use super::target::FoundGroup;
+use super::target::{FILE, FoundGroup};
 
 /// The files of one job as they were last read.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Files {
 
     /// All groups of a job: those that are written down, and those of the files.
     pub(super) fn groups(&self, job: &JobConfig) -> Vec<FoundGroup> {
-        let written = job.static_configs.iter().cloned().map(|group| FoundGroup { file: None, group });
+        let written = job.static_configs.iter().cloned().map(|group| FoundGroup { place: None, group });
         written.chain(self.known.values().flat_map(|file| file.groups.iter().cloned())).collect()
     }
 }
@@ -95,8 +95,8 @@ fn read(path: &Path) -> Result<Vec<FoundGroup>, String> {
     } else {
         serde_saphyr::from_str(&text).map_err(|error| error.without_snippet().to_string())?
     };
-    let file = Some(path.display().to_string());
-    Ok(groups.unwrap_or_default().into_iter().map(|group| FoundGroup { file: file.clone(), group }).collect())
+    let place = Some((FILE, path.display().to_string()));
+    Ok(groups.unwrap_or_default().into_iter().map(|group| FoundGroup { place: place.clone(), group }).collect())
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@
 //! A scrape is one request to the log: its samples, staleness markers and report (`up`, `scrape_*`) are there together. What the log does not take is lost,
 //! as it is where Prometheus cannot write; the next scrape comes.
 
+mod client;
 pub mod config;
 mod discovery;
 mod exposition;
 mod fetch;
+mod http_discovery;
 mod labels;
 mod page;
 mod relabel;
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use config::{JobConfig, ScrapeConfig};
 use discovery::Files;
 use fetch::Fetcher;
+use http_discovery::Servers;
 use labels::Labels;
 use runner::{Running, Shared, SharedFetcher};
 pub use status::{ActiveTarget, DroppedTarget, TargetHealth, TargetMetadata, Targets};
@@ -83,7 +86,7 @@ struct Inner {
     shared: Arc<Shared>,
     share: Arc<dyn Share>,
     config: RwLock<ScrapeConfig>,
-    changed: Notify,
+    changed: Arc<Notify>,
     pools: Mutex<BTreeMap<String, Pool>>,
     /// Those that are scraped, and those that are on their way out.
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -95,6 +98,7 @@ struct Pool {
     job: Option<Arc<JobConfig>>,
     fetcher: Option<SharedFetcher>,
     files: Files,
+    servers: Servers,
     running: HashMap<u64, Arc<Running>>,
     dropped: Vec<Labels>,
 }
@@ -111,11 +115,15 @@ impl Scraper {
         metrics::describe_counter!("highwater_scrapes_total", "Scrapes, by job");
         metrics::describe_counter!("highwater_scrape_failures_total", "Scrapes that failed, by job");
         metrics::describe_counter!("highwater_scrape_unstored_total", "Scrapes that the log did not take, by job");
+        metrics::describe_counter!(
+            "highwater_scrape_refused_samples_total",
+            "Samples of scrapes beyond the limits of all doors, by job"
+        );
         let scraper = Self(Arc::new(Inner {
             shared: Arc::new(Shared { ingest, clock, shutdown }),
             share,
             config: RwLock::new(config),
-            changed: Notify::new(),
+            changed: Arc::default(),
             pools: Mutex::default(),
             tasks: Mutex::default(),
         }));
@@ -173,6 +181,7 @@ impl Scraper {
 
     fn sync_pool(&self, pool: &mut Pool, job: JobConfig, now_ms: i64) {
         let files_changed = pool.files.refresh(&job.file_sd_configs, now_ms);
+        let servers_changed = pool.servers.refresh(&job.http_sd_configs, &self.0.shared, &self.0.changed);
         let job_changed = pool.job.as_deref() != Some(&job);
         if job_changed {
             let fetcher = Fetcher::new(&job);
@@ -182,8 +191,10 @@ impl Scraper {
             (pool.job, pool.fetcher) = (Some(Arc::new(job)), Some(Arc::new(fetcher)));
         }
         let (Some(job), Some(fetcher)) = (&pool.job, &pool.fetcher) else { return };
-        let built = target::build(job, &pool.files.groups(job));
-        if files_changed || job_changed {
+        let mut groups = pool.files.groups(job);
+        groups.extend(pool.servers.groups());
+        let built = target::build(job, &groups);
+        if files_changed || servers_changed || job_changed {
             for error in &built.errors {
                 tracing::warn!(error, "a target is left out");
             }

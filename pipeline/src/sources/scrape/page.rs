@@ -76,24 +76,40 @@ struct Known {
     round: u64,
 }
 
-/// The series of the report, in its order.
-const REPORTS: [&str; 5] = [
+/// The series of the report, in its order; the last three where a job asks for them.
+const REPORTS: [&str; 8] = [
     "up",
     "scrape_duration_seconds",
     "scrape_samples_scraped",
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
 ];
+/// Those that every job has.
+const PLAIN_REPORTS: usize = 5;
+
+/// What is known of a scrape beside its page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scrape {
+    /// When it was.
+    pub(super) at_ms: i64,
+    /// How long it took.
+    pub(super) seconds: f64,
+    /// How large the page was, decompressed; `None` where it was larger than it may be.
+    pub(super) size_bytes: Option<usize>,
+}
 
 impl Memory {
-    /// Takes a page in, or the reason why there is none. `at_ms` is the time of the scrape, `seconds` how long it took.
+    /// Takes a page in, or the reason why there is none.
     pub(super) fn take(
         &mut self,
         target: &Arc<Target>,
         page: Result<(&[u8], Format), String>,
-        at_ms: i64,
-        seconds: f64,
+        scrape: Scrape,
     ) -> Scraped {
+        let at_ms = scrape.at_ms;
         self.meet(target);
         self.round += 1;
         let mut scraped = Scraped::default();
@@ -116,7 +132,10 @@ impl Memory {
         self.tracked = seen;
         let Counts { scraped: all, kept, added } = scraped.counts;
         let up = if scraped.error.is_none() { 1.0 } else { 0.0 };
-        for (series, value) in self.reports.iter().zip([up, seconds, all as f64, kept as f64, added as f64]) {
+        let size = scrape.size_bytes.map_or(-1.0, |size_bytes| size_bytes as f64);
+        let (timeout, limit) = (target.timeout.as_secs_f64(), target.job.sample_limit as f64);
+        let numbers = [up, scrape.seconds, all as f64, kept as f64, added as f64, timeout, limit, size];
+        for (series, value) in self.reports.iter().zip(numbers) {
             let sample = RowSample::Value(value);
             scraped.rows.push(Row { series: Arc::clone(series), timestamp_ms: at_ms, sample });
         }
@@ -142,7 +161,8 @@ impl Memory {
             return;
         }
         self.known.clear();
-        self.reports = REPORTS.iter().map(|name| Arc::new(Series::of_report(name, target))).collect();
+        let reports = if target.job.extra_metrics { REPORTS.len() } else { PLAIN_REPORTS };
+        self.reports = REPORTS[..reports].iter().map(|name| Arc::new(Series::of_report(name, target))).collect();
         self.target = Some(Arc::clone(target));
     }
 
@@ -266,7 +286,8 @@ mod tests {
         let written: ScrapeConfigs = serde_saphyr::from_str(&yaml).unwrap();
         let config = written.resolve(&GlobalConfig::default(), Path::new("/")).unwrap();
         let job = Arc::new(config.jobs[0].clone());
-        let groups: Vec<_> = job.static_configs.iter().cloned().map(|group| FoundGroup { file: None, group }).collect();
+        let groups: Vec<_> =
+            job.static_configs.iter().cloned().map(|group| FoundGroup { place: None, group }).collect();
         Arc::new(build(&job, &groups).targets.remove(0))
     }
 
@@ -289,7 +310,11 @@ mod tests {
     }
 
     fn scrape(memory: &mut Memory, target: &Arc<Target>, page: &str, at_ms: i64) -> (Vec<String>, String) {
-        told(&memory.take(target, Ok((page.as_bytes(), Format::Text)), at_ms, 0.5))
+        told(&memory.take(target, Ok((page.as_bytes(), Format::Text)), scrape_at(at_ms, 0.5)))
+    }
+
+    fn scrape_at(at_ms: i64, seconds: f64) -> Scrape {
+        Scrape { at_ms, seconds, size_bytes: Some(9) }
     }
 
     const AT: &str = r#"{"instance":"h:1","job":"j"}"#;
@@ -297,7 +322,8 @@ mod tests {
     #[test]
     fn samples_have_the_targets_labels_and_a_report_follows() {
         let (mut memory, target) = (Memory::default(), target(""));
-        let scraped = memory.take(&target, Ok((b"# TYPE a counter\na 1\na{x=\"y\"} 2\n", Format::Text)), 1_000, 0.5);
+        let scraped =
+            memory.take(&target, Ok((b"# TYPE a counter\na 1\na{x=\"y\"} 2\n", Format::Text)), scrape_at(1_000, 0.5));
         assert_eq!(scraped.rows[0].series.kind, Some("counter"));
         let (rows, report) = told(&scraped);
         assert_eq!(rows, [r#"a{"instance":"h:1","job":"j","x":"y"} 2 @1000"#.to_owned(), format!("a{AT} 1 @1000")]);
@@ -315,9 +341,9 @@ mod tests {
             [format!("a{AT} 1 @2000"), format!("b{AT} stale @2000")]
         );
         assert_eq!(scrape(&mut memory, &target, "a 1", 3_000).0, [format!("a{AT} 1 @3000")]);
-        let failed = memory.take(&target, Err("connection refused".into()), 4_000, 0.1);
+        let failed = memory.take(&target, Err("connection refused".into()), scrape_at(4_000, 0.1));
         assert_eq!(told(&failed), (vec![format!("a{AT} stale @4000")], "0 0.1 0 0 0".into()));
-        let failed = memory.take(&target, Err("connection refused".into()), 5_000, 0.1);
+        let failed = memory.take(&target, Err("connection refused".into()), scrape_at(5_000, 0.1));
         assert_eq!(told(&failed).0, [""; 0]);
         scrape(&mut memory, &target, "a 1", 6_000);
         let end: Vec<_> = memory.end(7_000).iter().map(|row| (row.series.name.clone(), row.sample.clone())).collect();
@@ -355,7 +381,7 @@ mod tests {
         let dropping = target(", metric_relabel_configs: [{ source_labels: [__name__], regex: 'a', action: drop }]");
         assert_eq!(scrape(&mut Memory::default(), &dropping, "a 1\nb 2", 1).1, "1 0.5 2 1 1");
         let limited = target(", sample_limit: 1");
-        let failed = Memory::default().take(&limited, Ok((b"a 1\nb 2", Format::Text)), 1, 0.5);
+        let failed = Memory::default().take(&limited, Ok((b"a 1\nb 2", Format::Text)), scrape_at(1, 0.5));
         assert!(failed.error.as_ref().unwrap().contains("sample limit exceeded"));
         assert_eq!(told(&failed), (vec![], "0 0.5 2 2 2".into()));
         for (limit, page, said) in [
@@ -363,16 +389,36 @@ mod tests {
             (", label_name_length_limit: 10", r#"a{x="1",abcdefghijk="2"} 1"#, "label_name_length_limit exceeded"),
             (", label_value_length_limit: 3", r#"a{x="1234"} 1"#, "label_value_length_limit exceeded"),
         ] {
-            let failed = Memory::default().take(&target(limit), Ok((page.as_bytes(), Format::Text)), 1, 0.5);
+            let failed = Memory::default().take(&target(limit), Ok((page.as_bytes(), Format::Text)), scrape_at(1, 0.5));
             assert!(failed.error.as_ref().is_some_and(|error| error.contains(said)), "{limit}: {:?}", failed.error);
         }
+    }
+
+    #[test]
+    fn the_report_says_more_where_a_job_asks_for_it() {
+        let target = target(", sample_limit: 7, extra_scrape_metrics: true");
+        let (mut memory, known) = (Memory::default(), scrape_at(1, 0.5));
+        assert_eq!(scrape(&mut memory, &target, "a 1", 1).1, "1 0.5 1 1 1 10 7 9");
+        let too_large = Scrape { size_bytes: None, ..known };
+        let failed = memory.take(&target, Err("body size limit exceeded".into()), too_large);
+        assert_eq!(told(&failed).1, "0 0.5 0 0 0 10 7 -1");
+        assert_eq!(memory.end(2).len(), 8);
+    }
+
+    #[test]
+    fn names_of_old_where_a_job_wants_them() {
+        let legacy = target(", metric_name_validation_scheme: legacy");
+        let failed = Memory::default().take(&legacy, Ok((b"{\"a.b\"} 1", Format::Text)), scrape_at(1, 0.5));
+        assert!(failed.error.as_ref().is_some_and(|error| error.contains("invalid metric name")), "{failed:?}");
+        assert_eq!(scrape(&mut Memory::default(), &legacy, "a:b 1", 1).1, "1 0.5 1 1 1");
+        assert_eq!(scrape(&mut Memory::default(), &target(""), "{\"a.b\"} 1", 1).1, "1 0.5 1 1 1");
     }
 
     #[test]
     fn a_page_with_a_mistake_is_not_taken() {
         let (mut memory, target) = (Memory::default(), target(""));
         scrape(&mut memory, &target, "a 1", 1_000);
-        let failed = memory.take(&target, Ok((b"a 2\nb", Format::Text)), 2_000, 0.5);
+        let failed = memory.take(&target, Ok((b"a 2\nb", Format::Text)), scrape_at(2_000, 0.5));
         assert!(failed.error.as_ref().unwrap().contains("line 2"));
         assert_eq!(told(&failed).0, [format!("a{AT} stale @2000")]);
         // A series twice at one time is there once.

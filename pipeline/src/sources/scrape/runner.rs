@@ -9,13 +9,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::exposition::Format;
-use super::fetch::{Answer, Fetcher};
-use super::page::{Family, Memory, Row, Scraped};
+use super::fetch::{Answer, Fetcher, TOO_LARGE};
+use super::page::{Family, Memory, Row, Scrape, Scraped};
 use super::status::TargetHealth;
 use super::target::Target;
 use super::writer;
-use crate::sources::Ingest;
 use crate::sources::encoding::Encoding;
+use crate::sources::{Ingest, IngestError, IngestReport};
 
 /// A scrape that begins this little after its time has its time, so that intervals are exact.
 const TOLERANCE_MS: i64 = 2;
@@ -43,6 +43,8 @@ pub(super) struct Last {
     pub(super) error: String,
     pub(super) health: TargetHealth,
     pub(super) families: Vec<Family>,
+    /// Samples that our own limits refused.
+    pub(super) refused: u64,
 }
 
 /// What all targets share.
@@ -92,10 +94,13 @@ async fn scrape(shared: &Shared, running: &Running, mut memory: Memory, at_ms: i
     let of = Arc::clone(&target);
     // Pages may be large, and reading one holds its thread up.
     let taken = tokio::task::spawn_blocking(move || {
-        let scraped = match &page {
-            Ok((body, format)) => memory.take(&of, Ok((body, *format)), at_ms, seconds),
-            Err(error) => memory.take(&of, Err(error.clone()), at_ms, seconds),
+        let size_bytes = match &page {
+            Ok((body, _)) => Some(body.len()),
+            Err(error) => (!error.starts_with(TOO_LARGE)).then_some(0),
         };
+        let scrape = Scrape { at_ms, seconds, size_bytes };
+        let page = page.as_ref().map(|(body, format)| (&body[..], *format)).map_err(Clone::clone);
+        let scraped = memory.take(&of, page, scrape);
         (memory, scraped)
     });
     let Ok((memory, scraped)) = taken.await else {
@@ -104,7 +109,7 @@ async fn scrape(shared: &Shared, running: &Running, mut memory: Memory, at_ms: i
     };
     note(running, &target, &scraped, at_ms, seconds);
     let Scraped { rows, families, .. } = scraped;
-    store(shared, &target, rows, &families).await;
+    store(shared, running, &target, rows, &families).await;
     memory
 }
 
@@ -124,8 +129,11 @@ async fn ask(shared: &Shared, target: &Target, fetcher: &Result<Fetcher, String>
     }
     let mut reservation = shared.ingest.reservation();
     let decoded = tokio::task::spawn_blocking(move || encoding.decode(body, limit, &mut reservation));
-    let decoded = decoded.await.map_err(|error| error.to_string())?;
-    Ok((decoded.map_err(|error| error.to_string())?, format))
+    match decoded.await.map_err(|error| error.to_string())? {
+        Ok(body) => Ok((body, format)),
+        Err(IngestError::TooLarge { .. }) => Err(format!("{TOO_LARGE}: more than {limit} bytes once decompressed")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Keeps what is to be said of the scrape.
@@ -145,7 +153,7 @@ fn note(running: &Running, target: &Target, scraped: &Scraped, at_ms: i64, secon
         tracing::warn!(job = target.job.job_name, url = %target.url, error, "a target is down");
     }
     let families = if scraped.error.is_none() { scraped.families.clone() } else { std::mem::take(&mut last.families) };
-    *last = Last { at_ms: Some(at_ms), seconds, error, health, families };
+    *last = Last { at_ms: Some(at_ms), seconds, error, health, families, refused: last.refused };
 }
 
 /// Says that a target's series end, once it is sure that it does not come back at once.
@@ -163,13 +171,30 @@ async fn end(shared: &Shared, running: &Running, mut memory: Memory, next_ms: i6
     }
     // With the time of the scrape that was not made: samples of a target that came back meanwhile are newer.
     let rows = memory.end(next_ms);
-    store(shared, &target, rows, &[]).await;
+    store(shared, running, &target, rows, &[]).await;
 }
 
-async fn store(shared: &Shared, target: &Target, rows: Vec<Row>, families: &[Family]) {
-    if let Err(error) = writer::write(&shared.ingest, &target.job.tenant, rows, families).await {
-        let job = target.job.job_name.clone();
-        metrics::counter!("highwater_scrape_unstored_total", "job" => job).increment(1);
-        tracing::warn!(job = target.job.job_name, url = %target.url, %error, "a scrape could not be stored");
+async fn store(shared: &Shared, running: &Running, target: &Target, rows: Vec<Row>, families: &[Family]) {
+    let job = &target.job.job_name;
+    match writer::write(&shared.ingest, &target.job.tenant, rows, families).await {
+        Ok(report) => told(running, target, &report),
+        Err(error) => {
+            metrics::counter!("highwater_scrape_unstored_total", "job" => job.clone()).increment(1);
+            tracing::warn!(job, url = %target.url, %error, "a scrape could not be stored");
+        }
+    }
+}
+
+/// Samples beyond our own limits are left out of a scrape that is good; who looks for them finds why.
+fn told(running: &Running, target: &Target, report: &IngestReport) {
+    let (job, refused) = (&target.job.job_name, report.rejected);
+    let before = std::mem::replace(&mut running.last.lock().refused, refused);
+    if refused == 0 {
+        return;
+    }
+    metrics::counter!("highwater_scrape_refused_samples_total", "job" => job.clone()).increment(refused);
+    if refused != before {
+        let reason = report.errors.first().map_or("", |error| error.reason.as_str());
+        tracing::warn!(job, url = %target.url, refused, reason, "samples of a scrape are refused");
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Series {
     pub(super) service: Option<String>,
     /// As in the column `kind`.
     pub(super) kind: Option<&'static str>,
+    /// How many labels it has, its name among them.
+    pub(super) labels_count: usize,
     /// Sizes of the longest name of a label, and of the longest value, in bytes.
     pub(super) longest: [usize; 2],
 }
@@ -43,6 +45,7 @@ impl Series {
             labels: text,
             key,
             kind,
+            labels_count: labels.len(),
             longest,
         }
     }
@@ -107,17 +110,25 @@ fn check(labels: &Labels, job: &JobConfig) -> Result<(), String> {
             job.label_limit
         ));
     }
+    if !job.names.allow_metric(name) || !labels.iter().all(|(label, _)| job.names.allow_label(label)) {
+        return Err(format!(
+            "invalid metric name or label names: {name:.50} (metric_name_validation_scheme is legacy)"
+        ));
+    }
+    let (names, values) = (job.label_name_length_limit, job.label_value_length_limit);
     for (label, value) in labels.iter() {
-        for (what, text, limit) in [
-            ("label_name_length_limit", label, job.label_name_length_limit),
-            ("label_value_length_limit", value, job.label_value_length_limit),
-        ] {
-            if limit > 0 && text.len() > limit {
-                return Err(format!(
-                    "{what} exceeded (metric: {name:.50}, label: {label:.50}, length: {}, limit: {limit})",
-                    text.len()
-                ));
-            }
+        if names > 0 && label.len() > names {
+            return Err(format!(
+                "label_name_length_limit exceeded (metric: {name:.50}, label name: {label:.50}, length: {}, limit: {names})",
+                label.len()
+            ));
+        }
+        if values > 0 && value.len() > values {
+            let start: String = value.chars().take(50).collect();
+            return Err(format!(
+                "label_value_length_limit exceeded (metric: {name:.50}, label name: {label:.50}, value: {start:?}, length: {}, limit: {values})",
+                value.len()
+            ));
         }
     }
     Ok(())

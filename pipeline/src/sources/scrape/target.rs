@@ -14,7 +14,9 @@ const PATH: &str = "__metrics_path__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PARAM: &str = "__param_";
-const FILE: &str = "__meta_filepath";
+/// The file, and the URL, that a target was found in.
+pub(super) const FILE: &str = "__meta_filepath";
+pub(super) const URL: &str = "__meta_url";
 const JOB: &str = "job";
 const INSTANCE: &str = "instance";
 
@@ -33,10 +35,10 @@ pub(super) struct Target {
     pub(super) forced_error: Option<String>,
 }
 
-/// A group, and the file that it is from.
+/// A group, and where it was found: the label that says so.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FoundGroup {
-    pub(super) file: Option<String>,
+    pub(super) place: Option<(&'static str, String)>,
     pub(super) group: TargetGroup,
 }
 
@@ -103,8 +105,8 @@ fn discovered(job: &JobConfig, found: &FoundGroup, address: &str) -> Labels {
         labels.set(name, &value.0);
     }
     labels.set(ADDRESS, address);
-    if let Some(file) = &found.file {
-        labels.set(FILE, file);
+    if let Some((label, place)) = &found.place {
+        labels.set(label, place);
     }
     labels.set_default(JOB, &job.job_name);
     labels.set_default(INTERVAL, &job.scrape_interval.to_string());
@@ -193,7 +195,7 @@ mod tests {
         let written: ScrapeConfigs = serde_saphyr::from_str(yaml).unwrap();
         let config = written.resolve(&GlobalConfig::default(), Path::new("/")).unwrap();
         let job = Arc::new(config.jobs[0].clone());
-        let groups = job.static_configs.iter().cloned().map(|group| FoundGroup { file: None, group });
+        let groups = job.static_configs.iter().cloned().map(|group| FoundGroup { place: None, group });
         build(&job, &groups.collect::<Vec<_>>())
     }
 

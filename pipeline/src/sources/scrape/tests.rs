@@ -126,3 +126,126 @@ async fn targets_are_scraped_under_tls_by_the_name_of_their_certificate() {
     shutdown.cancel();
     scraping.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_come_from_servers_that_list_them() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let said = Arc::new(Mutex::new((200, "application/json; charset=utf-8", String::new())));
+    let asked = Arc::new(Mutex::new(axum::http::HeaderMap::new()));
+    let (saying, asking) = (Arc::clone(&said), Arc::clone(&asked));
+    let answer = get(async move |headers: axum::http::HeaderMap| {
+        *asking.lock() = headers;
+        let (status, content_type, text) = saying.lock().clone();
+        (axum::http::StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, content_type)], text)
+    });
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/targets", answer)).await });
+    let say = |status, content_type, text: &str| *said.lock() = (status, content_type, text.to_owned());
+    say(200, "application/json", r#"[{"targets": ["127.0.0.1:1", "127.0.0.1:2"], "labels": {"env": "a"}}]"#);
+
+    let shutdown = CancellationToken::new();
+    let job = |more: &str| {
+        format!(
+            "[{{ job_name: j, scrape_interval: 1h, static_configs: [{{ targets: ['127.0.0.1:9'] }}], http_sd_configs: [{{ url: 'http://{address}/targets', \
+               refresh_interval: 250ms, authorization: {{ credentials: secret }} }}]{more} }}]"
+        )
+    };
+    let (scraper, scraping) = Scraper::start(
+        config(&job("")),
+        Arc::clone(&world.ingest),
+        Arc::new(SystemClock),
+        Arc::new(Everything),
+        shutdown.clone(),
+    );
+    let urls = || scraper.active().into_iter().map(|target| target.scrape_url).collect::<Vec<_>>();
+    let of = |ports: &[u16]| ports.iter().map(|port| format!("http://127.0.0.1:{port}/metrics")).collect::<Vec<_>>();
+    until("the targets are there", || urls() == of(&[1, 2, 9])).await;
+    let target = scraper.active().swap_remove(0);
+    assert_eq!(target.discovered_labels["__meta_url"], format!("http://{address}/targets"));
+    assert_eq!(target.labels["env"], "a");
+    let headers = asked.lock().clone();
+    assert_eq!(headers["x-prometheus-refresh-interval-seconds"], "0.25");
+    assert_eq!(
+        (&headers["accept"], &headers["authorization"]),
+        (&"application/json".parse().unwrap(), &"Bearer secret".parse().unwrap())
+    );
+
+    // What is no list says nothing; a list says what is there.
+    let errors = |status, content_type, text: &str| {
+        say(status, content_type, text);
+        asked.lock().clear();
+    };
+    for (status, content_type, text) in
+        [(500, "application/json", "[]"), (200, "text/html", "[]"), (200, "application/json", "[{]")]
+    {
+        errors(status, content_type, text);
+        until("it was asked", || !asked.lock().is_empty()).await;
+        assert_eq!(urls(), of(&[1, 2, 9]), "{status} {content_type} {text}");
+    }
+    say(200, "application/json", r#"[{"targets": ["127.0.0.1:3"]}]"#);
+    until("another target", || urls() == of(&[3, 9])).await;
+    // A change of the job that leaves the server alone leaves its targets alone.
+    say(500, "application/json", "");
+    scraper.apply(config(&job(", params: { a: [b] }")));
+    until("the job has changed", || urls().iter().all(|url| url.ends_with("?a=b"))).await;
+    assert_eq!(urls().len(), 2);
+    scraper.apply(config("[{ job_name: j, scrape_interval: 1h }]"));
+    until("the server is gone", || urls().is_empty()).await;
+    shutdown.cancel();
+    scraping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn labels_beyond_limits_fail_the_scrape_or_are_left_out() {
+    let world = World::new().await;
+    let labels: Vec<String> = (0..300).map(|n| format!("l{n}=\"v\"")).collect();
+    let page = format!("good 1\nmany{{{}}} 1\nlong{{{}=\"v\"}} 1\n", labels.join(","), "n".repeat(2_000));
+    let address = target(Box::leak(page.into_boxed_str())).await;
+    let job = |name: &str, more: &str| {
+        format!(
+            "{{ job_name: {name}, scrape_interval: 300ms, static_configs: [{{ targets: ['{address}'] }}], {more} }}"
+        )
+    };
+    // What holds for a job fails the whole scrape, as in Prometheus; where it has no limits, ours leave samples out.
+    let jobs = [
+        job("many", "label_limit: 299"),
+        job("long", "label_name_length_limit: 100"),
+        job("short", "label_value_length_limit: 9"),
+        job("open", ""),
+    ];
+    let shutdown = CancellationToken::new();
+    let (scraper, scraping) = Scraper::start(
+        config(&format!("[{}]", jobs.join(", "))),
+        Arc::clone(&world.ingest),
+        Arc::new(SystemClock),
+        Arc::new(Everything),
+        shutdown.clone(),
+    );
+    until("all were scraped", || {
+        let active = scraper.active();
+        active.len() == 4 && active.iter().all(|target| target.health != TargetHealth::Unknown)
+    })
+    .await;
+    let mut errors: BTreeMap<_, _> =
+        scraper.active().into_iter().map(|target| (target.scrape_pool, target.last_error)).collect();
+    let many = "label_limit exceeded (metric: many, number of labels: 303, limit: 299)";
+    assert_eq!(errors.remove("many").unwrap(), many);
+    let long = errors.remove("long").unwrap();
+    assert!(long.starts_with("label_name_length_limit exceeded (metric: long, label name: nnn"), "{long}");
+    let short = errors.remove("short").unwrap();
+    assert!(
+        short.starts_with("label_value_length_limit exceeded (metric: good, label name: instance, value: \"127.0"),
+        "{short}"
+    );
+    assert_eq!(errors.into_iter().collect::<Vec<_>>(), [("open".to_owned(), String::new())]);
+    until("what is left out is told", || {
+        scraper.0.pools.lock()["open"].running.values().map(|running| running.last.lock().refused).eq([2])
+    })
+    .await;
+    shutdown.cancel();
+    scraping.await.unwrap();
+    let names = world.texts("metrics", RowKind::Metrics, "name").await;
+    let stored = |name: &str| names.iter().filter(|known| *known == name).count();
+    assert!(stored("good") > 0 && stored("many") == 0 && stored("long") == 0, "{names:?}");
+}

@@ -9,7 +9,7 @@ use crate::data::{Refusal, Tenant};
 use crate::sources::encoding::Encoding;
 use crate::sources::ingest::Request;
 use crate::sources::metadata::{self, Described};
-use crate::sources::{Ingest, IngestError};
+use crate::sources::{Ingest, IngestError, IngestReport};
 
 /// What the ledger and metrics call scraping.
 const DOOR: &str = "scrape";
@@ -20,7 +20,7 @@ pub(super) async fn write(
     tenant: &Tenant,
     rows: Vec<Row>,
     families: &[Family],
-) -> Result<(), IngestError> {
+) -> Result<IngestReport, IngestError> {
     let described: Vec<_> = families
         .iter()
         .filter(|family| family.kind != Kind::Unknown || !family.help.is_empty())
@@ -42,7 +42,11 @@ pub(super) async fn write(
                 let series = &row.series;
                 // What the job's own limits let pass, which are none unless they are set.
                 let [name, value] = series.longest;
-                if let Err(refusal) = limits.label(name, value, || Refusal::excerpt(&series.name)) {
+                let fits = match series.labels_count > limits.max_attributes {
+                    true => Err(Refusal::TooMany { what: "labels", limit: limits.max_attributes }),
+                    false => limits.label(name, value, || Refusal::excerpt(&series.name)),
+                };
+                if let Err(refusal) = fits {
                     dealer.refuse(index, &refusal, 1);
                     continue;
                 }
@@ -69,8 +73,9 @@ pub(super) async fn write(
             Ok(())
         })
         .await?;
-    ingest.append(prepared).await?;
-    ingest.describe(DOOR, tenant, described).await
+    let (report, ()) = ingest.append(prepared).await?;
+    ingest.describe(DOOR, tenant, described).await?;
+    Ok(report)
 }
 
 fn described(family: &Family) -> Described {

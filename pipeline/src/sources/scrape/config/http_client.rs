@@ -96,8 +96,51 @@ pub struct HttpClientConfig {
     pub proxy_from_environment: bool,
 }
 
+/// The keys of it, as they stand among the others of a job or a discovery.
+pub(super) struct HttpKeys<'a> {
+    pub(super) basic_auth: Option<&'a BasicAuth>,
+    pub(super) authorization: Option<&'a Authorization>,
+    pub(super) bearer_token: Option<&'a Hidden>,
+    pub(super) bearer_token_file: Option<&'a PathBuf>,
+    pub(super) tls_config: &'a TlsConfig,
+    pub(super) follow_redirects: Option<bool>,
+    pub(super) enable_http2: Option<bool>,
+    pub(super) http_headers: &'a BTreeMap<String, HttpHeader>,
+    pub(super) proxy_url: Option<&'a String>,
+    pub(super) no_proxy: Option<&'a String>,
+    pub(super) proxy_from_environment: bool,
+}
+
 impl HttpClientConfig {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// Fills in defaults, checks, and takes relative paths from this folder.
+    pub(super) fn new(keys: HttpKeys<'_>, folder: &Path) -> Result<Self, ConfigError> {
+        let bearer = match (keys.bearer_token, keys.bearer_token_file) {
+            (None, None) => None,
+            (Some(_), Some(_)) => return Err("at most one of bearer_token and bearer_token_file".into()),
+            (token, file) => {
+                Some(Authorization { scheme: None, credentials: token.cloned(), credentials_file: file.cloned() })
+            }
+        };
+        if bearer.is_some() && keys.authorization.is_some() {
+            return Err("at most one of authorization, bearer_token and bearer_token_file".into());
+        }
+        let mut config = Self {
+            basic_auth: keys.basic_auth.cloned(),
+            authorization: keys.authorization.cloned().or(bearer),
+            tls_config: keys.tls_config.clone(),
+            follow_redirects: keys.follow_redirects.unwrap_or(true),
+            enable_http2: keys.enable_http2.unwrap_or(true),
+            http_headers: keys.http_headers.clone(),
+            proxy_url: keys.proxy_url.cloned().filter(|url| !url.is_empty()),
+            no_proxy: keys.no_proxy.cloned(),
+            proxy_from_environment: keys.proxy_from_environment,
+        };
+        config.check()?;
+        config.resolve(folder);
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
         if let Some(basic) = &self.basic_auth {
             if basic.username.is_some() && basic.username_file.is_some() {
                 return Err("basic_auth: at most one of username and username_file".into());
@@ -144,7 +187,7 @@ impl HttpClientConfig {
     }
 
     /// Takes relative paths from this folder.
-    pub(super) fn resolve(&mut self, folder: &Path) {
+    fn resolve(&mut self, folder: &Path) {
         let tls = &mut self.tls_config;
         let basic = self.basic_auth.iter_mut().flat_map(|basic| [&mut basic.username_file, &mut basic.password_file]);
         let authorization = self.authorization.iter_mut().map(|authorization| &mut authorization.credentials_file);

@@ -1,6 +1,8 @@
 //! `scrape_configs` as in prometheus.yml. Files written for Prometheus load unchanged; what is not known, or not there, is an error with its place.
 
+mod discovery;
 mod http_client;
+mod names;
 mod relabel;
 mod units;
 
@@ -10,7 +12,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use discovery::WrittenHttpSd;
+pub use discovery::{FileSdConfig, HttpSdConfig};
+use http_client::HttpKeys;
 pub use http_client::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
+pub use names::{Escaping, Names, Validation};
 pub use relabel::{Action, RelabelConfig};
 pub use units::{Hidden, PromDuration, Size, Text};
 
@@ -57,6 +63,16 @@ pub struct GlobalConfig {
     pub label_value_length_limit: Option<usize>,
     /// Dropped targets that are remembered, for people.
     pub keep_dropped_targets: Option<usize>,
+    /// See [`JobConfig::native_histograms`].
+    pub scrape_native_histograms: Option<bool>,
+    /// See [`JobConfig::classic_histograms`].
+    pub always_scrape_classic_histograms: Option<bool>,
+    /// See [`JobConfig::extra_metrics`].
+    pub extra_scrape_metrics: Option<bool>,
+    /// Which names samples may have.
+    pub metric_name_validation_scheme: Validation,
+    /// How targets are to write names that are not plain.
+    pub metric_name_escaping_scheme: Option<Escaping>,
 }
 
 /// An exposition that a target may be asked for.
@@ -109,21 +125,6 @@ pub struct TargetGroup {
     pub labels: BTreeMap<String, Text>,
 }
 
-/// `file_sd_configs`: files of targets, read again where they change.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileSdConfig {
-    /// Paths; the last part may have one `*`.
-    pub files: Vec<PathBuf>,
-    /// They are read again so often, changed or not.
-    #[serde(default = "default_refresh")]
-    pub refresh_interval: PromDuration,
-}
-
-fn default_refresh() -> PromDuration {
-    PromDuration(Duration::from_secs(5 * 60))
-}
-
 /// One entry of `scrape_configs`, as it is written down.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,10 +150,12 @@ struct Written {
     label_name_length_limit: Option<usize>,
     label_value_length_limit: Option<usize>,
     keep_dropped_targets: Option<usize>,
-    metric_name_validation_scheme: Option<String>,
-    metric_name_escaping_scheme: Option<String>,
+    extra_scrape_metrics: Option<bool>,
+    metric_name_validation_scheme: Validation,
+    metric_name_escaping_scheme: Option<Escaping>,
     static_configs: Vec<TargetGroup>,
     file_sd_configs: Vec<FileSdConfig>,
+    http_sd_configs: Vec<WrittenHttpSd>,
     relabel_configs: Vec<RelabelConfig>,
     metric_relabel_configs: Vec<RelabelConfig>,
     basic_auth: Option<BasicAuth>,
@@ -187,6 +190,10 @@ pub struct JobConfig {
     pub native_histograms: bool,
     /// Whether classic buckets are taken beside native ones.
     pub classic_histograms: bool,
+    /// Whether the report has `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` too.
+    pub extra_metrics: bool,
+    /// Which names samples may have, and how targets are asked to write them.
+    pub names: Names,
     /// Where on the target.
     pub metrics_path: String,
     /// How to get there.
@@ -219,6 +226,8 @@ pub struct JobConfig {
     pub static_configs: Vec<TargetGroup>,
     /// Files of targets.
     pub file_sd_configs: Vec<FileSdConfig>,
+    /// Servers that list targets.
+    pub http_sd_configs: Vec<HttpSdConfig>,
     /// What is done to targets.
     pub relabel: Relabelling,
     /// What is done to samples.
@@ -265,6 +274,9 @@ struct FileGlobal {
     label_name_length_limit: Option<usize>,
     label_value_length_limit: Option<usize>,
     keep_dropped_targets: Option<usize>,
+    extra_scrape_metrics: Option<bool>,
+    metric_name_validation_scheme: Validation,
+    metric_name_escaping_scheme: Option<Escaping>,
 }
 
 impl ScrapeConfigs {
@@ -335,6 +347,11 @@ impl Written {
         fill(&mut self.label_name_length_limit, global.label_name_length_limit.as_ref());
         fill(&mut self.label_value_length_limit, global.label_value_length_limit.as_ref());
         fill(&mut self.keep_dropped_targets, global.keep_dropped_targets.as_ref());
+        fill(&mut self.extra_scrape_metrics, global.extra_scrape_metrics.as_ref());
+        (self.metric_name_validation_scheme, self.metric_name_escaping_scheme) = names::inherit(
+            (self.metric_name_validation_scheme, self.metric_name_escaping_scheme),
+            (global.metric_name_validation_scheme, global.metric_name_escaping_scheme),
+        );
     }
 
     fn resolve(&self, global: &GlobalConfig, folder: &Path) -> Result<JobConfig, ConfigError> {
@@ -354,11 +371,12 @@ impl Written {
         if scrape_timeout.0.is_zero() {
             return Err("scrape_timeout must be above 0".into());
         }
-        if self.metric_name_validation_scheme.as_deref().is_some_and(|scheme| !["utf8", "legacy", ""].contains(&scheme))
-        {
-            return Err("metric_name_validation_scheme is utf8 or legacy".into());
-        }
-        let native_histograms = self.scrape_native_histograms.unwrap_or(false);
+        let (validation, escaping) = names::inherit(
+            (self.metric_name_validation_scheme, self.metric_name_escaping_scheme),
+            (global.metric_name_validation_scheme, global.metric_name_escaping_scheme),
+        );
+        let names = Names::new(validation, escaping)?;
+        let native_histograms = self.scrape_native_histograms.or(global.scrape_native_histograms).unwrap_or(false);
         let protocols = match (&self.scrape_protocols, &global.scrape_protocols) {
             (Some(named), _) | (None, Some(named)) if !named.is_empty() => named.clone(),
             _ => {
@@ -371,48 +389,24 @@ impl Written {
                 native_histograms.then_some(PrometheusProto).into_iter().chain(text).collect()
             }
         };
-        let bearer = match (&self.bearer_token, &self.bearer_token_file) {
-            (None, None) => None,
-            (Some(_), Some(_)) => return Err("at most one of bearer_token and bearer_token_file".into()),
-            (token, file) => {
-                Some(Authorization { scheme: None, credentials: token.clone(), credentials_file: file.clone() })
-            }
-        };
-        if bearer.is_some() && self.authorization.is_some() {
-            return Err("at most one of authorization, bearer_token and bearer_token_file".into());
-        }
-        let mut http = HttpClientConfig {
-            basic_auth: self.basic_auth.clone(),
-            authorization: self.authorization.clone().or(bearer),
-            tls_config: self.tls_config.clone(),
-            follow_redirects: self.follow_redirects.unwrap_or(true),
-            enable_http2: self.enable_http2.unwrap_or(true),
-            http_headers: self.http_headers.clone(),
-            proxy_url: self.proxy_url.clone().filter(|url| !url.is_empty()),
-            no_proxy: self.no_proxy.clone(),
-            proxy_from_environment: self.proxy_from_environment,
-        };
-        http.check()?;
-        http.resolve(folder);
-        let mut file_sd_configs = self.file_sd_configs.clone();
-        for sd in &mut file_sd_configs {
-            if sd.files.is_empty() {
-                return Err("file_sd_configs: name at least one file".into());
-            }
-            for file in &mut sd.files {
-                let good = ["json", "yml", "yaml"].iter().any(|ext| file.extension().is_some_and(|e| e == *ext));
-                let stars = file.display().to_string().matches('*').count();
-                let in_name = file.file_name().map(|name| name.to_string_lossy().matches('*').count()).unwrap_or(0);
-                if !good || stars > 1 || stars != in_name {
-                    return Err(format!(
-                        "file_sd_configs: {:?} must end in .json, .yml or .yaml, with at most one * in its last part",
-                        file.display().to_string()
-                    )
-                    .into());
-                }
-                *file = folder.join(&*file);
-            }
-        }
+        let http = HttpClientConfig::new(
+            HttpKeys {
+                basic_auth: self.basic_auth.as_ref(),
+                authorization: self.authorization.as_ref(),
+                bearer_token: self.bearer_token.as_ref(),
+                bearer_token_file: self.bearer_token_file.as_ref(),
+                tls_config: &self.tls_config,
+                follow_redirects: self.follow_redirects,
+                enable_http2: self.enable_http2,
+                http_headers: &self.http_headers,
+                proxy_url: self.proxy_url.as_ref(),
+                no_proxy: self.no_proxy.as_ref(),
+                proxy_from_environment: self.proxy_from_environment,
+            },
+            folder,
+        )?;
+        let file_sd_configs = self.file_sd_configs.iter().map(|sd| sd.resolve(folder)).collect::<Result<_, _>>()?;
+        let http_sd_configs = self.http_sd_configs.iter().map(|sd| sd.resolve(folder)).collect::<Result<_, _>>()?;
         for group in &self.static_configs {
             for target in &group.targets {
                 if target.0.contains("://") || target.0.contains('/') {
@@ -434,7 +428,12 @@ impl Written {
             protocols,
             fallback_protocol: self.fallback_scrape_protocol,
             native_histograms,
-            classic_histograms: self.always_scrape_classic_histograms.unwrap_or(false),
+            classic_histograms: self
+                .always_scrape_classic_histograms
+                .or(global.always_scrape_classic_histograms)
+                .unwrap_or(false),
+            extra_metrics: self.extra_scrape_metrics.or(global.extra_scrape_metrics).unwrap_or(false),
+            names,
             metrics_path: self.metrics_path.clone().unwrap_or_else(|| "/metrics".into()),
             scheme: self.scheme,
             params: self.params.iter().map(|(name, values)| (name.clone(), text(values))).collect(),
@@ -451,6 +450,7 @@ impl Written {
             keep_dropped_targets: self.keep_dropped_targets.or(global.keep_dropped_targets).unwrap_or(0),
             static_configs: self.static_configs.clone(),
             file_sd_configs,
+            http_sd_configs,
             relabel: Relabelling::new(&self.relabel_configs).map_err(|error| format!("relabel_configs{error}"))?,
             metric_relabel: Relabelling::new(&self.metric_relabel_configs)
                 .map_err(|error| format!("metric_relabel_configs{error}"))?,
@@ -546,6 +546,17 @@ mod tests {
             ("[{ job_name: a, kubernetes_sd_configs: [{ role: pod }] }]", "kubernetes_sd_configs"),
             ("[{ job_name: a, static_configs: [{ targets: ['http://a:1'] }] }]", "not a valid hostname"),
             ("[{ job_name: a, file_sd_configs: [{ files: [a.txt] }] }]", ".json, .yml or .yaml"),
+            ("[{ job_name: a, http_sd_configs: [{ url: 'ftp://a/b' }] }]", "the scheme must be http or https"),
+            ("[{ job_name: a, http_sd_configs: [{ refresh_interval: 5s }] }]", "url"),
+            (
+                "[{ job_name: a, http_sd_configs: [{ url: 'http://a', bearer_token: x, bearer_token_file: y }] }]",
+                "at most one",
+            ),
+            ("[{ job_name: a, metric_name_validation_scheme: ascii }]", "ascii"),
+            (
+                "[{ job_name: a, metric_name_validation_scheme: legacy, metric_name_escaping_scheme: allow-utf-8 }]",
+                "metric_name_escaping_scheme",
+            ),
             ("[{ job_name: a, bearer_token: x, authorization: { credentials: y } }]", "at most one of"),
             ("[{ job_name: a, relabel_configs: [{ action: fly }] }]", "unknown relabel action"),
             ("[{ job_name: a, relabel_configs: [{ regex: '(' }] }]", "relabel_configs[0]"),

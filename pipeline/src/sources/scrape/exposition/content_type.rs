@@ -1,6 +1,6 @@
 //! Which exposition is asked for, and which came.
 
-use crate::sources::scrape::config::Protocol;
+use crate::sources::scrape::config::{Escaping, Protocol};
 
 /// How a page is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(in crate::sources::scrape) enum Format {
 }
 
 /// The header `Accept` for these, best first.
-pub(in crate::sources::scrape) fn accept(protocols: &[Protocol]) -> String {
+pub(in crate::sources::scrape) fn accept(protocols: &[Protocol], escaping: Escaping) -> String {
     let mut weight = 6;
     let mut header = String::new();
     for protocol in protocols {
@@ -23,11 +23,16 @@ pub(in crate::sources::scrape) fn accept(protocols: &[Protocol]) -> String {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
             }
             Protocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
-            Protocol::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=allow-utf-8",
+            Protocol::PrometheusText1_0_0 => "text/plain;version=1.0.0",
             Protocol::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
-            Protocol::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+            Protocol::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0",
         };
-        header.push_str(&format!("{name};q=0.{weight},"));
+        header.push_str(name);
+        // The older ones have plain names only.
+        if matches!(protocol, Protocol::PrometheusText1_0_0 | Protocol::OpenMetricsText1_0_0) {
+            header.push_str(&format!(";escaping={}", escaping.name()));
+        }
+        header.push_str(&format!(";q=0.{weight},"));
         weight -= 1;
     }
     header + &format!("*/*;q=0.{weight}")
@@ -76,11 +81,13 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_in_order() {
-        let asked = accept(&[Protocol::OpenMetricsText1_0_0, Protocol::PrometheusText0_0_4]);
+        let asked = accept(&[Protocol::OpenMetricsText1_0_0, Protocol::PrometheusText0_0_4], Escaping::AllowUtf8);
         assert_eq!(
             asked,
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"
         );
+        let asked = accept(&[Protocol::PrometheusText1_0_0], Escaping::Underscores);
+        assert_eq!(asked, "text/plain;version=1.0.0;escaping=underscores;q=0.6,*/*;q=0.5");
     }
 
     #[test]
