@@ -8,7 +8,8 @@
 //!
 //! | 429, `Retry-After` | the tenant sends requests too fast, or is one tenant too many |
 //!
-//! gRPC has the same as a status in trailers: UNAUTHENTICATED (16), PERMISSION_DENIED (7), INVALID_ARGUMENT (3), RESOURCE_EXHAUSTED (8).
+//! gRPC has the same as a status in trailers: UNAUTHENTICATED (16), PERMISSION_DENIED (7), INVALID_ARGUMENT (3), RESOURCE_EXHAUSTED (8) with `RetryInfo`,
+//! without which an exporter would not try again. The body at OTLP's doors is such a status too, in the encoding of the request.
 
 use axum::Router;
 use axum::body::Body;
@@ -16,11 +17,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use tonic::{Code, Status};
 
 use super::admission::{Access, Denied, Need};
 use super::credentials::Credentials;
 use super::quotas::Limited;
 use crate::sources::http::discard;
+use crate::sources::otlp::encode_status;
 
 /// The header of the tenant. Behind the guard it is always there, and true.
 pub const TENANT_HEADER: HeaderName = HeaderName::from_static("x-scope-orgid");
@@ -52,9 +55,10 @@ async fn check(State((access, need)): State<(Access, Need)>, mut request: Reques
         }
         Err(refused) => {
             let (head, body) = request.into_parts();
-            let answer = refused.answer(is_grpc(&head.headers));
+            let speech = Speech::of(head.uri.path(), &head.headers);
+            let answer = refused.answer(speech);
             // A sender that is still sending would see a broken connection in place of the answer.
-            if !head.headers.contains_key(header::EXPECT) && !is_grpc(&head.headers) {
+            if !head.headers.contains_key(header::EXPECT) && speech != Speech::Grpc {
                 discard(body).await;
             }
             answer
@@ -62,9 +66,30 @@ async fn check(State((access, need)): State<(Access, Need)>, mut request: Reques
     }
 }
 
-/// True where the request is gRPC's, which wants its errors in trailers.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// How a request wants its errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    /// In trailers.
+    Grpc,
+    /// As a status in protobuf: OTLP/HTTP.
+    OtlpProtobuf,
+    /// As a status in JSON.
+    OtlpJson,
+    /// As `{"error": "..."}`.
+    Http,
+}
+
+impl Speech {
+    fn of(path: &str, headers: &HeaderMap) -> Self {
+        let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let is_otlp = ["/v1/logs", "/v1/metrics", "/v1/traces"].iter().any(|door| path.ends_with(door));
+        match content_type {
+            _ if content_type.starts_with(b"application/grpc") => Self::Grpc,
+            _ if is_otlp && content_type.ends_with(b"protobuf") => Self::OtlpProtobuf,
+            _ if is_otlp => Self::OtlpJson,
+            _ => Self::Http,
+        }
+    }
 }
 
 /// Why a request goes no further.
@@ -83,45 +108,55 @@ impl Refused {
         }
     }
 
-    fn answer(&self, grpc: bool) -> Response {
-        let (status, said) = match self {
-            Self::Denied(denied) => (self.status(), denied.to_string()),
-            Self::Limited(limited) => (self.status(), limited.to_string()),
+    /// As gRPC numbers it.
+    fn code(&self) -> Code {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+            _ => Code::InvalidArgument,
+        }
+    }
+
+    fn answer(&self, speech: Speech) -> Response {
+        let (said, retry_after_s) = match self {
+            Self::Denied(denied) => (denied.to_string(), None),
+            Self::Limited(limited) => (limited.to_string(), Some(limited.retry_after_s())),
         };
-        let mut response = if grpc {
-            grpc_status(status, &said)
-        } else {
-            (status, axum::Json(serde_json::json!({ "error": said }))).into_response()
+        let (status, code) = (self.status(), self.code());
+        // gRPC has 17 codes.
+        let number = u8::try_from(code as i32).unwrap_or_default();
+        let encoded = || encode_status(number, &said, retry_after_s);
+        let mut response = match speech {
+            Speech::Grpc => grpc_status(&Status::with_details(code, said.as_str(), encoded().into())),
+            Speech::OtlpProtobuf => {
+                (status, [(header::CONTENT_TYPE, "application/x-protobuf")], encoded()).into_response()
+            }
+            Speech::OtlpJson => {
+                (status, axum::Json(serde_json::json!({ "code": number, "message": said }))).into_response()
+            }
+            Speech::Http => (status, axum::Json(serde_json::json!({ "error": said }))).into_response(),
         };
         let headers = response.headers_mut();
-        if status == StatusCode::UNAUTHORIZED && !grpc {
+        if status == StatusCode::UNAUTHORIZED && speech != Speech::Grpc {
             for scheme in ["Bearer realm=\"highwater\"", "Basic realm=\"highwater\", charset=\"UTF-8\""] {
                 headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
             }
         }
-        if let Self::Limited(limited) = self {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(limited.retry_after_s()));
+        if let Some(seconds) = retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
 }
 
 /// An answer of gRPC that is nothing but a status.
-fn grpc_status(status: StatusCode, message: &str) -> Response {
-    let code: u16 = match status {
-        StatusCode::UNAUTHORIZED => 16,
-        StatusCode::FORBIDDEN => 7,
-        StatusCode::TOO_MANY_REQUESTS => 8,
-        _ => 3,
-    };
+fn grpc_status(status: &Status) -> Response {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(code));
-    // Percent-encoded where it is not plain text; our own messages are.
-    let plain: String = message.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-    if let Ok(message) = HeaderValue::from_str(&plain.replace('%', "%25")) {
-        headers.insert("grpc-message", message);
+    if status.add_header(headers).is_err() {
+        headers.insert("grpc-status", HeaderValue::from(status.code() as i32));
     }
     response
 }
@@ -144,7 +179,7 @@ mod tests {
         let quotas = Quotas::new(limits, Arc::new(ManualClock::new(0)));
         let access = Access::new(ApiKeys::from(vec![key]), quotas);
         let told = async |headers: HeaderMap| headers[&TENANT_HEADER].to_str().unwrap().to_owned();
-        guard(Router::new().route("/logs", post(told)), &access, Need::Ingest)
+        guard(Router::new().route("/logs", post(told)).route("/v1/logs", post(told)), &access, Need::Ingest)
     }
 
     async fn send(headers: &[(&str, &str)]) -> (u16, HeaderMap, String) {
@@ -187,7 +222,30 @@ mod tests {
         assert_eq!(ask("text/plain").await.status(), 200);
         let refused = ask("text/plain").await;
         assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &HeaderValue::from(100)));
-        assert_eq!(ask("application/grpc").await.headers()["grpc-status"], HeaderValue::from(8));
+        let refused = ask("application/grpc").await;
+        assert_eq!(refused.headers()["grpc-status"], HeaderValue::from(8));
+        // Without it an exporter would throw its batch away.
+        let status = Status::from_header_map(refused.headers()).unwrap();
+        assert!(String::from_utf8_lossy(status.details()).contains("google.rpc.RetryInfo"), "{status:?}");
+    }
+
+    #[tokio::test]
+    async fn otlp_is_told_in_the_encoding_of_its_request() {
+        let ask = async |kind: &str| {
+            let request = axum::http::Request::post("/v1/logs").header("content-type", kind);
+            let (head, body) = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().into_parts();
+            assert_eq!(
+                (head.status.as_u16(), &head.headers["content-type"]),
+                (401, &HeaderValue::from_str(kind).unwrap())
+            );
+            axum::body::to_bytes(body, 1 << 20).await.unwrap()
+        };
+        let body = ask("application/x-protobuf").await;
+        let fields: Vec<_> = crate::data::protobuf::Fields::of(&body).map(Result::unwrap).collect();
+        assert_eq!((fields[0].varint().unwrap(), fields.len()), (16, 2));
+        assert!(fields[1].text().unwrap().starts_with("an API key is needed"));
+        let body: serde_json::Value = serde_json::from_slice(&ask("application/json").await).unwrap();
+        assert_eq!(body["code"], 16);
     }
 
     #[tokio::test]

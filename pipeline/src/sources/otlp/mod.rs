@@ -22,6 +22,7 @@ mod status;
 mod tests;
 
 use sinks::{Dealt, Taken};
+pub(crate) use status::encode_status;
 
 /// Most refused entries that an answer names.
 const MAX_NAMED: usize = 10;

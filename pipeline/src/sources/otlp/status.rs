@@ -45,12 +45,17 @@ pub(super) fn verdict(error: &IngestError) -> Verdict {
 
 /// The message, with when to try again among its details.
 pub(super) fn encode(verdict: Verdict, message: &str) -> Vec<u8> {
+    encode_status(verdict.code as u8, message, verdict.retry_after_s.map(u64::from))
+}
+
+/// A `google.rpc.Status` of this code; with `RetryInfo` where there is a use in trying again after so many seconds.
+pub(crate) fn encode_status(code: u8, message: &str, retry_after_s: Option<u64>) -> Vec<u8> {
     let mut status = Vec::with_capacity(message.len() + 64);
-    put_varint(1, verdict.code as u64, &mut status);
+    put_varint(1, u64::from(code), &mut status);
     put_bytes(2, message.as_bytes(), &mut status);
-    if let Some(seconds) = verdict.retry_after_s {
+    if let Some(seconds) = retry_after_s {
         let (mut duration, mut info, mut any) = (Vec::new(), Vec::new(), Vec::new());
-        put_varint(1, u64::from(seconds), &mut duration);
+        put_varint(1, seconds, &mut duration);
         put_bytes(1, &duration, &mut info);
         put_bytes(1, b"type.googleapis.com/google.rpc.RetryInfo", &mut any);
         put_bytes(2, &info, &mut any);

@@ -110,7 +110,7 @@ pub(super) fn text(response: &reqwest::Response, name: HeaderName) -> Option<Str
 }
 
 fn failed(url: &Url, error: &reqwest::Error) -> String {
-    format!("Get {url}: {}", cause(error))
+    format!("Get \"{url}\": {}", cause(error))
 }
 
 /// What a file has, without the line feed at its end; nothing where no file is named.

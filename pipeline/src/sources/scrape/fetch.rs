@@ -39,9 +39,7 @@ impl Fetcher {
     pub(super) async fn fetch(&self, target: &Target, max_size_bytes: usize) -> Result<Answer, String> {
         match tokio::time::timeout(target.timeout, self.ask(target, max_size_bytes)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                Err(format!("Get {}: the scrape took longer than its timeout of {:?}", target.url, target.timeout))
-            }
+            Err(_) => Err(format!("Get \"{}\": context deadline exceeded ({:?})", target.url, target.timeout)),
         }
     }
 
