@@ -86,7 +86,7 @@ launch() { taskset -c "$SERVER_CORES" "$@" >"$data.log" 2>&1 & server=$!; }
 # For each server: start it, sets $url; wait for its rows; say what is on disk.
 
 start_highwater() {
-    printf 'self_monitoring: false\ntables: { commit_interval: 1s }\nlimits: { default: { max_active_series: 0 } }\n' >"$work/highwater.yaml"
+    printf 'self_monitoring: false\ntables: { commit_interval: 1s }\n' >"$work/highwater.yaml"
     launch "$bin/highwater" serve --config "$work/highwater.yaml" --data-dir "$data" --http-listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 \
         --otlp-grpc-listen off --otlp-http-listen off --log-level warn
     until [ -s "$data/server.json" ]; do
