@@ -59,7 +59,7 @@ cpu_s() { sed 's/.*) //' "/proc/$1/stat" | awk -v hz="$(getconf CLK_TCK)" '{ pri
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 # The sum of a metric's samples whose lines match.
 metric() { curl -fsS "$1" | awk -v name="$2" '$0 ~ "^" name { sum += $NF } END { printf "%.0f", sum }'; }
-size_mib() { du -sk --apparent-size "$@" | awk '{ sum += $1 } END { printf "%.0f", sum / 1024 }'; }
+size_mib() { du -sk --apparent-size "$@" | awk '{ sum += $1 } END { printf "%.1f", sum / 1024 }'; }
 until_up() {
     local _
     for _ in $(seq 600); do
@@ -107,13 +107,14 @@ start_victoria-metrics() {
     until_up "$url/health"
 }
 rows_victoria-metrics() { curl -fsS "$url/internal/force_flush" && metric "$url/metrics" 'vm_rows_added_to_storage_total'; }
-disk_victoria-metrics() { echo "$(size_mib "$data/data") of data, $(size_mib "$data/indexdb") of index"; }
+disk_victoria-metrics() { echo "$(size_mib "$data") of data and index"; }
 
 start_prometheus() {
     local port
     port=$(free_port)
     mkdir "$data"
-    echo 'global: { scrape_interval: 1h }' >"$data/prometheus.yml"
+    # Where there are few series, requests that overtake each other have samples of the same one.
+    printf 'global: { scrape_interval: 1h }\nstorage: { tsdb: { out_of_order_time_window: 1h } }\n' >"$data/prometheus.yml"
     launch "$prometheus" --config.file="$data/prometheus.yml" --storage.tsdb.path="$data/tsdb" --storage.tsdb.retention.time=40y --log.level=warn \
         --web.listen-address="127.0.0.1:$port" --web.enable-remote-write-receiver
     url=http://127.0.0.1:$port

@@ -48,7 +48,8 @@ impl Servers {
                 })
                 .collect();
         }
-        self.0.iter().fold(false, |any, server| std::mem::take(&mut server.found.lock().is_new) || any)
+        // All of them are looked at, whatever the first one says.
+        self.0.iter().filter(|server| std::mem::take(&mut server.found.lock().is_new)).count() > 0
     }
 
     /// All that they say.
