@@ -69,6 +69,7 @@ use http::Rooms;
 use kafka::KafkaDoor;
 use ledger::LedgerKeeper;
 use members::Members;
+use notifiers::Notifiers;
 use otlp::OtlpDoors;
 use pgwire::PostgresDoor;
 use readiness::{Health, Phase};
@@ -300,6 +301,7 @@ impl Applying<'_> {
         }
         let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
         let topology = topology::plan(&file)?;
+        let notifiers = Notifiers::open(&config)?;
         for tls in &self.tls {
             tls.reload().map_err(|error| Error::failed("tls", error))?;
         }
@@ -308,6 +310,9 @@ impl Applying<'_> {
         self.mappings.replace(&config.mappings).map_err(|error| Error::failed("reading the mappings", error))?;
         if let Some(scraper) = &self.scraper {
             scraper.apply(config.scrape()?);
+        }
+        if let Some(workers) = self.workers {
+            workers.notify(notifiers).await?;
         }
         for (key, changed) in [
             ("http", config.http != running.http),

@@ -22,13 +22,25 @@ impl Notifiers {
             .map_err(|error| Error::failed("preparing notifications", error))
     }
 
-    /// Starts all of them where the partition of `alerts` is among these.
-    pub(crate) fn start(&self, tasks: &Tasks, log: &Arc<dyn Log>, clock: &Arc<dyn Clock>, owned: &[TopicPartition]) {
-        for partition in owned.iter().filter(|owned| &*owned.topic == alerts::TOPIC) {
+    /// Starts all of them where the partition of `alerts` is among these. Those that run go on.
+    pub(crate) fn start<'a>(
+        &self,
+        tasks: &Tasks,
+        log: &Arc<dyn Log>,
+        clock: &Arc<dyn Clock>,
+        owned: impl IntoIterator<Item = &'a TopicPartition>,
+    ) {
+        for partition in owned.into_iter().filter(|owned| &*owned.topic == alerts::TOPIC) {
             for receiver in &self.0 {
                 let runs = notify::runs(Arc::clone(receiver), Arc::clone(log), Arc::clone(clock), partition.clone());
                 tasks.start_runs(receiver.task_name(), partition.clone(), runs);
             }
         }
+    }
+
+    /// The names under which those of these run that the others do not have, or have otherwise.
+    pub(crate) fn gone_in(&self, others: &Self) -> Vec<Arc<str>> {
+        let stays = |receiver: &Receiver| others.0.iter().any(|other| receiver.is_same(other));
+        self.0.iter().filter(|receiver| !stays(receiver)).map(|receiver| receiver.task_name()).collect()
     }
 }

@@ -25,6 +25,9 @@ use super::topology::Topology;
 use crate::config::Config;
 use crate::error::Error;
 
+/// Longest that a segment of a compacted topic is open, in milliseconds.
+const LONGEST_SEGMENT_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// Running tasks and table writers, from outside.
 pub(crate) struct Workers {
     orders: mpsc::Sender<Order>,
@@ -60,6 +63,7 @@ impl WorkersView {
 
 enum Order {
     Apply(Box<Topology>, oneshot::Sender<Result<(), Error>>),
+    Notify(Notifiers, oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -123,6 +127,15 @@ impl Workers {
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Makes the receivers of alerts these: stops those that are gone or have changed, once they have told what they were at, and starts the others. Each goes on
+    /// where the one of its name was; one that has not changed is left alone.
+    pub(crate) async fn notify(&self, notifiers: Notifiers) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Error::Failed("the workers have stopped".to_owned());
+        self.orders.send(Order::Notify(notifiers, reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+
     /// Stops tasks at a snapshot, then writers at a commit, then leaves the group.
     pub(crate) async fn stop(&self) {
         let (reply, answer) = oneshot::channel();
@@ -174,6 +187,11 @@ impl Actor {
                 Some(Order::Apply(topology, reply)) => {
                     let applied = self.apply(*topology, member.as_mut()).await;
                     drop(reply.send(applied));
+                }
+                Some(Order::Notify(notifiers, reply)) => {
+                    self.notify(notifiers).await;
+                    // Nobody may be waiting any more.
+                    reply.send(()).unwrap_or_default();
                 }
                 Some(Order::Stop(reply)) => {
                     self.stop().await;
@@ -252,6 +270,16 @@ impl Actor {
             .map_err(|error| Error::failed("sharing in the topics of new rollups", error))
     }
 
+    async fn notify(&mut self, notifiers: Notifiers) {
+        let before = std::mem::replace(&mut self.notifiers, notifiers);
+        let gone = before.gone_in(&self.notifiers);
+        if !gone.is_empty() {
+            tracing::info!(receivers = gone.join(" "), "receivers of alerts have changed or are gone");
+        }
+        self.tasks.stop_named(&gone).await;
+        self.notifiers.start(&self.tasks, &self.log, &self.clock, &self.owned);
+    }
+
     /// Stops tasks, then writers, so that what the last tasks wrote is still committed.
     async fn stop(&self) {
         for task in self.tasks.stop_all().await {
@@ -321,6 +349,8 @@ pub(super) fn with_retention(config: &Config, wanted: &TopicConfig) -> TopicConf
     if topic.cleanup.compacts() && topic.min_compaction_lag_ms == default.min_compaction_lag_ms {
         // All of it for as long as others are kept, then the newest of each key.
         topic.min_compaction_lag_ms = i64::try_from(config.log.retention.as_millis()).unwrap_or(i64::MAX);
+        // What is in the open segment is not compacted, and few alerts would never fill one.
+        topic.segment_ms = topic.segment_ms.or(Some(topic.min_compaction_lag_ms.clamp(1, LONGEST_SEGMENT_MS)));
     }
     if topic.retention_ms == default.retention_ms {
         topic.retention_ms = Some(i64::try_from(config.log.retention.as_millis()).unwrap_or(i64::MAX));

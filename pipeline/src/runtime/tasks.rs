@@ -156,6 +156,12 @@ impl Tasks {
         Self::end(self.take(|one| partitions.contains(&one.owned_with))).await
     }
 
+    /// Stops the tasks of these names, and waits for them. Returns how each ended.
+    pub async fn stop_named(&self, names: &[Arc<str>]) -> Vec<TaskStatus> {
+        let taken = names.iter().filter_map(|name| self.running.lock().remove(name)).collect();
+        Self::end(taken).await
+    }
+
     /// Stops all tasks, and waits for them. Returns how each ended.
     pub async fn stop_all(&self) -> Vec<TaskStatus> {
         Self::end(self.take(|_| true)).await

@@ -177,45 +177,63 @@ impl NotifyConfig {
             let default = if index == 0 { kind.to_owned() } else { format!("{kind}-{}", index + 1) };
             name.clone().unwrap_or(default)
         };
-        let mut add =
-            |kind: &'static str, index: usize, name: String, made: Made, matchers: &[String], send_resolved| {
-                let failed = |reason: String| NotifyError::Config { receiver: format!("{kind}[{index}]"), reason };
-                if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-                    return Err(failed(format!("name {name:?} may have letters, digits, `.`, `_` and `-`")));
-                }
-                if !names.insert(name.clone()) {
-                    return Err(failed(format!("there are two receivers {name:?}; names tell their progress apart")));
-                }
-                let matchers = Matchers::parse(matchers).map_err(|e| failed(format!("match: {e}")))?;
-                let channel = made.map_err(failed)?;
-                all.push(Receiver::new(kind, name, channel, matchers, send_resolved, origin.clone()));
-                Ok(())
-            };
+        let mut add = |kind: &'static str,
+                       index: usize,
+                       name: String,
+                       made: Made,
+                       matchers: &[String],
+                       send_resolved,
+                       written| {
+            let failed = |reason: String| NotifyError::Config { receiver: format!("{kind}[{index}]"), reason };
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+                return Err(failed(format!("name {name:?} may have letters, digits, `.`, `_` and `-`")));
+            }
+            if !names.insert(name.clone()) {
+                return Err(failed(format!("there are two receivers {name:?}; names tell their progress apart")));
+            }
+            let matchers = Matchers::parse(matchers).map_err(|e| failed(format!("match: {e}")))?;
+            let channel = made.map_err(failed)?;
+            all.push(Receiver::new(kind, name, channel, matchers, send_resolved, origin.clone(), written));
+            Ok(())
+        };
         for (index, one) in self.alertmanager.iter().enumerate() {
             let name = name_of("alertmanager", index, &one.name);
-            add("alertmanager", index, name, self.alertmanager(one, origin), &one.matchers, true)?;
+            let secrets = [one.bearer_token.as_ref(), password_of(one.basic_auth.as_ref())];
+            let written = self.written(one, &secrets);
+            add("alertmanager", index, name, self.alertmanager(one, origin), &one.matchers, true, written)?;
         }
         for (index, one) in self.webhook.iter().enumerate() {
             let name = name_of("webhook", index, &one.name);
             let made = self.webhook(&name, one, origin);
-            add("webhook", index, name, made, &one.matchers, one.send_resolved)?;
+            let secrets = [Some(&one.url), one.bearer_token.as_ref(), password_of(one.basic_auth.as_ref())];
+            let written = self.written(one, &secrets);
+            add("webhook", index, name, made, &one.matchers, one.send_resolved, written)?;
         }
         for (index, one) in self.slack.iter().enumerate() {
             let name = name_of("slack", index, &one.name);
             let made = self.slack(&name, one, origin);
-            add("slack", index, name, made, &one.matchers, one.send_resolved)?;
+            let written = self.written(one, &[Some(&one.url)]);
+            add("slack", index, name, made, &one.matchers, one.send_resolved, written)?;
         }
         for (index, one) in self.pagerduty.iter().enumerate() {
             let name = name_of("pagerduty", index, &one.name);
             let made = self.pagerduty(&name, one, origin);
-            add("pagerduty", index, name, made, &one.matchers, one.send_resolved)?;
+            let written = self.written(one, &[Some(&one.routing_key)]);
+            add("pagerduty", index, name, made, &one.matchers, one.send_resolved, written)?;
         }
         for (index, one) in self.email.iter().enumerate() {
             let name = name_of("email", index, &one.name);
             let made = self.email(&name, one, origin);
-            add("email", index, name, made, &one.matchers, one.send_resolved)?;
+            let written = self.written(one, &[one.password.as_ref()]);
+            add("email", index, name, made, &one.matchers, one.send_resolved, written)?;
         }
         Ok(all)
+    }
+
+    /// All that is said of a receiver: what is written, and its secrets as they are now.
+    fn written(&self, one: &dyn std::fmt::Debug, secrets: &[Option<&Secret>]) -> Written {
+        let secrets = secrets.iter().map(|secret| secret.and_then(|secret| secret.read(&self.folder).ok()));
+        Written { text: format!("{one:?}"), secrets: secrets.collect() }
     }
 
     fn alertmanager(&self, one: &AlertmanagerConfig, origin: &Origin) -> Result<Box<dyn Channel>, String> {
@@ -327,6 +345,18 @@ impl NotifyConfig {
 }
 
 type Made = Result<Box<dyn Channel>, String>;
+
+/// What is said of a receiver: the same makes the same one.
+#[derive(PartialEq, Eq)]
+pub(super) struct Written {
+    /// But for secrets.
+    text: String,
+    secrets: Vec<Option<String>>,
+}
+
+fn password_of(login: Option<&BasicAuth>) -> Option<&Secret> {
+    login.map(|login| &login.password)
+}
 
 /// One line.
 const SUMMARY: &str = "{{ with .CommonAnnotations.summary }}{{ . }}{{ else }}{{ .CommonLabels.alertname }}{{ range .CommonLabels.SortedPairs }} {{ .Name }}={{ .Value }}{{ end }}{{ end }}";

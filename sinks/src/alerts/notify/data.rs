@@ -24,7 +24,7 @@ pub(super) struct Notice {
 }
 
 /// Where alerts come from, for those who are told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) external_url: String,
     pub(super) external_labels: BTreeMap<String, String>,

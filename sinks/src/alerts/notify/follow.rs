@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::TOPIC;
 use super::channel::Channel;
-use super::config::NotifyConfig;
+use super::config::{NotifyConfig, Written};
 use super::data::{Notice, Origin};
 use super::error::NotifyError;
 use super::matchers::Matchers;
@@ -38,6 +38,7 @@ pub struct Receiver {
     matchers: Matchers,
     send_resolved: bool,
     origin: Origin,
+    written: Written,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -105,8 +106,14 @@ impl Receiver {
         matchers: Matchers,
         send_resolved: bool,
         origin: Origin,
+        written: Written,
     ) -> Self {
-        Self { kind, name, channel, matchers, send_resolved, origin }
+        Self { kind, name, channel, matchers, send_resolved, origin, written }
+    }
+
+    /// True where the other would tell the same people the same in the same way: then the one may go on in place of it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.kind, &self.name, &self.origin, &self.written) == (other.kind, &other.name, &other.origin, &other.written)
     }
 
     /// The name under which it runs.

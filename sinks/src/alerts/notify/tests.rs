@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Json, Router, routing::post};
 use highwater_broker::SystemClock;
 use highwater_pipeline::data::alerts::{State as AlertState, Transition};
-use highwater_pipeline::log::{Log, TopicPartition};
+use highwater_pipeline::log::{Clock, Log, TopicPartition};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{NotifyConfig, receivers, runs};
 use crate::alerts::TOPIC;
 use crate::testing::MemoryLog;
+
+mod away;
 
 /// Its key, and its body.
 type Message = (Option<String>, Value);
@@ -89,12 +91,16 @@ struct Running {
 }
 
 fn start(log: &Arc<MemoryLog>, yaml: Value) -> Running {
+    start_on(log, yaml, Arc::new(SystemClock))
+}
+
+fn start_on(log: &Arc<MemoryLog>, yaml: Value, clock: Arc<dyn Clock>) -> Running {
     let config: NotifyConfig = serde_json::from_value(yaml).unwrap();
     let external = BTreeMap::from([("region".to_owned(), "eu".to_owned())]);
     let mut all = receivers(&config, "http://hw", &external).unwrap();
     assert_eq!(all.len(), 1);
     let owned = TopicPartition { topic: TOPIC.into(), partition: 0 };
-    let make = runs(all.remove(0), Arc::clone(log) as Arc<dyn Log>, Arc::new(SystemClock), owned);
+    let make = runs(all.remove(0), Arc::clone(log) as Arc<dyn Log>, clock, owned);
     let stop = CancellationToken::new();
     let task = tokio::spawn(make(stop.clone()).is_fenced);
     Running { stop, task }
