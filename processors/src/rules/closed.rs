@@ -100,6 +100,11 @@ impl Closed {
         self.closed_us.iter().copied().min().flatten()
     }
 
+    /// The end of the last window that was evaluated, or passed over because nothing could come of it.
+    pub(super) fn evaluated_us(&self) -> Option<i64> {
+        self.evaluated_us
+    }
+
     /// From one window's end to the next.
     pub(super) fn slide_us(&self) -> i64 {
         self.plan.slide_us().unwrap_or(self.plan.width_us())

@@ -114,7 +114,7 @@ impl Input {
     }
 }
 
-fn select_of(sql: &str) -> Option<ast::Select> {
+pub(super) fn select_of(sql: &str) -> Option<ast::Select> {
     let parser = DFParserBuilder::new(sql).with_dialect(&HighwaterDialect).build();
     let Statement::Statement(statement) = parser.ok()?.parse_statements().ok()?.pop_front()? else { return None };
     let ast::Statement::Query(query) = *statement else { return None };
@@ -173,14 +173,14 @@ fn append_conditions(text: &mut String, conditions: impl Iterator<Item = String>
     }
 }
 
-fn instant(instant_us: i64) -> String {
+pub(super) fn instant(instant_us: i64) -> String {
     quoted(&time::format(instant_us))
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn quoted_name(name: &str) -> String {
+pub(super) fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

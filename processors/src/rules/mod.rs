@@ -19,12 +19,15 @@
 //! - [`RulesProcessor`]: the task. Its effects are the records of topic `alerts`.
 
 mod alert;
+mod blind;
 mod closed;
 mod corrections;
 mod duration;
 mod evidence;
 mod file;
+mod health;
 mod lines;
+mod lints;
 mod over_topic;
 mod place;
 mod plan;
@@ -38,6 +41,7 @@ pub mod unit_tests;
 
 pub use duration::parse_duration_ms;
 pub use file::{Problem, Rule, RuleFile, RuleGroup};
+pub use health::{Health, health};
 pub use place::Place;
 pub use plan::RulePlan;
 pub use processor::RulesProcessor;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use twox_hash::XxHash64;
 
 use super::alert::Identity;
+use super::blind::Watch;
 use super::duration::format_duration;
 use super::evidence::Statements;
 use super::file::{Rule, RuleGroup};
@@ -37,6 +38,8 @@ pub struct RulePlan {
     pub(super) statements: Statements,
     labels: Vec<(String, Template)>,
     annotations: Vec<(String, Template)>,
+    /// What it has to see; none where seeing nothing is well.
+    pub(super) watch: Option<Watch>,
     /// The answer over no rows, which needs no second evaluation.
     pub(super) on_nothing: Vec<Candidate>,
 }
@@ -137,10 +140,14 @@ impl RulePlan {
             query,
             labels: added,
             annotations,
+            watch: None,
             on_nothing: Vec::new(),
         };
         plan.on_nothing =
             plan.evaluate(Vec::new()).map_err(|e| refuse(format!("over no rows the query fails: {e}")))?;
+        if plan.on_nothing.is_empty() {
+            plan.watch = Watch::new(&plan.rollup, &sql);
+        }
         Ok(plan)
     }
 

@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::alert::{Active, Alerts, Change, Identity, abandon, advance};
+use super::blind::{self, Sights, Turn};
 use super::closed::{Closed, Evaluation};
 use super::corrections::{Telling, corrections};
+use super::evidence::{instant, quoted_name};
+use super::health::{Health, Shows, timed};
 use super::lines;
 use super::plan::RulePlan;
 use super::promql::ticks::{ROWS, Ticks};
@@ -41,6 +44,7 @@ pub struct RulesProcessor {
     /// Alerts of rules that a restart has found removed or changed, to be resolved at the next progress.
     orphans: Vec<Saved>,
     tombstones: Tombstones,
+    shows: Shows,
 }
 
 /// The alerts of a rule in a snapshot.
@@ -52,6 +56,10 @@ struct Saved {
     past: Vec<SavedPast>,
     #[serde(default)]
     forgotten_us: Option<i64>,
+    #[serde(default)]
+    sights: Sights,
+    #[serde(default)]
+    errors: BTreeMap<String, (i64, String)>,
 }
 
 /// An evaluation of a window that may be done again, in a snapshot.
@@ -69,6 +77,14 @@ struct Rule {
     past: BTreeMap<i64, Past>,
     /// Those of windows that end here or before are not known any more.
     forgotten_us: i64,
+    /// What it has seen, by tenant.
+    sights: Sights,
+    /// What is to be told of that.
+    turns: Vec<Turn>,
+    /// Failed evaluations, the last one of each tenant: its time, and why.
+    errors: BTreeMap<String, (i64, String)>,
+    /// How long the last evaluation took, in seconds. No part of the state.
+    took_s: f64,
 }
 
 /// An evaluation.
@@ -98,6 +114,7 @@ impl RulesProcessor {
             ticks: Ticks::new(topic, partition, partitions, &[], &Arc::default()),
             orphans: Vec::new(),
             tombstones: Tombstones::default(),
+            shows: Shows::default(),
         }
     }
 
@@ -154,6 +171,7 @@ impl RulesProcessor {
                 for change in rule.evaluate_again(closed, first_us, last_us)? {
                     effects.push(&self.alerts_topic, 0, rule.record(&change, closed, cause)?);
                 }
+                rule.tell_turns(closed, cause, &self.alerts_topic, effects)?;
             }
         }
         loop {
@@ -164,22 +182,31 @@ impl RulesProcessor {
                 for change in rule.evaluate(closed, &evaluation) {
                     effects.push(&self.alerts_topic, 0, rule.record(&change, closed, cause)?);
                 }
+                rule.tell_turns(closed, cause, &self.alerts_topic, effects)?;
             }
         }
         let settled_us = closed.settle();
-        self.rules.iter_mut().filter(rules()).for_each(|rule| rule.forget(settled_us));
+        for rule in self.rules.iter_mut().filter(rules()) {
+            rule.forget(settled_us);
+            rule.look_back(closed);
+            rule.tell_turns(closed, cause, &self.alerts_topic, effects)?;
+            rule.show(closed, &mut self.shows);
+        }
         Ok(())
     }
 
     /// Ends what removed and changed rules have left: nobody else will.
     fn abandon_orphans(&mut self, at: At, now_us: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
-        for Saved { rule, alerts, .. } in std::mem::take(&mut self.orphans) {
+        for Saved { rule, alerts, sights, .. } in std::mem::take(&mut self.orphans) {
+            let source = json!({
+                "topic": &*self.topic, "partition": self.partition, "offset": at.position, "rollup": rule.rollup,
+                "evaluated_at": time::format(now_us), "reason": "the rule was changed or removed",
+            });
             for change in abandon(Alerts::from_iter(alerts), now_us) {
-                let source = json!({
-                    "topic": &*self.topic, "partition": self.partition, "offset": at.position, "rollup": rule.rollup,
-                    "evaluated_at": time::format(now_us), "reason": "the rule was changed or removed",
-                });
-                effects.push(&self.alerts_topic, 0, change.to_record(&rule, source)?);
+                effects.push(&self.alerts_topic, 0, change.to_record(&rule, source.clone())?);
+            }
+            for turn in blind::abandon(sights, now_us) {
+                effects.push(&self.alerts_topic, 0, turn.to_record(&rule, source.clone())?);
             }
         }
         Ok(())
@@ -292,7 +319,16 @@ struct Cause<'a> {
 
 impl Rule {
     fn new(plan: &Arc<RulePlan>) -> Self {
-        Self { plan: Arc::clone(plan), alerts: Alerts::new(), past: BTreeMap::new(), forgotten_us: i64::MIN }
+        Self {
+            plan: Arc::clone(plan),
+            alerts: Alerts::new(),
+            past: BTreeMap::new(),
+            forgotten_us: i64::MIN,
+            sights: Sights::new(),
+            turns: Vec::new(),
+            errors: BTreeMap::new(),
+            took_s: 0.0,
+        }
     }
 
     /// True where a window without rows can change something.
@@ -302,17 +338,22 @@ impl Rule {
 
     /// Evaluates every tenant, where the window ends at a time that the rule is evaluated at. A failed evaluation leaves its alerts as they were.
     fn evaluate(&mut self, closed: &Closed, evaluation: &Evaluation) -> Vec<Change> {
+        if let Some(watch) = &self.plan.watch {
+            self.turns.extend(watch.look(&mut self.sights, evaluation.window_end_us, &evaluation.rows));
+        }
         let interval_us = self.plan.interval_us;
         if interval_us > 0 && evaluation.window_end_us.rem_euclid(interval_us) != 0 {
             return Vec::new();
         }
         let before = self.alerts.clone();
         let mut changes = Vec::new();
+        let mut took_s = 0.0;
         for tenant in closed.tenants() {
+            self.errors.remove(tenant);
             let evaluated;
             let candidates = match evaluation.rows.get(tenant) {
                 None => &self.plan.on_nothing,
-                Some(rows) => match self.plan.evaluate(rows.clone()) {
+                Some(rows) => match timed(|| self.plan.evaluate(rows.clone()), &mut took_s) {
                     Ok(candidates) => {
                         evaluated = candidates;
                         &evaluated
@@ -327,11 +368,15 @@ impl Rule {
                             error,
                             "evaluation failed; alerts stay as they are"
                         );
+                        self.errors.insert(tenant.to_owned(), (evaluation.window_end_us, error));
                         continue;
                     }
                 },
             };
             changes.extend(advance(&self.plan, &mut self.alerts, tenant, evaluation.window_end_us, candidates));
+        }
+        if took_s > 0.0 {
+            self.took_s = took_s;
         }
         self.past.insert(evaluation.window_end_us, Past { before, told: changes.clone() });
         changes
@@ -371,6 +416,58 @@ impl Rule {
             self.forgotten_us = end_us;
         }
         self.forgotten_us = self.forgotten_us.max(settled_us);
+    }
+
+    /// Looks whether anything was there for it, up to where its rollup is closed.
+    fn look_back(&mut self, closed: &Closed) {
+        if let (Some(watch), Some(closed_us)) = (&self.plan.watch, closed.closed_us()) {
+            self.turns.extend(watch.closed(&mut self.sights, closed_us));
+        }
+    }
+
+    /// Tells whether it has gone blind, or sees again.
+    fn tell_turns(
+        &mut self,
+        closed: &Closed,
+        cause: Cause<'_>,
+        topic: &Arc<str>,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        for turn in std::mem::take(&mut self.turns) {
+            let rollup = &self.plan.identity.rollup;
+            // Nothing, where it is told to be blind.
+            let sql = format!(
+                "SELECT * FROM {} WHERE window_start >= {} AND window_start < {}{}",
+                quoted_name(rollup),
+                instant(turn.seen_us - self.plan.rollup.width_us() + closed.slide_us()),
+                instant(turn.at_us),
+                self.plan.watch.as_ref().map(blind::Watch::conditions).unwrap_or_default()
+            );
+            let source = json!({
+                "topic": cause.topic, "partition": cause.partition, "offset": cause.offset, "rollup": rollup,
+                "evaluated_at": time::format(turn.at_us), "watermark": closed.closed_us().map(time::format),
+                "last_window_end": time::format(turn.seen_us), "sql": sql,
+            });
+            effects.push(topic, 0, turn.to_record(&self.plan.identity, source)?);
+        }
+        Ok(())
+    }
+
+    /// Shows how it stands.
+    fn show(&self, closed: &Closed, shows: &mut Shows) {
+        let Some(evaluated_us) = closed.evaluated_us() else { return };
+        let interval_us = self.plan.interval_us.max(1);
+        let evaluated_us = evaluated_us.div_euclid(interval_us).saturating_mul(interval_us);
+        for tenant in closed.tenants() {
+            // Windows without rows that were passed over since went well.
+            let error = self.errors.get(tenant).filter(|(at_us, _)| *at_us >= evaluated_us);
+            let health = Health {
+                last_evaluation_ms: Some(evaluated_us.div_euclid(1_000)),
+                last_error: error.map(|(_, error)| error.clone()),
+                evaluation_time_s: self.took_s,
+            };
+            shows.show((self.plan.group(), self.plan.name(), tenant), health);
+        }
     }
 
     /// The record of a change, with its evidence.
@@ -420,6 +517,8 @@ impl Rule {
             alerts: plain(&self.alerts),
             past: past.collect(),
             forgotten_us: Some(self.forgotten_us),
+            sights: self.sights.clone(),
+            errors: self.errors.clone(),
         }
     }
 
@@ -431,6 +530,7 @@ impl Rule {
             .map(|past| (past.window_end_us, Past { before: Alerts::from_iter(past.before), told: past.told }));
         self.past = past.collect();
         self.forgotten_us = saved.forgotten_us.unwrap_or(i64::MIN);
+        (self.sights, self.errors) = (saved.sights, saved.errors);
     }
 
     fn section(&self) -> String {

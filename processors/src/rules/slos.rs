@@ -165,9 +165,11 @@ impl SloConfig {
             rules.push(record(&format!("slo:error_ratio:{window}"), recorded(window)));
         }
         rules.push(record("slo:error_ratio:window", recorded(&period)));
-        let objective = self.objective / 100.0;
-        // As it is written, not as binary fractions make it.
-        let budget: f64 = format!("{:.9}", 1.0 - objective).parse().map_err(|_| "objective is no number".to_owned())?;
+        // As they are written, not as binary fractions make them.
+        let decimal =
+            |ratio: f64| format!("{ratio:.9}").parse::<f64>().map_err(|_| "objective is no number".to_owned());
+        let objective = decimal(self.objective / 100.0)?;
+        let budget = decimal(1.0 - objective)?;
         rules.push(record("slo:objective:ratio", format!("vector({objective})")));
         rules.push(record(
             "slo:error_budget_remaining:ratio",

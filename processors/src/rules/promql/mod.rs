@@ -15,6 +15,7 @@ mod recorded;
 pub(crate) mod router;
 mod saved;
 mod silent;
+mod statement;
 pub(crate) mod ticks;
 
 pub use alerts::Alert;
@@ -23,3 +24,5 @@ pub use group::{GroupState, RuleState};
 pub use head::{Coordinate, Head};
 pub(crate) use plan::Selectors;
 pub use plan::{Environment, GroupPlan, Kind, PromRule};
+pub use silent::ALERTNAME as SELECTS_NOTHING;
+pub(super) use silent::{annotations as nothing_texts, labels as nothing_labels};

@@ -13,8 +13,8 @@ use super::alerts::{Alert, Change};
 use super::head::Head;
 use super::plan::PromRule;
 
-/// Name of the alert. Its labels are the rule's name and group.
-pub(crate) const ALERTNAME: &str = "HighwaterRuleSelectsNothing";
+/// Name of the alert that is raised of rules that select nothing any more. Its labels are the rule's name and group.
+pub const ALERTNAME: &str = "HighwaterRuleSelectsNothing";
 const EVERY_MS: i64 = 60_000;
 
 /// What a rule selects, for one tenant.
@@ -42,7 +42,8 @@ impl Selects {
         match (something, &self.alert) {
             (true, Some(_)) => self.resolve(now_ms),
             (false, None) if self.ever => {
-                let mut alert = Alert::new(labels(rule), annotations(rule), 0.0, now_ms);
+                let mut alert =
+                    Alert::new(labels(&rule.group, &rule.name), annotations(&rule.group, &rule.name), 0.0, now_ms);
                 (alert.state, alert.fired_at_ms) = (State::Firing, Some(now_ms));
                 self.alert = Some(alert.clone());
                 Some(Change { alert, state: State::Firing, sample: None })
@@ -71,13 +72,13 @@ fn finds_something(rule: &PromRule, head: &Head, as_of_ms: i64) -> Option<bool> 
     Some(selections.iter().any(|selection| head.select(selection).is_ok_and(|found| found.iter().any(lives))))
 }
 
-fn labels(rule: &PromRule) -> BTreeMap<String, String> {
-    let labels = [("alertname", ALERTNAME), ("group", &rule.group), ("rule", &rule.name), ("severity", "warning")];
+pub(in crate::rules) fn labels(group: &str, rule: &str) -> BTreeMap<String, String> {
+    let labels = [("alertname", ALERTNAME), ("group", group), ("rule", rule), ("severity", "warning")];
     labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-fn annotations(rule: &PromRule) -> BTreeMap<String, String> {
-    let summary = format!("rule {} in group {} selects nothing any more", rule.name, rule.group);
-    let runbook = "Is its metric still sent, under this name and with these labels? Until it is, or the rule is changed, the rule sees nothing.";
+pub(in crate::rules) fn annotations(group: &str, rule: &str) -> BTreeMap<String, String> {
+    let summary = format!("rule {rule} in group {group} selects nothing any more");
+    let runbook = "Is what it selects still sent, under this name and with these labels? Until it is, or the rule is changed, the rule sees nothing.";
     [("summary".to_owned(), summary), ("runbook".to_owned(), runbook.to_owned())].into()
 }

@@ -25,6 +25,7 @@ use super::head::{Coordinate, Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
 use super::silent::{ALERTNAME, Selects};
+use super::statement::{looks_at_ranges, of_series};
 
 /// How far behind the watermark a tick is evaluated.
 pub(crate) const LATENESS_US: i64 = 5_000_000;
@@ -535,7 +536,8 @@ fn evidence_sql(rule: &PromRule, series: &[(Labels, i64, f64)], as_of_ms: i64) -
         names.dedup();
     }
     let ids: Vec<i64> = series.iter().map(|(labels, ..)| series_id(labels)).collect();
-    of_series(&names, &ids, from_ms.saturating_mul(1_000), as_of_ms.saturating_mul(1_000))
+    let all = looks_at_ranges(rule.query.expr());
+    of_series(&names, &ids, from_ms.saturating_mul(1_000), as_of_ms.saturating_mul(1_000), all)
 }
 
 fn series_id(labels: &Labels) -> i64 {
@@ -543,21 +545,4 @@ fn series_id(labels: &Labels) -> i64 {
     let mut series = String::new();
     series_labels::write_series(labels.name(), &others, &mut series);
     series_labels::series_id(&series)
-}
-
-/// Their samples between two instants.
-fn of_series(names: &[String], ids: &[i64], from_us: i64, until_us: i64) -> Option<String> {
-    if names.is_empty() {
-        return None;
-    }
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let series = if ids.is_empty() { String::new() } else { format!(" AND series_id IN ({})", ids.join(", ")) };
-    Some(format!(
-        "SELECT timestamp, name, labels, value, _topic, _partition, _offset FROM metrics WHERE name IN ({}){series} AND timestamp > {} AND timestamp <= {} ORDER BY timestamp DESC LIMIT 100",
-        names.join(", "),
-        quoted(&time::format(from_us)),
-        quoted(&time::format(until_us))
-    ))
 }

@@ -38,6 +38,45 @@ pub(super) fn alerts(alerts: &[ShownAlert], indent: &str) -> String {
     out
 }
 
+/// What is there of either side only, and what is another: in colours, green for what came, red for what did not, yellow for what changed.
+pub(super) fn diff(expected: &[ShownAlert], got: &[ShownAlert], indent: &str) -> String {
+    const GREEN: &str = "\u{1b}[0;32m";
+    const RED: &str = "\u{1b}[0;31m";
+    const YELLOW: &str = "\u{1b}[0;33m";
+    const PLAIN: &str = "\u{1b}[0m";
+    type Texts = BTreeMap<String, String>;
+    let labels =
+        |alert: &ShownAlert| -> Texts { alert.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect() };
+    let part = |out: &mut String, title: &str, expected: &Texts, got: &Texts| {
+        let _infallible = write!(out, "\n{indent}        {title:?}: {{");
+        let names: std::collections::BTreeSet<&String> = expected.keys().chain(got.keys()).collect();
+        for name in names {
+            let line = match (expected.get(name), got.get(name)) {
+                (Some(expected), Some(got)) if expected == got => format!("{name:?}: {got:?}"),
+                (Some(expected), Some(got)) => format!("{YELLOW}{name:?}: {expected:?} => {got:?}{PLAIN}"),
+                (Some(expected), None) => format!("{RED}{name:?}: {expected:?}{PLAIN}"),
+                (None, Some(got)) => format!("{GREEN}{name:?}: {got:?}{PLAIN}"),
+                (None, None) => continue,
+            };
+            let _infallible = write!(out, "\n{indent}            {line},");
+        }
+        let _infallible = write!(out, "\n{indent}        }},");
+    };
+    let mut out = String::from("[");
+    let none = Texts::new();
+    for index in 0..expected.len().max(got.len()) {
+        let (expected, got) = (expected.get(index), got.get(index));
+        let _infallible = write!(out, "\n{indent}    {{");
+        let annotations = |alert: Option<&ShownAlert>| alert.map_or_else(|| none.clone(), |a| a.annotations.clone());
+        part(&mut out, "Annotations", &annotations(expected), &annotations(got));
+        let labels = |alert: Option<&ShownAlert>| alert.map_or_else(|| none.clone(), labels);
+        part(&mut out, "Labels", &labels(expected), &labels(got));
+        let _infallible = write!(out, "\n{indent}    }},");
+    }
+    let _infallible = write!(out, "\n{indent}]");
+    out
+}
+
 pub(super) fn samples(samples: &[ShownSample]) -> String {
     if samples.is_empty() {
         return "nil".to_owned();

@@ -12,7 +12,7 @@ mod run;
 mod sql;
 
 pub use file::TestFile;
-pub use run::run;
+pub use run::{Case, run};
 
 #[cfg(test)]
 mod tests;

@@ -13,24 +13,41 @@ use super::sql::{self, Played};
 use crate::rollups::RollupConfig;
 use highwater_pipeline::data::alerts::State;
 
-/// Runs every test of a file over these rules; `only` chooses by name. Rules in SQL read the rollups of the file, and these. What failed, each in
-/// promtool's words; empty where all is as expected.
-pub fn run(tests: &TestFile, rules: &[RuleFile], rollups: &[RollupConfig], only: impl Fn(&str) -> bool) -> Vec<String> {
-    let groups = match ordered(tests, rules) {
-        Ok(groups) => groups,
-        Err(error) => return vec![format!("    {error}")],
-    };
+/// A test of a file, run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// Its name; `unnamed#N`, the place in the file from 0, where it has none.
+    pub name: String,
+    /// What failed, each in promtool's words; empty where all is as expected.
+    pub failures: Vec<String>,
+}
+
+/// Runs every test of a file over these rules; `only` chooses by name. Rules in SQL read the rollups of the file, and these. With `diff` it is shown where
+/// alerts differ, and not both whole.
+///
+/// # Errors
+/// Where no test can be run: what is wrong with the rules, for people.
+pub fn run(
+    tests: &TestFile,
+    rules: &[RuleFile],
+    rollups: &[RollupConfig],
+    only: impl Fn(&str) -> bool,
+    diff: bool,
+) -> Result<Vec<Case>, String> {
+    let groups = ordered(tests, rules).map_err(|error| format!("    {error}"))?;
     let mut known = tests.rollups.clone();
     known.extend(rollups.iter().filter(|rollup| !tests.rollups.iter().any(|own| own.name == rollup.name)).cloned());
     let sql = sql::only_sql(rules).map(|rules| Sql { rules, rollups: known });
-    let mut failures = Vec::new();
-    for test in tests.tests.iter().filter(|test| only(&test.name)) {
-        match Running::new(tests, test, &groups, sql.as_ref()) {
-            Ok(mut running) => failures.extend(running.run()),
-            Err(error) => failures.push(format!("{}    {error}", named(test))),
-        }
-    }
-    failures
+    let chosen = tests.tests.iter().enumerate().filter(|(_, test)| only(&test.name));
+    let cases = chosen.map(|(index, test)| {
+        let failures = match Running::new(tests, test, &groups, sql.as_ref()) {
+            Ok(running) => Running { diff, ..running }.run(),
+            Err(error) => vec![format!("{}    {error}", named(test))],
+        };
+        let name = if test.name.is_empty() { format!("unnamed#{index}") } else { test.name.clone() };
+        Case { name, failures }
+    });
+    Ok(cases.collect())
 }
 
 /// The groups in the order of `group_eval_order`; those it does not name come first, in the order of the files.
@@ -77,6 +94,7 @@ struct Running<'a> {
     loaded: usize,
     /// What the rules in SQL have said.
     played: Option<Played>,
+    diff: bool,
 }
 
 impl<'a> Running<'a> {
@@ -110,6 +128,7 @@ impl<'a> Running<'a> {
             interval_ms,
             loaded: 0,
             played,
+            diff: false,
         })
     }
 
@@ -222,7 +241,15 @@ impl<'a> Running<'a> {
             }
             expected.sort();
             got.sort();
-            if expected != got {
+            if expected != got && self.diff {
+                failures.push(format!(
+                    "{}    alertname: {}, time: {}, \n        diff: {}",
+                    named(self.test),
+                    test.alertname,
+                    format_duration_ms(test.eval_time),
+                    compare::diff(&expected, &got, "            "),
+                ));
+            } else if expected != got {
                 failures.push(format!(
                     "{}    alertname: {}, time: {}, \n        exp:{}, \n        got:{}",
                     named(self.test),

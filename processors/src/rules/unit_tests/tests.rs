@@ -23,7 +23,12 @@ groups:
 fn play(tests: &str) -> Vec<String> {
     let file = TestFile::parse("tests.yaml", tests).unwrap();
     let rules = [RuleFile::parse("rules.yaml", RULES).unwrap()];
-    run(&file, &rules, &[], |_| true)
+    failures(&file, &rules)
+}
+
+fn failures(file: &TestFile, rules: &[RuleFile]) -> Vec<String> {
+    run(file, rules, &[], |_| true, false)
+        .map_or_else(|error| vec![error], |cases| cases.into_iter().flat_map(|case| case.failures).collect())
 }
 
 #[test]
@@ -150,12 +155,50 @@ tests:
 "#;
     let file = TestFile::parse("tests.yaml", tests).unwrap();
     let rules = [RuleFile::parse("rules.yaml", SQL_RULES).unwrap()];
-    assert_eq!(run(&file, &rules, &[], |_| true), Vec::<String>::new());
+    assert_eq!(failures(&file, &rules), Vec::<String>::new());
     let wrong = TestFile::parse("t.yaml", &tests.replace("2x1 ", "1x1 ")).unwrap();
-    let failures = run(&wrong, &rules, &[], |_| true);
-    assert!(failures.len() == 2 && failures[0].contains("alertname: Burst, time: 2m"), "{failures:?}");
+    let found = failures(&wrong, &rules);
+    assert!(found.len() == 2 && found[0].contains("alertname: Burst, time: 2m"), "{found:?}");
     let wrong = TestFile::parse("t.yaml", &tests.replace("2x1 ", "1.5 ")).unwrap();
-    assert!(run(&wrong, &rules, &[], |_| true)[0].contains("is a whole number"));
+    assert!(failures(&wrong, &rules)[0].contains("is a whole number"));
     let wrong = TestFile::parse("t.yaml", &tests.replace("errors_1m\n", "others\n")).unwrap();
-    assert!(run(&wrong, &rules, &[], |_| true)[0].contains("errors_1m"));
+    assert!(failures(&wrong, &rules)[0].contains("errors_1m"));
+}
+
+#[test]
+fn every_test_is_a_case_of_its_own_and_differences_can_be_shown() {
+    let text = r#"
+evaluation_interval: 1m
+tests:
+  - input_series: [{series: 'up{job="web"}', values: '1'}]
+    alert_rule_test: [{eval_time: 0, alertname: Down}]
+  - name: one is down
+    input_series: [{series: 'up{job="web", instance="a"}', values: '0'}]
+    alert_rule_test: [{eval_time: 0, alertname: Down, exp_alerts: [{exp_labels: {job: shop, region: eu}}]}]
+"#;
+    let file = TestFile::parse("tests.yaml", text).unwrap();
+    let rules = [RuleFile::parse("rules.yaml", RULES).unwrap()];
+    let cases = run(&file, &rules, &[], |_| true, true).unwrap();
+    let names: Vec<_> = cases.iter().map(|case| (case.name.as_str(), case.failures.len())).collect();
+    assert_eq!(names, [("unnamed#0", 0), ("one is down", 1)]);
+    let expected = "    name: one is down,
+    alertname: Down, time: 0s, 
+        diff: [
+                {
+                    \"Annotations\": {
+                    },
+                    \"Labels\": {
+                        \"alertname\": \"Down\",
+                        G\"instance\": \"a\"N,
+                        Y\"job\": \"shop\" => \"web\"N,
+                        R\"region\": \"eu\"N,
+                    },
+                },
+            ]";
+    let colours = [("G", "\u{1b}[0;32m"), ("R", "\u{1b}[0;31m"), ("Y", "\u{1b}[0;33m"), ("N", "\u{1b}[0m")];
+    let found =
+        colours.iter().fold(cases[1].failures[0].clone(), |text, (letter, colour)| text.replace(colour, letter));
+    assert_eq!(found, expected);
+    let chosen = run(&file, &rules, &[], |name| name.contains("down"), true).unwrap();
+    assert_eq!(chosen, cases[1..]);
 }
