@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::show::Shown;
+use super::show::{Shown, is_now};
 use crate::cli::out::say;
 use crate::cli::text_table::TextTable;
 
@@ -11,7 +11,12 @@ type Row = Map<String, Value>;
 /// Prints it.
 pub(super) fn print(shown: &Shown) {
     let Some(latest) = shown.latest() else { return };
-    say!("{} is {}", text(latest, "alertname"), text(latest, "state"));
+    say!("{} is {}", text(latest, "alertname"), is_now(latest));
+    match latest["state"].as_str() {
+        Some("retracted") => say!("Late rows have shown that it should not have fired."),
+        Some("corrected") => say!("Late rows have corrected when it fired, with which value, or until when."),
+        _ => {}
+    }
     say!();
     say!("fingerprint  {}", text(latest, "fingerprint"));
     say!("group        {}", text(latest, "group_name"));
@@ -28,16 +33,26 @@ pub(super) fn print(shown: &Shown) {
     let mut table = TextTable::new(&["AT", "STATE", "VALUE", "RECORD"]);
     for row in &shown.transitions {
         let record = format!("alerts/{}@{}", text(row, "_partition"), text(row, "_offset"));
-        table.row([text(row, "timestamp"), text(row, "state"), text(row, "value"), record]);
+        let state = match row["source"]["correction"].as_object() {
+            Some(correction) => {
+                format!("{} ({} -> {})", text(row, "state"), text(correction, "was"), text(correction, "now"))
+            }
+            None => text(row, "state"),
+        };
+        table.row([text(row, "timestamp"), state, text(row, "value"), record]);
     }
     table.print();
 
     rule(&latest["rule"]);
     if let Some(up) = shown.latest_up() {
-        evidence(&format!("Evidence that it was {}", text(up, "state")), &up["source"]);
+        evidence(&format!("Evidence that it was {}", is_now(up)), &up["source"]);
     }
-    if !matches!(latest["state"].as_str(), Some("pending" | "firing")) {
-        evidence(&format!("Evidence that it was {}", text(latest, "state")), &latest["source"]);
+    if !matches!(is_now(latest), "pending" | "firing") {
+        let became = match latest["state"].as_str() {
+            Some("retracted") => "retracted",
+            _ => is_now(latest),
+        };
+        evidence(&format!("Evidence that it was {became}"), &latest["source"]);
     }
     if let Some(input) = &shown.input {
         section("Input");
@@ -87,6 +102,16 @@ fn evidence(title: &str, source: &Value) {
                 |record| format!("{}/{}@{}", text(record, "topic"), text(record, "partition"), text(record, "offset")),
             );
             table.row([series_name(&one["labels"]), plain(&one["value"]), plain(&one["timestamp"]), record]);
+        }
+        table.print();
+    }
+    if let Some(lines) = source.get("lines").and_then(Value::as_array).filter(|lines| !lines.is_empty()) {
+        say!();
+        let mut table = TextTable::new(&["LINE", "LEVEL", "SERVICE", "HOST", "MESSAGE", "RECORD"]);
+        for line in lines {
+            let cell = |name: &str| plain(&line[name]).replace('\n', "\\n");
+            let record = format!("logs/{}@{}", cell("partition"), cell("offset"));
+            table.row([cell("timestamp"), cell("level"), cell("service"), cell("host"), cell("message"), record]);
         }
         table.print();
     }

@@ -40,6 +40,15 @@ enum ShowFormat {
     Json,
 }
 
+/// What a transition has made of the alert: late rows may have made something else of it than the transition's own word says.
+pub(super) fn is_now(row: &Map<String, Value>) -> &str {
+    let state = row["state"].as_str().unwrap_or_default();
+    match state {
+        "corrected" | "retracted" => row["source"]["correction"]["now"].as_str().unwrap_or("inactive"),
+        state => state,
+    }
+}
+
 /// An alert: its transitions, and what it was made of.
 pub(super) struct Shown {
     /// Rows of the table, oldest first, with JSON read; never empty.
@@ -56,7 +65,7 @@ impl Shown {
 
     /// The newest transition in which the condition held: its evidence says why there is an alert.
     pub(super) fn latest_up(&self) -> Option<&Map<String, Value>> {
-        let is_up = |row: &&Map<String, Value>| matches!(row["state"].as_str(), Some("pending" | "firing"));
+        let is_up = |row: &&Map<String, Value>| matches!(is_now(row), "pending" | "firing");
         self.transitions.iter().rev().find(is_up)
     }
 
@@ -67,6 +76,9 @@ impl Shown {
             Value::Object(fields.iter().filter_map(|f| Some(((*f).to_owned(), row.get(*f)?.clone()))).collect())
         };
         let mut all = self.latest().cloned().unwrap_or_default();
+        if let Some(latest) = self.latest() {
+            all.insert("is_now".to_owned(), is_now(latest).into());
+        }
         all.insert("transitions".to_owned(), self.transitions.iter().map(brief).collect());
         if let Some(input) = &self.input {
             all.insert("input".to_owned(), json!(input));

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use highwater_processors::ProcessorsConfig;
 use highwater_processors::rules::{RuleFile, Selector};
 
+use super::files;
 use super::stored::Series;
-use super::{files, glob_escape};
 use crate::cli::ServerArg;
 use crate::cli::out::say;
 use crate::cli::sql::Source;
@@ -32,15 +33,14 @@ pub(crate) enum Lint {
 /// Flags of `rules check`. Exit codes: 0 fine, or warnings only; 1 something is wrong; 3 warnings with --lint-fatal.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Rule files, or patterns with `*`.
-    #[arg(required = true)]
+    /// Rule files, or patterns with `*`. None, or `-`: standard input.
     files: Vec<String>,
     /// Config file whose rollups the rules read.
     #[arg(long, value_name = "FILE", env = "HIGHWATER_CONFIG")]
     config: Option<PathBuf>,
-    /// What to warn of.
-    #[arg(long, value_enum, default_value = "all")]
-    lint: Lint,
+    /// What to warn of; several with commas between.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
+    lint: Vec<Lint>,
     /// End with 3 where there is anything to warn of.
     #[arg(long)]
     lint_fatal: bool,
@@ -61,6 +61,13 @@ pub(crate) struct CheckArgs {
     ca_file: Option<PathBuf>,
 }
 
+impl CheckArgs {
+    /// True where this is warned of: `none` is none, whatever else is named.
+    fn warns_of(&self, what: Lint) -> bool {
+        !self.lint.contains(&Lint::None) && (self.lint.contains(&what) || self.lint.contains(&Lint::All))
+    }
+}
+
 /// A file that can be read.
 struct Checked {
     file: RuleFile,
@@ -69,11 +76,21 @@ struct Checked {
 
 pub(super) async fn run(args: &CheckArgs) -> Result<ExitCode, Error> {
     let mut config = Config::load(args.config.as_deref())?;
-    let paths = files(&args.files)?;
-    let checked: Vec<_> = paths.iter().map(|path| (path, check_file(&mut config, path))).collect();
+    config.rule_files.clear();
+    let config = crate::serve::topology::processors(&config)?;
+    let mut checked = Vec::new();
+    if args.files.is_empty() {
+        checked.push(check_input(&config));
+    }
+    for pattern in &args.files {
+        match pattern.as_str() {
+            "-" => checked.push(check_input(&config)),
+            _ => checked.extend(files(std::slice::from_ref(pattern))?.iter().map(|path| check_file(&config, path))),
+        }
+    }
     let good = || checked.iter().filter_map(|(_, checked)| checked.as_ref().ok());
     let stored = match source(args).await? {
-        Some(source) if args.lint == Lint::All => {
+        Some(source) if args.warns_of(Lint::All) => {
             Some(Series::load(&source, good().flat_map(|checked| &checked.selectors)).await?)
         }
         _ => None,
@@ -82,8 +99,8 @@ pub(super) async fn run(args: &CheckArgs) -> Result<ExitCode, Error> {
     let rules = good().flat_map(|checked| &checked.file.groups).flat_map(|group| &group.rules);
     let recorded: BTreeSet<&str> = rules.map(|rule| rule.record.as_str()).filter(|name| !name.is_empty()).collect();
     let (mut failed, mut warned) = (false, false);
-    for (path, checked) in &checked {
-        say!("Checking {}", path.display());
+    for (name, checked) in &checked {
+        say!("Checking {name}");
         let checked = match checked {
             Ok(checked) => checked,
             Err(problems) => {
@@ -99,13 +116,16 @@ pub(super) async fn run(args: &CheckArgs) -> Result<ExitCode, Error> {
         let count: usize = checked.file.groups.iter().map(|group| group.rules.len()).sum();
         say!("  SUCCESS: {count} rules found");
         let mut warnings = Vec::new();
-        if args.lint != Lint::None {
+        if args.warns_of(Lint::DuplicateRules) {
             let twice = checked.file.duplicates().into_iter();
             warnings.extend(twice.map(|name| format!("{name} is there twice with the same labels")));
         }
+        if args.warns_of(Lint::All) {
+            warnings.extend(checked.file.lints());
+        }
         if let Some(stored) = &stored {
             let of_file = stored.warnings(&checked.selectors, &recorded).into_iter();
-            warnings.extend(of_file.map(|(place, text)| format!("{}:{place}: {text}", path.display())));
+            warnings.extend(of_file.map(|(place, text)| format!("{name}:{place}: {text}")));
         }
         warned |= !warnings.is_empty();
         for warning in warnings {
@@ -135,17 +155,31 @@ async fn source(args: &CheckArgs) -> Result<Option<Source>, Error> {
     Source::server(&server).map(Some)
 }
 
-/// A file, or everything that is wrong with it, each with its place.
-fn check_file(config: &mut Config, path: &Path) -> Result<Checked, Vec<String>> {
+/// The name of what was checked, and what came of it: a file, or everything that is wrong with it, each with its place.
+type Outcome = (String, Result<Checked, Vec<String>>);
+
+fn check_file(config: &ProcessorsConfig, path: &Path) -> Outcome {
     let name = path.display().to_string();
     let text =
-        std::fs::read_to_string(path).map_err(|error| vec![format!("{name}: cannot read the rule file: {error}")])?;
-    let read = RuleFile::read_with_selectors(&name, &text);
+        std::fs::read_to_string(path).map_err(|error| vec![format!("{name}: cannot read the rule file: {error}")]);
+    let checked = text.and_then(|text| check(config, &name, &text));
+    (name, checked)
+}
+
+fn check_input(config: &ProcessorsConfig) -> Outcome {
+    let name = "standard input";
+    let text = std::io::read_to_string(std::io::stdin()).map_err(|error| vec![format!("{name}: {error}")]);
+    (name.to_owned(), text.and_then(|text| check(config, name, &text)))
+}
+
+fn check(config: &ProcessorsConfig, name: &str, text: &str) -> Result<Checked, Vec<String>> {
+    let read = RuleFile::read_with_selectors(name, text);
     let (file, selectors) = read.map_err(|problems| {
-        problems.into_iter().map(|problem| problem.in_file(&name).to_string()).collect::<Vec<_>>()
+        problems.into_iter().map(|problem| problem.in_file(name).to_string()).collect::<Vec<_>>()
     })?;
     // What needs the rollups there are.
-    config.rule_files = vec![glob_escape(&name)];
-    crate::serve::topology::build(config).map_err(|error| vec![error.to_string()])?;
+    let mut config = config.clone();
+    config.rule_files.push(file.clone());
+    crate::serve::topology::plan(&config).map_err(|error| vec![error.to_string()])?;
     Ok(Checked { file, selectors })
 }

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod check;
+mod junit;
 mod stored;
 mod test;
 
