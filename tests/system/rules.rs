@@ -151,6 +151,78 @@ async fn a_promql_rule_fires_over_a_kill_and_a_webhook_is_told() {
     assert!(bar.ends_with("│ fired 1x, 20s"), "{bar}");
 }
 
+/// What the statement in an alert's evidence gives is what decided: the newest sample of each series, or all of the range.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_statement_in_the_evidence_gives_the_samples_that_decided() {
+    let site = Site::with_config("rule_files: [rules.yaml]\n");
+    let rules = "
+groups:
+  - name: evidence
+    rules:
+      - alert: Now
+        expr: max by (job) (load) > 10
+      - alert: Lately
+        expr: sum_over_time(load{instance=\"a\"}[7s]) > 30
+";
+    site.write("rules.yaml", rules);
+    let server = site.start().await;
+    load(&server, 0..10, 1.0).await;
+    load(&server, 10..30, 12.0).await;
+    let mut stream = EventStream::open(&server, "/api/v1/alerts/stream?from=earliest", None).await;
+    let mut fired = std::collections::BTreeMap::new();
+    while fired.len() < 2 {
+        let one: Value = serde_json::from_str(&stream.next().await.data).unwrap();
+        assert_eq!(one["state"], "firing", "{one}");
+        fired.insert(one["alertname"].as_str().unwrap().to_owned(), one);
+    }
+    // With a fraction or without.
+    let instant = |at: &Value| at.as_str().unwrap().trim_end_matches("Z").trim_end_matches(".000000").to_owned();
+    let rows = async |alert: &Value| {
+        let rows = server.sql(alert["source"]["sql"].as_str().unwrap()).await;
+        let mut rows: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                let labels: Value = serde_json::from_str(row["labels"].as_str().unwrap()).unwrap();
+                json!([labels["instance"], instant(&row["timestamp"]), row["value"], row["_partition"], row["_offset"]])
+            })
+            .collect();
+        rows.sort_by_key(ToString::to_string);
+        rows
+    };
+    let second = |second: i64| format!("2026-03-01T00:00:{second:02}");
+    // Both series are behind the greatest; of each the newest sample, and the record that it came with.
+    let now = &fired["Now"];
+    let evaluated = now["timestamp"].as_str().unwrap();
+    assert!(evaluated.starts_with(&second(10)), "{now}");
+    let shown: Vec<Value> = now["source"]["series"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            json!([
+                one["labels"]["instance"],
+                instant(&one["timestamp"]),
+                one["value"],
+                one["record"]["partition"],
+                one["record"]["offset"]
+            ])
+        })
+        .collect();
+    let found = rows(now).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found, shown);
+    assert!(found.iter().all(|row| row[1] == instant(&now["timestamp"]) && row[2] == 12.0), "{found:?}");
+    // Of a range all samples: what they sum up to is the value.
+    let lately = &fired["Lately"];
+    let found = rows(lately).await;
+    assert_eq!(found.len(), 7, "{found:?}");
+    assert!(found.iter().all(|row| row[0] == "a"), "{found:?}");
+    assert_eq!(found.iter().map(|row| row[2].as_f64().unwrap()).sum::<f64>(), lately["value"].as_f64().unwrap());
+    assert_eq!(found.last().unwrap()[1], instant(&lately["timestamp"]), "{found:?}");
+    server.stop().await;
+    site.verify().await;
+}
+
 /// All of a transition but where in the log it was found.
 fn said(transition: &Value) -> String {
     let mut transition = transition.clone();
@@ -198,10 +270,67 @@ async fn the_shipped_rules_are_fine_and_their_tests_pass_here_and_in_promtool() 
         assert_eq!(theirs.status.code(), failed.code);
         assert_eq!(failed.stderr, String::from_utf8(theirs.stderr).unwrap());
     }
+    // Several files, those that fail among them, and the results as JUnit's XML: but for the time, promtool's.
+    let (junit, theirs) = (site.path().join("ours.xml"), site.path().join("theirs.xml"));
+    let services = path("services_test.yaml");
+    let files = [wrong.display().to_string(), services, site.write("none_test.yaml", "tests: [").display().to_string()];
+    let written = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        regex::Regex::new(" timestamp=\"[^\"]*\"").unwrap().replace_all(&text, "").into_owned()
+    };
+    let mut arguments = vec!["rules", "test", "--junit", junit.to_str().unwrap()];
+    arguments.extend(files.iter().map(String::as_str));
+    let failed = site.run(&arguments).await;
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    let ours = written(&junit);
+    let begin =
+        format!("<testsuites><testsuite name=\"{}\" tests=\"1\" failures=\"1\" errors=\"0\" skipped=\"0\">", files[0]);
+    assert!(ours.starts_with(&begin) && ours.contains("tests=\"1\" failures=\"0\" errors=\"1\""), "{ours}");
+    if let Some(mut promtool) = crate::alertmanager::prometheus::promtool() {
+        let said =
+            promtool.args(["test", &format!("--junit={}", theirs.display()), "rules"]).args(&files).output().unwrap();
+        assert_eq!(said.status.code(), failed.code);
+        let theirs = written(&theirs);
+        // The words for what is no YAML are the reader's own.
+        let without_error =
+            |text: &str| regex::Regex::new("<error>.*?</error>").unwrap().replace_all(text, "").into_owned();
+        assert_eq!(without_error(&ours), without_error(&theirs));
+    }
+    let different = site.run(&["rules", "test", "--diff", &files[0]]).await;
+    assert_eq!(different.code, Some(1));
+    assert!(
+        different.stderr.contains("diff: [") && different.stderr.contains("\u{1b}[0;32m\"alertname\""),
+        "{different:?}"
+    );
+    let nothing = site.run(&["rules", "test", "--run", "no such test", &files[0]]).await;
+    assert_eq!(nothing.code, Some(0), "what is not chosen does not fail: {nothing:?}");
+    // Rules from a pipe, and lint as asked for.
+    let twice =
+        "groups:\n  - name: g\n    rules:\n      - {record: 'a:b', expr: up}\n      - {record: 'a:b', expr: up}\n";
+    for (more, code) in [
+        (&["--lint-fatal"][..], 3),
+        (&["--lint-fatal", "--lint", "none"][..], 0),
+        (&["--lint=duplicate-rules,all"][..], 0),
+    ] {
+        let (said, found) = checked_from_a_pipe(&site, more, twice).await;
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.starts_with("Checking standard input\n  SUCCESS: 2 rules found\n"), "{said}");
+        assert_eq!(said.contains("warning: a:b is there twice"), !more.contains(&"none"), "{said}");
+    }
     let broken = site.write("broken.yaml", "groups:\n  - name: g\n    rules:\n      - alert: A\n        expr: sum(\n");
     let failed = site.run(&["rules", "check", &broken.display().to_string()]).await;
     assert_eq!(failed.code, Some(1));
     assert!(failed.stdout.contains("broken.yaml:5:"), "{failed:?}");
+}
+
+/// What `rules check` says of rules on its standard input, and its exit code.
+async fn checked_from_a_pipe(site: &Site, more: &[&str], rules: &str) -> (String, Option<i32>) {
+    use tokio::io::AsyncWriteExt;
+    let mut command = command(site.path());
+    let mut child = command.args(["rules", "check"]).args(more).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(rules.as_bytes()).await.unwrap();
+    let output = within(DEADLINE, "rules check ends", child.wait_with_output()).await.unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
 }
 
 /// Every metric and label that a rule asks for, beside what is stored.

@@ -16,7 +16,7 @@ mod prometheus;
 
 /// `$HIGHWATER_PYTHON`, or the interpreter that `.ci/run` sets up, or `python3`: the first one that has these modules. None: says so loudly, or fails
 /// where `HIGHWATER_REQUIRE_<require>` says that they are there.
-async fn python(require: &str, modules: &str) -> Option<PathBuf> {
+pub async fn python(require: &str, modules: &str) -> Option<PathBuf> {
     let candidates = [
         std::env::var_os("HIGHWATER_PYTHON").map(PathBuf::from),
         cache().map(|cache| cache.join("python/bin/python")),
@@ -38,11 +38,11 @@ fn cache() -> Option<PathBuf> {
     Some(cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?.join("highwater"))
 }
 
-/// Says that a sender is not there, or fails where it has to be.
-fn absent(require: &str, why: &str) {
+/// Says that a sender or subscriber is not there, or fails where it has to be.
+pub fn absent(require: &str, why: &str) {
     let variable = format!("HIGHWATER_REQUIRE_{require}");
     assert!(std::env::var_os(&variable).is_none(), "{variable} is set, and {why}");
-    skipped(&format!("sending by {}", require.to_lowercase()), why);
+    skipped(&format!("tests with {}", require.to_lowercase()), why);
 }
 
 /// Runs a script beside this file and reads the JSON that it prints last.
