@@ -1,52 +1,56 @@
 //! Bits, most significant first.
 
-/// Memory is taken so many bytes at a time.
+/// Memory is taken so many bytes at a time: a chunk is small, and there are many.
 const GROWTH_BYTES: usize = 16;
 
 /// Writes bits into bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct BitWriter {
-    bytes: Vec<u8>,
-    /// Bits of the last byte that are written; 0 where it is full or there is none.
-    used: u8,
+    /// Behind what is written all bits are 0.
+    bytes: Box<[u8]>,
+    /// Bits written.
+    count: u32,
 }
 
 impl BitWriter {
     /// The lowest `count` bits of a number, at most 64.
     pub(super) fn write(&mut self, number: u64, count: u8) {
+        let end = self.count + u32::from(count);
+        if end.div_ceil(8) as usize > self.bytes.len() {
+            let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+            let length = (end.div_ceil(8) as usize).next_multiple_of(GROWTH_BYTES);
+            bytes.reserve_exact(length - bytes.len());
+            bytes.resize(length, 0);
+            self.bytes = bytes.into_boxed_slice();
+        }
         let mut left = count;
         while left > 0 {
-            if self.used == 0 {
-                if self.bytes.len() == self.bytes.capacity() {
-                    // Little at a time: a chunk is small, and there are many.
-                    self.bytes.reserve_exact(GROWTH_BYTES);
-                }
-                self.bytes.push(0);
-            }
-            let room = 8 - self.used;
+            let used = (self.count % 8) as u8;
+            let room = 8 - used;
             let now = room.min(left);
             let part = (number >> (left - now)) as u8 & low_bits(now);
-            if let Some(last) = self.bytes.last_mut() {
-                *last |= part << (room - now);
-            }
-            self.used = (self.used + now) % 8;
+            self.bytes[(self.count / 8) as usize] |= part << (room - now);
+            self.count += u32::from(now);
             left -= now;
         }
     }
 
     /// What is written; bits of the last byte behind the end are 0.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.count.div_ceil(8) as usize]
     }
 
     /// What is written, in as little memory as it takes.
     pub(super) fn into_bytes(self) -> Box<[u8]> {
-        self.bytes.into_boxed_slice()
+        let length = self.count.div_ceil(8) as usize;
+        let mut bytes = self.bytes.into_vec();
+        bytes.truncate(length);
+        bytes.into_boxed_slice()
     }
 
     /// Memory held beside the struct, bytes.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.len()
     }
 }
 

@@ -2,15 +2,16 @@
 //! and what is old.
 //!
 //! Samples of a series lie in chunks of 120, the last of which is open. They come in time order as a rule; one that does not is
-//! put into its place at the cost of writing its chunk anew. Of samples at one time the last to come stays. Label names and values
-//! are kept once, with their number of uses, so that a series that has ended leaves nothing behind.
+//! put into its place at the cost of writing its chunk anew. Of samples at one time the last to come stays. Labels
+//! are kept once, with the series that have them, so that a series that has ended leaves nothing behind.
 //!
 //! Invariants: chunks of a series are in time order and do not overlap; no time is in a series twice; a series has at least one
-//! sample; the index holds exactly the labels of the series there are.
+//! sample; the labels kept are exactly those of the series there are.
 
 mod bits;
 mod chunk;
-mod index;
+mod grow;
+mod pairs;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,8 @@ use crate::error::Error;
 use crate::labels::Labels;
 use crate::source::{CompiledMatcher, Matcher, Selection, Series, SeriesSource, SourceError};
 use chunk::{Chunk, OpenChunk};
-use index::{Index, Pair};
-use symbols::Symbols;
+use grow::push;
+use pairs::{Pair, Pairs};
 
 /// A series of a [`Head`], for as long as [`Head::truncate`] does not say it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,10 +36,9 @@ pub struct SeriesRef(u32);
 /// Recent samples of many series.
 #[derive(Debug, Default)]
 pub struct Head {
-    symbols: Symbols,
+    pairs: Pairs,
     series: Vec<Option<HeadSeries>>,
     by_labels: HashTable<u32>,
-    index: Index,
     free: Vec<u32>,
     hasher: RandomState,
     samples: usize,
@@ -46,6 +46,7 @@ pub struct Head {
 
 #[derive(Debug)]
 struct HeadSeries {
+    /// In the order of their names.
     labels: Box<[Pair]>,
     closed: Vec<Chunk>,
     open: Option<Box<OpenChunk>>,
@@ -70,7 +71,7 @@ impl Head {
         let series: usize = self.series.iter().flatten().map(HeadSeries::heap_bytes).sum();
         let tables = self.series.capacity() * size_of::<Option<HeadSeries>>()
             + self.by_labels.capacity() * (size_of::<u32>() + 1);
-        series + tables + self.index.heap_bytes() + self.symbols.heap_bytes() + self.free.capacity() * size_of::<u32>()
+        series + tables + self.pairs.heap_bytes() + self.free.capacity() * size_of::<u32>()
     }
 
     /// The series of these labels, if it has samples.
@@ -86,26 +87,22 @@ impl Head {
             self.append_to(found, time_ms, value);
             return found;
         }
-        let pairs: Box<[Pair]> =
-            labels.as_slice().iter().map(|(name, value)| (self.symbols.take(name), self.symbols.take(value))).collect();
-        let series =
-            HeadSeries { labels: pairs, closed: Vec::new(), open: Some(Box::new(OpenChunk::new(time_ms, value))) };
         let id = match self.free.pop() {
             Some(id) => id,
             None => {
-                self.series.push(None);
-                // More than 2^32 series do not fit into memory.
+                push(&mut self.series, None);
+                // More than 2^31 series do not fit into memory.
                 u32::try_from(self.series.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        for pair in &series.labels {
-            self.index.add(*pair, id);
-        }
+        let pairs = labels.as_slice().iter().map(|(name, value)| self.pairs.add(name, value, id)).collect();
+        let series =
+            HeadSeries { labels: pairs, closed: Vec::new(), open: Some(Box::new(OpenChunk::new(time_ms, value))) };
         self.series[id as usize] = Some(series);
         self.samples += 1;
         let hash = self.hash(labels);
-        let (series, symbols, hasher) = (&self.series, &self.symbols, &self.hasher);
-        let rehash = |id: &u32| hash_pairs(series[*id as usize].as_ref(), symbols, hasher);
+        let (series, pairs, hasher) = (&self.series, &self.pairs, &self.hasher);
+        let rehash = |id: &u32| hash_pairs(series[*id as usize].as_ref(), pairs, hasher);
         self.by_labels.insert_unique(hash, id, rehash);
         SeriesRef(id)
     }
@@ -134,18 +131,16 @@ impl Head {
                 continue;
             }
             let id = u32::try_from(id).unwrap_or(u32::MAX);
-            let hash = hash_pairs(Some(series), &self.symbols, &self.hasher);
+            let hash = hash_pairs(Some(series), &self.pairs, &self.hasher);
             if let Ok(entry) = self.by_labels.find_entry(hash, |other| *other == id) {
                 entry.remove();
             }
             let labels = std::mem::take(&mut series.labels);
             self.series[id as usize] = None;
-            self.free.push(id);
+            push(&mut self.free, id);
             gone.push(SeriesRef(id));
             for pair in labels {
-                self.index.remove(pair, id);
-                self.symbols.give_back(pair.0);
-                self.symbols.give_back(pair.1);
+                self.pairs.remove(pair, id);
             }
         }
         gone
@@ -168,9 +163,9 @@ impl Head {
     /// Labels of a series, if it is there.
     #[must_use]
     pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
-        let text = |symbol| Arc::clone(self.symbols.text(symbol));
+        let label = |pair| (Arc::clone(self.pairs.name(pair)), Arc::clone(self.pairs.value(pair)));
         let series = self.series_at(series.0)?;
-        Some(Labels::new(series.labels.iter().map(|(name, value)| (text(*name), text(*value))).collect()))
+        Some(Labels::new(series.labels.iter().copied().map(label).collect()))
     }
 
     /// The samples of a series at `start_ms < t <= end_ms`.
@@ -191,9 +186,8 @@ impl Head {
     fn candidates(&self, matchers: &[CompiledMatcher]) -> Option<Vec<u32>> {
         let of = |matcher: &CompiledMatcher| -> Option<Vec<u32>> {
             let values = matcher.literals().filter(|values| values.iter().all(|value| !value.is_empty()))?;
-            let Some(name) = self.symbols.find(matcher.label()) else { return Some(Vec::new()) };
-            let symbols = values.into_iter().filter_map(|value| self.symbols.find(value));
-            let mut ids: Vec<u32> = symbols.flat_map(|value| self.index.get((name, value))).copied().collect();
+            let pairs = values.into_iter().filter_map(|value| self.pairs.find(matcher.label(), value));
+            let mut ids: Vec<u32> = pairs.flat_map(|pair| self.pairs.series(pair)).copied().collect();
             ids.sort_unstable();
             ids.dedup();
             Some(ids)
@@ -203,16 +197,15 @@ impl Head {
 
     fn satisfies(&self, series: &HeadSeries, matchers: &[CompiledMatcher]) -> bool {
         matchers.iter().all(|matcher| {
-            let is_label = |pair: &&Pair| **self.symbols.text(pair.0) == *matcher.label();
-            let value = series.labels.iter().find(is_label).map_or("", |pair| self.symbols.text(pair.1));
+            let is_label = |pair: &&Pair| **self.pairs.name(**pair) == *matcher.label();
+            let value = series.labels.iter().find(is_label).map_or("", |pair| self.pairs.value(*pair));
             matcher.matches(value)
         })
     }
 
     fn same_labels(&self, series: &HeadSeries, labels: &Labels) -> bool {
-        let text = |symbol| &**self.symbols.text(symbol);
-        let pairs = series.labels.iter().map(|(name, value)| (text(*name), text(*value)));
-        series.labels.len() == labels.len() && pairs.eq(labels.iter())
+        let texts = series.labels.iter().map(|pair| (&**self.pairs.name(*pair), &**self.pairs.value(*pair)));
+        series.labels.len() == labels.len() && texts.eq(labels.iter())
     }
 
     fn hash(&self, labels: &Labels) -> u64 {
@@ -220,9 +213,9 @@ impl Head {
     }
 }
 
-fn hash_pairs(series: Option<&HeadSeries>, symbols: &Symbols, hasher: &RandomState) -> u64 {
-    let pairs = series.into_iter().flat_map(|series| series.labels.iter());
-    hash_texts(pairs.map(|(name, value)| (&**symbols.text(*name), &**symbols.text(*value))), hasher)
+fn hash_pairs(series: Option<&HeadSeries>, pairs: &Pairs, hasher: &RandomState) -> u64 {
+    let labels = series.into_iter().flat_map(|series| series.labels.iter());
+    hash_texts(labels.map(|pair| (&**pairs.name(*pair), &**pairs.value(*pair))), hasher)
 }
 
 fn hash_texts<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, hasher: &RandomState) -> u64 {
@@ -240,7 +233,7 @@ impl HeadSeries {
             Some(open) if time_ms > open.last_ms() => {
                 if open.is_full() {
                     let full = std::mem::replace(&mut **open, OpenChunk::new(time_ms, value));
-                    self.closed.push(full.close());
+                    push(&mut self.closed, full.close());
                 } else {
                     open.push(time_ms, value);
                 }

@@ -1,4 +1,4 @@
-//! Names and values of labels, each kept once.
+//! Names of labels, each kept once.
 
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub(super) struct Symbols {
     uses: Vec<u32>,
     by_text: HashTable<Symbol>,
     free: Vec<Symbol>,
+    /// What stands where a text was.
+    nothing: Arc<str>,
     hasher: RandomState,
 }
 
@@ -60,7 +62,7 @@ impl Symbols {
             if let Ok(entry) = self.by_text.find_entry(hash, |other| *other == symbol) {
                 entry.remove();
             }
-            *text = Arc::from("");
+            *text = Arc::clone(&self.nothing);
             self.free.push(symbol);
         }
     }
