@@ -123,7 +123,8 @@ impl Planner<'_> {
     }
 
     fn step_s(&self) -> f64 {
-        if self.steps.start_ms == self.steps.end_ms { 0.0 } else { self.steps.step_ms as f64 / 1000.0 }
+        // A range query of one step has one, too.
+        if self.steps.is_range { self.steps.step_ms as f64 / 1000.0 } else { 0.0 }
     }
 
     fn selector(&self, v: &mut VectorSelector) -> Result<(), Error> {

@@ -11,7 +11,8 @@ pub(super) fn check(text: &str, expr: &Expr) -> Result<()> {
     Checker { text }.expr(expr).map(|_| ())
 }
 
-pub(super) fn check_regexes(text: &str, selector: &VectorSelector) -> Result<()> {
+/// Checks a selector that stands alone: it may select everything.
+pub(super) fn check_selector(text: &str, selector: &VectorSelector) -> Result<()> {
     Checker { text }.selector(selector, true)
 }
 
@@ -192,13 +193,9 @@ impl Checker<'_> {
             }
             return Ok(());
         }
-        // Prometheus lets a lone `match[]` through here and refuses it where it is used, in the same words.
         let selects = v.matchers.iter().any(|m| m.compile().is_ok_and(|m| !m.matches("")));
-        if selects {
+        if selects || alone {
             return Ok(());
-        }
-        if alone {
-            return self.error(v.span, "match[] must contain at least one non-empty matcher");
         }
         self.error(v.span, "vector selector must contain at least one non-empty matcher")
     }

@@ -29,11 +29,18 @@ pub(super) struct Parser<'a> {
     at: usize,
     options: ParserOptions,
     depth: usize,
+    /// What the duration being read is part of, and what is expected there.
+    duration_of: (&'static str, &'static str),
 }
+
+/// What can stand after `offset`, and at the beginning of a range.
+const A_DURATION: &str = "number, duration, step(), or range()";
+/// What can stand after the colon of a subquery.
+const A_STEP: &str = "number, duration, step(), range(), or \"]\"";
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, options: ParserOptions) -> Self {
-        Parser { text, tokens: tokens(text, options.unquoted_names), at: 0, options, depth: 0 }
+        Parser { text, tokens: tokens(text, options.unquoted_names), at: 0, options, depth: 0, duration_of: ("", "") }
     }
 
     pub(super) fn expression(mut self) -> Result<Expr> {
@@ -538,8 +545,9 @@ impl<'a> Parser<'a> {
     /// `[range]` or `[range:step]`.
     fn range(&mut self, expr: Expr) -> Result<Expr> {
         let open = self.take();
+        self.duration_of = ("subquery or range selector", A_DURATION);
         if !self.duration_follows() {
-            return self.unexpected("subquery or range selector", "number, duration, step(), or range()");
+            return self.unexpected_in_duration();
         }
         let range = self.positive_duration()?;
         match self.peek().kind {
@@ -561,8 +569,9 @@ impl<'a> Parser<'a> {
                 self.take();
                 let mut step = TimeSpan::default();
                 if self.peek().kind != Kind::RightBracket {
+                    self.duration_of = ("subquery selector", A_STEP);
                     if !self.duration_follows() {
-                        return self.unexpected("subquery selector", "number, duration, step(), range(), or \"]\"");
+                        return self.unexpected_in_duration();
                     }
                     step = self.positive_duration()?;
                 }
@@ -679,47 +688,58 @@ impl<'a> Parser<'a> {
             Kind::LeftParen => {
                 self.take();
                 let inner = self.duration(0)?;
-                let end = self.expect(Kind::RightParen, "", "")?.span.end;
+                let end = self.expect_in_duration(Kind::RightParen)?.span.end;
                 Ok(DurationExpr::Paren(Box::new(inner), Span { start: token.span.start, end }))
             }
             Kind::Keyword(k @ (Keyword::Step | Keyword::Range)) => {
                 self.take();
-                self.expect(Kind::LeftParen, "", "")?;
-                let end = self.expect(Kind::RightParen, "", "")?.span.end;
+                self.expect_in_duration(Kind::LeftParen)?;
+                let end = self.expect_in_duration(Kind::RightParen)?.span.end;
                 let span = Span { start: token.span.start, end };
                 Ok(if k == Keyword::Step { DurationExpr::Step(span) } else { DurationExpr::Range(span) })
             }
             Kind::Keyword(k @ (Keyword::MaxOf | Keyword::MinOf)) => {
                 self.take();
-                self.expect(Kind::LeftParen, "", "")?;
+                self.expect_in_duration(Kind::LeftParen)?;
                 let left = Box::new(self.duration(0)?);
-                self.expect(Kind::Comma, "", "")?;
+                self.expect_in_duration(Kind::Comma)?;
                 let right = Box::new(self.duration(0)?);
-                let end = self.expect(Kind::RightParen, "", "")?.span.end;
+                let end = self.expect_in_duration(Kind::RightParen)?.span.end;
                 let span = Span { start: token.span.start, end };
                 Ok(DurationExpr::Extreme { max: k == Keyword::MaxOf, left, right, span })
             }
-            _ => self.unexpected("", ""),
+            _ => self.unexpected_in_duration(),
         }
     }
 
-    /// What follows `offset`: one signed operand. Operators behind it belong to the expression around.
+    fn unexpected_in_duration<T>(&self) -> Result<T> {
+        let (context, expected) = self.duration_of;
+        self.unexpected(context, expected)
+    }
+
+    fn expect_in_duration(&mut self, kind: Kind) -> Result<Token> {
+        let (context, expected) = self.duration_of;
+        self.expect(kind, context, expected)
+    }
+
+    /// What follows `offset`: one operand, which may have a sign. Operators behind it belong to the expression around, but those behind a
+    /// parenthesis, or behind two signs, to the duration: `a offset 1m * 2` is twice `a`, `a offset (1m) * 2` is `a` two minutes ago.
     fn offset_duration(&mut self) -> Result<TimeSpan> {
-        const EXPECTED: &str = "number, duration, step(), or range()";
+        let is_sign = |token: &Token| matches!(token.kind, Kind::Operator(BinaryOp::Add | BinaryOp::Sub));
+        self.duration_of = ("offset", A_DURATION);
         if !self.duration_follows() {
-            return self.unexpected("offset", EXPECTED);
+            return self.unexpected_in_duration();
         }
-        let sign = match self.peek().kind {
-            Kind::Operator(op @ (BinaryOp::Add | BinaryOp::Sub)) => Some((op == BinaryOp::Sub, self.take().span)),
-            _ => None,
+        let goes_on = self.peek().kind == Kind::LeftParen || (is_sign(self.peek()) && is_sign(self.peek_second()));
+        let expr = match self.peek().kind {
+            _ if goes_on => self.duration(0)?,
+            Kind::Operator(op) => {
+                let at = self.take().span;
+                let operand = self.duration_primary()?;
+                self.signed(op == BinaryOp::Sub, at, operand)?
+            }
+            _ => self.duration_primary()?,
         };
-        if sign.is_some() && !self.duration_follows() {
-            return self.unexpected("offset", EXPECTED);
-        }
-        let mut expr = self.duration_primary()?;
-        if let Some((negative, at)) = sign {
-            expr = self.signed(negative, at, expr)?;
-        }
         Ok(match expr {
             DurationExpr::Number { value, .. } => TimeSpan::known(to_ms(value)),
             expr => TimeSpan { ms: 0, expr: Some(Box::new(expr)) },

@@ -40,13 +40,13 @@ pub fn parse(text: &str, options: &ParserOptions) -> Result<Expr, Error> {
     Ok(expr)
 }
 
-/// Parses a selector as in `match[]`: `up{job="x"}`, without range, offset or `@`.
+/// Parses a selector as in `match[]`: `up{job="x"}`, without range, offset or `@`. It may be `{}`.
 ///
 /// # Errors
-/// `bad_data` where it is none, or has no condition that an absent label fails.
+/// `bad_data` where it is none.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, Error> {
     let selector = grammar::Parser::new(text, ParserOptions::default()).selector()?;
-    check::check_regexes(text, &selector)?;
+    check::check_selector(text, &selector)?;
     Ok(selector.matchers)
 }
 

@@ -36,6 +36,7 @@ fn what_is_parsed_is_printed_as_prometheus_does() {
         ("foo[90s]", "foo[1m30s]"),
         ("foo[5m * 2]", "foo[5m * 2]"),
         ("foo offset (step() + 1s)", "foo offset (step() + 1s)"),
+        ("foo offset (1m) * 2", "foo offset (1m) * 2"),
         ("a + fill(0) b", "a + fill (0) b"),
         ("a + fill_left(1) fill_right(-2) b", "a + fill_left (1) fill_right (-2) b"),
         ("rate(foo[5m] smoothed)", "rate(foo[5m] smoothed)"),
@@ -107,6 +108,14 @@ fn messages_are_prometheus_s() {
         ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
         ("{a=~\".*\"}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
         ("foo{__name__=\"bar\"}", "1:1: parse error: metric name must not be set twice: \"foo\" or \"bar\""),
+        (
+            "foo offset (1m + 30s) * bar",
+            "1:25: parse error: unexpected identifier \"bar\" in offset, expected number, duration, step(), or range()",
+        ),
+        (
+            "foo[1m + ]",
+            "1:10: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+        ),
         ("foo offset 1m offset 2m", "1:1: parse error: offset may not be set multiple times"),
         (
             "sum(a) offset 1m",

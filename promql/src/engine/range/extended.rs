@@ -62,7 +62,7 @@ fn partition(n: usize, before: impl Fn(usize) -> bool) -> usize {
     lo
 }
 
-/// The floats of a range selector with values at its very ends.
+/// The floats of a range selector with values at its very ends; before all samples, that of the first of them.
 pub(in crate::engine) fn extend_floats(
     t: &[i64],
     v: &[f64],
@@ -135,14 +135,14 @@ impl Samples<'_> {
         if t[last] <= start {
             return None;
         }
-        if self.smoothed && t[first] > end {
-            // Only a counter that is known to have begun before the end has a value there.
-            let begun = self.counter && self.begins_after(self.seen_from, first) && !self.begins_after(end, first);
-            if !begun {
-                return None;
-            }
-        }
         Some(Ends { first, last, left: self.left(first), right: self.right(last) })
+    }
+
+    /// Whether a smoothed range lies before all samples: only a counter that is known to have begun before its end changes in it.
+    fn is_before_all(&self, first: usize) -> bool {
+        let (_, end) = self.range;
+        let begun = || self.counter && self.begins_after(self.seen_from, first) && !self.begins_after(end, first);
+        self.smoothed && self.t[first] > end && !begun()
     }
 
     /// The value at the beginning of the range. `first` is the last sample at or before it, or the first of all.
@@ -222,6 +222,9 @@ pub(super) fn rate(w: &Window<'_>, counter: bool, rate: bool, notes: &mut Annota
     let Some(Ends { mut first, last, left, right }) = samples.ends() else {
         return Out::Nothing;
     };
+    if samples.is_before_all(first) {
+        return Out::Nothing;
+    }
     let mut result = right.0 - left.0;
     if counter {
         if w.t[first] <= w.start {
@@ -344,4 +347,20 @@ pub(super) fn first_indexes(w: &Window<'_>) -> Option<(usize, usize)> {
         return Some((floats - 1, histograms));
     }
     Some((floats, histograms - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_values_at_its_ends() {
+        let (t, v) = ([10, 20, 30], [1.0, 3.0, 4.0]);
+        assert_eq!(extend_floats(&t, &v, 15, 25, true), (vec![15, 20, 25], vec![2.0, 3.0, 3.5]));
+        assert_eq!(extend_floats(&t, &v, 15, 25, false), (vec![15, 20, 25], vec![1.0, 3.0, 3.0]));
+        // Before the first sample there is that one.
+        assert_eq!(extend_floats(&t, &v, 0, 5, true), (vec![0, 5], vec![1.0, 1.0]));
+        assert_eq!(extend_floats(&t, &v, 5, 10, true), (vec![5, 10], vec![1.0, 1.0]));
+        assert_eq!(extend_floats(&t, &v, 30, 40, true), (vec![], vec![]));
+    }
 }
