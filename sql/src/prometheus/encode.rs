@@ -102,9 +102,17 @@ pub(super) fn query_answer(value: Value, stats: Option<&QueryStats>, remarks: &R
         json(&mut tail, &remarks.infos);
     }
     tail.push(b'}');
-    let pieces = Pieces { buffer: head, rest: Rest::of(value), written: 0, tail: Some(tail) };
-    let mut response =
-        Body::from_stream(futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>))).into_response();
+    let mut pieces = Pieces { buffer: head, rest: Rest::of(value), written: 0, tail: Some(tail) };
+    let first = pieces.next().unwrap_or_default();
+    let body = match pieces.tail {
+        // That was all of it.
+        None => Body::from(first),
+        Some(_) => {
+            let pieces = std::iter::once(first).chain(pieces).map(Ok::<_, std::convert::Infallible>);
+            Body::from_stream(futures::stream::iter(pieces))
+        }
+    };
+    let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -24,13 +24,13 @@ use tokio::sync::Semaphore;
 
 pub use config::PromqlConfig;
 pub use views::{
-    Alert, AlertState, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ServerInfo, Target, Targets, TargetsView,
-    ViewError,
+    Alert, AlertState, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ServerInfo, Target, Targets,
+    TargetsView, ViewError,
 };
 
 use crate::engine::Engine;
 use crate::error::SqlError;
-use source::Footers;
+use source::Kept;
 
 /// Stack of a thread that evaluates, bytes. Expressions nest; the memory is only reserved.
 const STACK_BYTES: usize = 64 << 20;
@@ -40,7 +40,7 @@ pub struct Prometheus {
     engine: Engine,
     config: PromqlConfig,
     clock: Arc<dyn Clock>,
-    footers: Arc<Footers>,
+    kept: Kept,
     /// One for each query that may run.
     permits: Arc<Semaphore>,
     threads: Threads,
@@ -61,7 +61,7 @@ impl Prometheus {
             engine,
             config,
             clock,
-            footers: Arc::default(),
+            kept: Kept::default(),
             permits,
             threads,
             rules: None,

@@ -1,22 +1,21 @@
-//! The series that a scan has come across: each parsed and matched once, however many files and rows it is in.
+//! The series that a scan has come across: each matched once, however many files and rows it is in.
 //!
 //! A series is known by its id, the hash of its canonical text; the text itself is compared as well, so that two series of one id stay two.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use highwater_promql::Labels;
 use parking_lot::Mutex;
-use serde::Deserializer as _;
-use serde::de::{MapAccess, Visitor};
 
+use super::series::{KnownSeries, Parsed};
 use super::{ReadError, Wanted};
 
 /// Shared by all that read for one scan.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     wanted: Arc<Wanted>,
+    known_series: Arc<KnownSeries>,
     known: Mutex<Known>,
     /// Series that may be wanted; one more is an error.
     max_series: usize,
@@ -25,23 +24,36 @@ pub(super) struct Catalogue {
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<i64, u32, ahash::RandomState>,
-    series: Vec<Known1>,
+    series: Vec<Found>,
     /// How many of them are wanted.
     wanted: usize,
-    symbols: HashSet<Arc<str>, ahash::RandomState>,
 }
 
-/// A series: its text, and its labels where it is wanted.
+/// A series that was come across.
 #[derive(Debug)]
-struct Known1 {
-    name: Box<str>,
-    text: Box<str>,
-    labels: Option<Labels>,
+enum Found {
+    Wanted(Arc<Parsed>),
+    /// Its labels were looked at.
+    Unwanted(Arc<Parsed>),
+    /// Its name was enough.
+    OtherName {
+        name: Box<str>,
+        text: Box<str>,
+    },
+}
+
+impl Found {
+    fn is(&self, name: &str, text: &str) -> bool {
+        match self {
+            Self::Wanted(known) | Self::Unwanted(known) => known.is(name, text),
+            Self::OtherName { name: other, text: others } => **others == *text && **other == *name,
+        }
+    }
 }
 
 impl Catalogue {
-    pub(super) fn new(wanted: Arc<Wanted>, max_series: usize) -> Self {
-        Self { wanted, known: Mutex::default(), max_series }
+    pub(super) fn new(wanted: Arc<Wanted>, known_series: Arc<KnownSeries>, max_series: usize) -> Self {
+        Self { wanted, known_series, known: Mutex::default(), max_series }
     }
 
     /// The place of this series among [`Self::into_labels`]; `None` where it is not wanted.
@@ -53,15 +65,21 @@ impl Catalogue {
         let mut key = id;
         while let Some(&place) = known.by_id.get(&key) {
             let found = &known.series[place as usize];
-            if *found.text == *text && *found.name == *name {
-                return Ok(found.labels.is_some().then_some(place));
+            if found.is(name, text) {
+                return Ok(matches!(found, Found::Wanted(_)).then_some(place));
             }
             // Another series has this id: the next free one is as good.
             key = key.wrapping_add(1);
         }
-        let labels = if self.wanted.has_name(name) { Some(known.parse(name, text)?) } else { None };
-        let labels = labels.filter(|labels| self.wanted.has_series(labels));
-        if labels.is_some() {
+        let found = if self.wanted.has_name(name) {
+            let parsed = self.known_series.get(id, name, text);
+            let parsed = parsed.map_err(|e| ReadError::labels(name, text, &e.to_string()))?;
+            if self.wanted.has_series(&parsed.labels) { Found::Wanted(parsed) } else { Found::Unwanted(parsed) }
+        } else {
+            Found::OtherName { name: name.into(), text: text.into() }
+        };
+        let is_wanted = matches!(found, Found::Wanted(_));
+        if is_wanted {
             known.wanted += 1;
             if known.wanted > self.max_series {
                 return Err(ReadError::TooManySeries { limit: self.max_series });
@@ -69,60 +87,18 @@ impl Catalogue {
         }
         let place =
             u32::try_from(known.series.len()).map_err(|_| ReadError::TooManySeries { limit: self.max_series })?;
-        let is_wanted = labels.is_some();
-        known.series.push(Known1 { name: name.into(), text: text.into(), labels });
+        known.series.push(found);
         known.by_id.insert(key, place);
         Ok(is_wanted.then_some(place))
     }
 
     /// The labels at each place; `None` for series not wanted.
     pub(super) fn into_labels(self) -> Vec<Option<Labels>> {
-        self.known.into_inner().series.into_iter().map(|series| series.labels).collect()
-    }
-}
-
-impl Known {
-    fn parse(&mut self, name: &str, text: &str) -> Result<Labels, ReadError> {
-        let broken = |e: serde_json::Error| ReadError::labels(name, text, &e.to_string());
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let mut labels = reader.deserialize_map(Pairs(self)).map_err(broken)?;
-        labels.push((self.symbol("__name__"), self.symbol(name)));
-        Ok(Labels::new(labels))
-    }
-
-    /// The one copy of a text.
-    fn symbol(&mut self, text: &str) -> Arc<str> {
-        if let Some(kept) = self.symbols.get(text) {
-            return Arc::clone(kept);
-        }
-        let symbol: Arc<str> = Arc::from(text);
-        self.symbols.insert(Arc::clone(&symbol));
-        symbol
-    }
-}
-
-/// Reads an object of strings.
-struct Pairs<'a>(&'a mut Known);
-
-impl<'de> Visitor<'de> for Pairs<'_> {
-    type Value = Vec<(Arc<str>, Arc<str>)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        use std::borrow::Cow;
-
-        /// Borrowed where nothing is escaped.
-        #[derive(serde::Deserialize)]
-        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let mut labels = Vec::with_capacity(12);
-        while let Some((Text(name), Text(value))) = map.next_entry::<Text<'de>, Text<'de>>()? {
-            labels.push((self.0.symbol(&name), self.0.symbol(&value)));
-        }
-        Ok(labels)
+        let labels = |found| match found {
+            Found::Wanted(known) => Some(known.labels.clone()),
+            Found::Unwanted(_) | Found::OtherName { .. } => None,
+        };
+        self.known.into_inner().series.into_iter().map(labels).collect()
     }
 }
 
@@ -133,7 +109,7 @@ mod tests {
     use super::*;
 
     fn catalogue(matchers: &[Matcher], max_series: usize) -> Catalogue {
-        Catalogue::new(Arc::new(Wanted::new([matchers], 0, 0).unwrap()), max_series)
+        Catalogue::new(Arc::new(Wanted::new([matchers], 0, 0).unwrap()), Arc::default(), max_series)
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl SampleBudget {
         if held > self.max { Err(ReadError::TooManySamples) } else { Ok(()) }
     }
 
+    /// How many it has.
+    pub(in crate::prometheus) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// The same limit with nothing held.
     pub(super) fn anew(&self) -> Self {
         Self::new(self.max)
@@ -46,6 +51,13 @@ pub(super) struct Chunk {
     disordered: bool,
     /// Native histograms: when, what, and where in the log if asked for.
     histograms: Vec<(i64, Arc<Histogram>, Option<i64>)>,
+}
+
+impl Chunk {
+    /// How many samples it has.
+    pub(super) fn len(&self) -> usize {
+        self.times_ms.len() + self.histograms.len()
+    }
 }
 
 /// Collects from one file, or from one partition of the tail.

@@ -13,13 +13,17 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::columns;
 use super::object::DataObject;
+use super::ranges::Ranges;
 
 /// Memory for footers, bytes. What was not used for longest goes.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// The footers of the files read last.
+/// The footers of the files read last, and pieces of the files.
 #[derive(Debug, Default)]
-pub(in crate::prometheus) struct Footers(Mutex<Kept>);
+pub(in crate::prometheus) struct Footers {
+    kept: Mutex<Kept>,
+    ranges: Arc<Ranges>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -43,15 +47,16 @@ impl Footers {
         path: &Path,
         size_bytes: u64,
     ) -> Result<(DataObject, ArrowReaderMetadata), ParquetError> {
-        let mut reader = DataObject { objects: Arc::clone(objects), path: path.clone(), size_bytes };
-        if let Some(metadata) = self.0.lock().get(path) {
+        let ranges = Arc::clone(&self.ranges);
+        let mut reader = DataObject { objects: Arc::clone(objects), ranges, path: path.clone(), size_bytes };
+        if let Some(metadata) = self.kept.lock().get(path) {
             return Ok((reader, metadata));
         }
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let plain = ArrowReaderMetadata::load_async(&mut reader, options).await?;
         let options = ArrowReaderOptions::new().with_schema(coded(plain.schema()));
         let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options)?;
-        self.0.lock().insert(path.clone(), metadata.clone());
+        self.kept.lock().insert(path.clone(), metadata.clone());
         Ok((reader, metadata))
     }
 }

@@ -22,7 +22,7 @@ impl Snapshot {
         let newest_ms = self.newest_stored_ms().map_or(now_ms, |newest_ms| newest_ms.min(now_ms));
         let wanted = Wanted::new([], newest_ms.saturating_sub(LOOKED_AT_MS), i64::MAX / 1000);
         let wanted = Arc::new(wanted.map_err(|e| crate::error::SqlError::Internal { message: e.to_string() })?);
-        let catalogue = Arc::new(Catalogue::new(Arc::clone(&wanted), 0));
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(&wanted), Arc::clone(&self.known_series), 0));
         let found = self.scan(&wanted, &catalogue, &columns::OF_KINDS, BTreeSet::new, find).await?;
         Ok(found.into_iter().flatten().collect())
     }

@@ -17,6 +17,8 @@ mod native;
 mod object;
 mod prefetched;
 mod prune;
+mod ranges;
+mod series;
 mod wanted;
 
 use std::sync::Arc;
@@ -37,9 +39,10 @@ use catalogue::Catalogue;
 use collect::{Chunk, Collector};
 use columns::SeriesColumns;
 use files::FileScan;
+use footers::Footers;
+use series::KnownSeries;
 
 pub(super) use collect::SampleBudget;
-pub(super) use footers::Footers;
 pub(super) use prefetched::Prefetched;
 pub(super) use wanted::Wanted;
 
@@ -48,6 +51,9 @@ use crate::engine::Engine;
 use crate::error::SqlError;
 use crate::table::{Cut, Table};
 use crate::tail::TailPartition;
+
+/// So few samples are dealt with in less time than it takes to wake another thread.
+pub(super) const FEW_SAMPLES: usize = 100_000;
 
 /// Why samples were not read.
 #[derive(Debug, thiserror::Error)]
@@ -105,10 +111,18 @@ impl From<ArrowError> for ReadError {
     }
 }
 
+/// What is kept from one query to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    footers: Arc<Footers>,
+    known_series: Arc<KnownSeries>,
+}
+
 /// The tables of metrics as one query sees them.
 pub(super) struct Snapshot {
     engine: Engine,
     footers: Arc<Footers>,
+    known_series: Arc<KnownSeries>,
     tenant: Arc<str>,
     tables: Vec<(Arc<Table>, Cut)>,
     max_series: usize,
@@ -117,20 +131,16 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// What is there now.
-    pub(super) async fn take(
-        engine: &Engine,
-        footers: &Arc<Footers>,
-        tenant: &str,
-        max_series: usize,
-    ) -> Result<Self, ReadError> {
+    pub(super) async fn take(engine: &Engine, kept: &Kept, tenant: &str, max_series: usize) -> Result<Self, ReadError> {
         let mut tables = Vec::new();
         for table in engine.tables(|spec| matches!(spec.kind, RowKind::Metrics)) {
             let cut = table.cut(None).await?;
             tables.push((table, cut));
         }
         let threads = engine.config().thread_count();
-        let (engine, footers) = (engine.clone(), Arc::clone(footers));
-        Ok(Self { engine, footers, tenant: tenant.into(), tables, max_series, threads })
+        let Kept { footers, known_series } = kept.clone();
+        let engine = engine.clone();
+        Ok(Self { engine, footers, known_series, tenant: tenant.into(), tables, max_series, threads })
     }
 
     /// Series with their samples, sorted by labels.
@@ -156,7 +166,7 @@ impl Snapshot {
         ordered: bool,
     ) -> Result<Option<Vec<Series>>, ReadError> {
         let columns: &[&str] = if ordered { &columns::OF_ORDERED_SAMPLES } else { &columns::OF_SAMPLES };
-        let catalogue = Arc::new(Catalogue::new(Arc::clone(wanted), self.max_series));
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(wanted), Arc::clone(&self.known_series), self.max_series));
         let collector = || Collector::new(Arc::clone(wanted), Arc::clone(&catalogue), Arc::clone(budget), ordered);
         let chunks = self
             .scan(wanted, &catalogue, columns, collector, |collector: &mut Collector, batch| collector.add(batch))
@@ -165,6 +175,9 @@ impl Snapshot {
             .flat_map(Collector::finish)
             .collect::<Vec<Chunk>>();
         let labels = labels_of(catalogue);
+        if chunks.iter().map(Chunk::len).sum::<usize>() <= FEW_SAMPLES {
+            return Ok(collect::assemble(labels, chunks).ok());
+        }
         let assembled = tokio::task::spawn_blocking(move || collect::assemble(labels, chunks)).await;
         Ok(assembled.map_err(|e| SqlError::Internal { message: e.to_string() })?.ok())
     }
@@ -173,7 +186,7 @@ impl Snapshot {
     pub(super) async fn series(&self, wanted: &Arc<Wanted>) -> Result<Vec<Labels>, ReadError> {
         /// Finds the series of rows.
         struct Finder(Arc<Wanted>, Arc<Catalogue>);
-        let catalogue = Arc::new(Catalogue::new(Arc::clone(wanted), self.max_series));
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(wanted), Arc::clone(&self.known_series), self.max_series));
         let finder = || Finder(Arc::clone(wanted), Arc::clone(&catalogue));
         let find = |finder: &mut Finder, batch: &RecordBatch| {
             let series = SeriesColumns::of(batch)?;
@@ -308,8 +321,14 @@ async fn run<S: Send + 'static>(
     jobs: Vec<BoxFuture<'static, Result<S, ReadError>>>,
     at_once: usize,
 ) -> Result<Vec<S>, ReadError> {
-    let mut running = JoinSet::new();
     let mut done = Vec::with_capacity(jobs.len());
+    if jobs.len() == 1 {
+        for job in jobs {
+            done.push(job.await?);
+        }
+        return Ok(done);
+    }
+    let mut running = JoinSet::new();
     let mut jobs = jobs.into_iter();
     for job in jobs.by_ref().take(at_once.max(1)) {
         running.spawn(job);

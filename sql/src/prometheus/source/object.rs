@@ -13,6 +13,8 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::ranges::Ranges;
+
 /// Read at once from the end of a file: as a rule the footer and both page indexes.
 const FOOTER_BYTES: usize = 32 << 10;
 
@@ -20,6 +22,7 @@ const FOOTER_BYTES: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct DataObject {
     pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) ranges: Arc<Ranges>,
     pub(super) path: Path,
     pub(super) size_bytes: u64,
 }
@@ -30,7 +33,27 @@ impl AsyncFileReader for DataObject {
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
-        async move { Ok(self.objects.get_ranges(&self.path, &ranges).await?) }.boxed()
+        let mut found: Vec<Option<Bytes>> = ranges.iter().map(|range| self.ranges.get(&self.path, range)).collect();
+        async move {
+            let missing: Vec<Range<u64>> = ranges
+                .iter()
+                .zip(&found)
+                .filter(|(_, piece)| piece.is_none())
+                .map(|(range, _)| range.clone())
+                .collect();
+            if !missing.is_empty() {
+                let mut read = self.objects.get_ranges(&self.path, &missing).await?.into_iter();
+                for (range, piece) in ranges.iter().zip(&mut found).filter(|(_, piece)| piece.is_none()) {
+                    *piece = read.next();
+                    if let Some(piece) = piece {
+                        self.ranges.put(&self.path, range, piece);
+                    }
+                }
+            }
+            let all: Option<Vec<Bytes>> = found.into_iter().collect();
+            all.ok_or_else(|| ParquetError::General(format!("{}: fewer pieces than asked for", self.path)))
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
