@@ -10,7 +10,7 @@ use highwater_broker::{Clock, SystemClock};
 use highwater_pipeline::sources::scrape::{Scraper, Targets as _};
 use highwater_promql::Labels;
 use highwater_sql::Engine;
-use highwater_sql::prometheus::{Prometheus, ServerInfo, Target, Targets, TargetsView, ViewError};
+use highwater_sql::prometheus::{Prometheus, ServerInfo, Target, TargetMetadata, Targets, TargetsView, ViewError};
 
 use super::rules_view::LogRules;
 use crate::config::Config;
@@ -56,6 +56,22 @@ impl TargetsView for Scraped {
         let dropped = dropped.map(|target| (target.scrape_pool, Labels::from_pairs(target.discovered_labels)));
         let dropped_counts = scraper.dropped_counts(tenant);
         Ok(Targets { active: active.collect(), dropped: dropped.collect(), dropped_counts })
+    }
+
+    async fn metadata(&self, tenant: &str) -> Result<Vec<TargetMetadata>, ViewError> {
+        let Some(scraper) = self.0.get() else { return Ok(Vec::new()) };
+        let told = scraper.metadata().into_iter().filter(|told| told.tenant == tenant);
+        let mut told: Vec<TargetMetadata> = told
+            .map(|told| TargetMetadata {
+                target: Labels::from_pairs(told.target),
+                metric: told.metric,
+                kind: told.kind.to_owned(),
+                help: told.help,
+                unit: told.unit,
+            })
+            .collect();
+        told.sort_by(|a, b| a.target.cmp(&b.target));
+        Ok(told)
     }
 }
 

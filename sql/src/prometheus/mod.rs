@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 pub use config::PromqlConfig;
 pub use views::{
-    Alert, AlertState, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ServerInfo, Target, Targets,
+    Alert, AlertState, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ServerInfo, Target, TargetMetadata, Targets,
     TargetsView, ViewError,
 };
 

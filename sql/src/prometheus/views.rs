@@ -122,6 +122,27 @@ pub trait TargetsView: Send + Sync + 'static {
     /// # Errors
     /// Why they cannot be had now.
     async fn targets(&self, tenant: &str) -> Result<Targets, ViewError>;
+
+    /// What the targets of a tenant say of their metric families; those of one target stand together.
+    ///
+    /// # Errors
+    /// Why it cannot be had now.
+    async fn metadata(&self, tenant: &str) -> Result<Vec<TargetMetadata>, ViewError>;
+}
+
+/// What a target says of a metric family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetMetadata {
+    /// Labels of the target.
+    pub target: Labels,
+    /// The family.
+    pub metric: String,
+    /// `counter`, `gauge` and so on; `unknown` where it does not say.
+    pub kind: String,
+    /// What it is for.
+    pub help: String,
+    /// What it is measured in.
+    pub unit: String,
 }
 
 /// The targets of a server.

@@ -18,7 +18,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::routing::get;
 use highwater_pipeline::data::Tenant;
-use highwater_promql::{Error, Matcher, parser};
+use highwater_promql::{Matcher, parser};
 
 use super::Prometheus;
 use super::error::ApiError;
@@ -86,12 +86,17 @@ pub(super) fn router(server: Arc<Prometheus>) -> Router {
 
 /// The selectors of `match[]`. None at all is every series; one that an empty series satisfies is refused.
 fn match_sets(form: &Form) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let parse = |text| {
-        parser::parse_selector(text).map_err(|error| match error {
-            // It is the whole selector that is empty, at no place of it.
-            Error::Parse(error) if error.message.starts_with("match[]") => ApiError::bad_data(error.message),
-            error => error.into(),
-        })
-    };
-    form.all("match[]").map(parse).collect()
+    let sets = any_match_sets(form)?;
+    for set in &sets {
+        let compiled = set.iter().map(Matcher::compile).collect::<Result<Vec<_>, _>>()?;
+        if compiled.iter().all(|matcher| matcher.matches("")) {
+            return Err(ApiError::bad_data("match[] must contain at least one non-empty matcher"));
+        }
+    }
+    Ok(sets)
+}
+
+/// The same where a selector may select everything.
+fn any_match_sets(form: &Form) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    form.all("match[]").map(|text| Ok(parser::parse_selector(text)?)).collect()
 }

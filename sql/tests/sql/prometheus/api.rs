@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, StatusCode};
 use highwater_promql::Labels;
 use highwater_sql::prometheus::{
     Alert, AlertState, PromqlConfig, Rule, RuleGroup, RuleHealth, RuleKind, RulesView, ViewError,
@@ -11,11 +10,11 @@ use highwater_sql::prometheus::{
 use serde_json::{Value, json};
 
 use super::data::{BEGIN_MS, TestSeries};
-use super::server::{NOW_MS, Server};
+use super::server::{NOW_MS, Server, with_headers};
 
 const BEGIN: &str = "1767322800";
 
-fn two_jobs() -> Vec<TestSeries> {
+pub(super) fn two_jobs() -> Vec<TestSeries> {
     vec![
         TestSeries::new("up", &[("job", "a"), ("instance", "x")], &[1.0, 1.0, 0.0, 1.0]),
         TestSeries::new("up", &[("job", "b"), ("instance", "y")], &[0.5, 2.0, 3.0, f64::NAN]),
@@ -493,11 +492,6 @@ async fn rules_and_alerts_are_shown() {
     assert_eq!(alerts["alerts"][0]["state"], "firing");
 }
 
-fn with_headers(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<Body> {
-    let request = Request::builder().method(method).uri(uri);
-    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(Body::empty()).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_compressed_for_those_who_take_it() {
     use std::io::Read;
@@ -546,42 +540,6 @@ async fn pages_of_other_origins_may_ask() {
     assert!(before.headers()["access-control-allow-headers"].to_str().unwrap().contains("Authorization"));
     let same = server.answer(with_headers(Method::GET, "/api/v1/query?query=1", &[])).await;
     assert_eq!(same.headers().get("access-control-allow-origin"), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_newest_samples_are_there_to_be_federated() {
-    let mut all = two_jobs();
-    for series in &mut all {
-        // Up to now.
-        let last_ms = series.samples.last().unwrap().0;
-        series.samples.iter_mut().for_each(|(time_ms, _)| *time_ms += NOW_MS - last_ms);
-    }
-    // Ended, and long gone.
-    let mut ended = TestSeries::new("ended", &[], &[1.0]);
-    ended.samples = vec![(NOW_MS - 30_000, Some(1.0)), (NOW_MS - 15_000, None)];
-    all.extend([ended, TestSeries::new("gone", &[], &[1.0])]);
-    let server = Server::with(&all).await;
-    let uri = "/federate?match[]=up&match[]=%7B__name__=~%22system.*|ended|gone%22%7D&match[]=up%7Bjob=%22a%22%7D";
-    let page = |accept| server.answer(with_headers(Method::GET, uri, &[("accept", accept)]));
-    let plain = page("text/plain").await;
-    assert_eq!(plain.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
-    let text = String::from_utf8(plain.into_body()).unwrap();
-    assert_eq!(
-        text,
-        format!(
-            "# TYPE system_memory_usage untyped\nsystem_memory_usage{{host_name=\"h\",instance=\"\"}} 7 {NOW_MS}\n\
-             # TYPE up untyped\nup{{instance=\"x\",job=\"a\"}} 1 {NOW_MS}\nup{{instance=\"y\",job=\"b\"}} NaN {NOW_MS}\n"
-        )
-    );
-    let any = page("text/plain;version=1.0.0;escaping=allow-utf-8").await;
-    let text = String::from_utf8(any.into_body()).unwrap();
-    assert!(text.starts_with(&format!(
-        "# TYPE \"system.memory.usage\" untyped\n{{\"system.memory.usage\",\"host.name\"=\"h\",instance=\"\"}} 7 {NOW_MS}\n"
-    )), "{text}");
-    let nothing = server.answer(with_headers(Method::GET, "/federate", &[])).await;
-    assert_eq!((nothing.status(), nothing.body().len()), (StatusCode::OK, 0));
-    let refused = server.answer(with_headers(Method::GET, "/federate?match[]=%7B%7D", &[])).await;
-    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,11 @@
 mod api;
 mod data;
 mod differential;
+mod federate;
 mod grafana;
 mod server;
 mod source;
+mod targets;
 
 #[path = "../../../../tests/prometheus/fixture.rs"]
 mod real;

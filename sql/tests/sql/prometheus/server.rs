@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Method, Request, Response, StatusCode};
 use highwater_pipeline::log::Clock;
 use highwater_pipeline::tables::built_in_tables;
 use highwater_sql::prometheus::{Prometheus, PromqlConfig, ServerInfo};
@@ -38,6 +38,12 @@ pub(super) fn encode(pairs: &[(&str, &str)]) -> String {
     let mut out = url::form_urlencoded::Serializer::new(String::new());
     out.extend_pairs(pairs);
     out.finish()
+}
+
+/// A request without a body.
+pub(super) fn with_headers(method: Method, uri: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let request = Request::builder().method(method).uri(uri);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(Body::empty()).unwrap()
 }
 
 impl Server {
