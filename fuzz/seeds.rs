@@ -1,9 +1,12 @@
-//! Writes what the targets begin with into the directory that is named: small requests of each kind, with something of everything in them.
+//! Writes what the targets begin with into the directory `HIGHWATER_FUZZ_CORPUS`: small requests of each kind, with something of everything in them. It is
+//! built like a target, because code that is compiled for libFuzzer does not link without it.
+#![no_main]
 
 use std::path::Path;
 
 use highwater_broker::{Header, StoredRecord};
 use highwater_pipeline::data::{Decoded, Decoder, RowKind, content_type, ipc};
+use libfuzzer_sys::fuzz_target;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -140,8 +143,8 @@ fn arrow(kind: RowKind, json: &str) -> Vec<u8> {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let corpus = std::env::args().nth(1).expect("the corpus directory");
+fn write_seeds() -> std::io::Result<()> {
+    let corpus = std::env::var("HIGHWATER_FUZZ_CORPUS").expect("the corpus directory");
     let write = |target: &str, name: &str, first: Option<u8>, bytes: &[u8]| {
         let directory = Path::new(&corpus).join(target);
         std::fs::create_dir_all(&directory)?;
@@ -197,3 +200,11 @@ fn main() -> std::io::Result<()> {
     write("encodings", "snappy", Some(4), b"\x11\x14hello \x2a\x06\0")?;
     Ok(())
 }
+
+/// A target's program would begin to fuzz now.
+fn write_and_leave() {
+    write_seeds().expect("the corpus can be written");
+    std::process::exit(0);
+}
+
+fuzz_target!(init: write_and_leave(), |_bytes: &[u8]| {});
