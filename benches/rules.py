@@ -1,7 +1,7 @@
 """From a sample to the alert it causes, and what the rules cost meanwhile. One server, one run; see rules.sh.
 
-Pushes SERIES series by remote write every PUSH seconds, all of them low. Then, probe by probe: one sample more that is too high for one rule, at a
-random moment; the time from its acknowledgement to the alert at an Alertmanager that this program plays; and it is low again. Prints one line.
+Pushes SERIES series by remote write every PUSH seconds, all of them low. Meanwhile, at random moments: one sample more that is too high for one rule,
+and the time from its acknowledgement to the alert at an Alertmanager that this program plays. Prints one line, or fails and says why.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def push(url, all_labels, value):
             "X-Prometheus-Remote-Write-Version": "0.1.0",
         }
         request = urllib.request.Request(url + "/api/v1/write", snappy(body), headers)
-        urllib.request.urlopen(request).read()
+        urllib.request.urlopen(request, timeout=120).read()
 
 
 class Alertmanager(http.server.BaseHTTPRequestHandler):
@@ -110,6 +110,40 @@ def peak_mib(pid):
     return int(line.split()[1]) / 1024
 
 
+def loaded_rules(url):
+    """How many rules the server says it has."""
+    answer = json.load(urllib.request.urlopen(url + "/api/v1/rules", timeout=60))
+    return sum(len(group["rules"]) for group in answer["data"]["groups"])
+
+
+class Pusher(threading.Thread):
+    """Pushes all series every so many seconds. What goes wrong ends the run."""
+
+    def __init__(self, url, all_labels, every):
+        super().__init__(daemon=True)
+        self.url, self.all_labels, self.every = url, all_labels, every
+        self.stop, self.pushed = threading.Event(), threading.Event()
+        self.failure, self.longest = None, 0.0
+
+    def run(self):
+        due = time.time()
+        try:
+            while not self.stop.is_set():
+                begun = time.time()
+                push(self.url, self.all_labels, 1.0)
+                self.longest = max(self.longest, time.time() - begun)
+                self.pushed.set()
+                due += self.every
+                self.stop.wait(max(0.0, due - time.time()))
+        except Exception as failure:  # pylint: disable=broad-except
+            self.failure = failure
+            self.pushed.set()
+
+    def check(self):
+        if self.failure is not None:
+            raise SystemExit(f"a push failed: {self.failure!r}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write-rules", metavar="FILE", help="only write the rule file")
@@ -117,6 +151,7 @@ def main():
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--interval", type=int, default=1)
     parser.add_argument("--push", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=45.0, help="how long is measured")
     parser.add_argument("--probes", type=int, default=40)
     parser.add_argument("--port", type=int, help="where this program plays Alertmanager")
     parser.add_argument("--url", help="the server")
@@ -125,45 +160,56 @@ def main():
     args = parser.parse_args()
     if args.write_rules:
         return rules_file(args.write_rules, args.rules, args.interval)
+    if args.probes > (args.rules + 1) // 2:
+        raise SystemExit(f"{args.probes} probes need {2 * args.probes} rules")
+    loaded = loaded_rules(args.url)
+    if loaded != args.rules:
+        raise SystemExit(f"the server has {loaded} rules, not {args.rules}")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", args.port), Alertmanager)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     all_labels = [series(at // SERIES_OF_A_RULE % args.rules, f"host-{at}") for at in range(args.series)]
-    stop = threading.Event()
+    pusher = Pusher(args.url, all_labels, args.push)
+    pusher.start()
+    pusher.pushed.wait()
+    pusher.check()
+    time.sleep(args.push + args.interval + 3)
 
-    def pusher():
-        due = time.time()
-        while not stop.is_set():
-            push(args.url, all_labels, 1.0)
-            due += args.push
-            stop.wait(max(0.0, due - time.time()))
-
-    threading.Thread(target=pusher, daemon=True).start()
-    time.sleep(2 * args.push + 2 * args.interval)
+    # Each probe is one sample for a rule of its own, of those at the newest sample, at a random moment. It stays high.
     begun, cpu_begun = time.time(), cpu_s(args.pid)
-    latencies = []
-    for probe in range(args.probes):
-        time.sleep(random.random() * args.interval)
-        # Rules at the newest sample, so that they are over when it is low again.
-        rule = probe * 2 % args.rules
-        probed = [series(rule, "probe")]
-        known = set(Alertmanager.arrived)
-        push(args.url, probed, 100.0)
-        accepted = time.time()
-        new = lambda: [name for name in Alertmanager.arrived if name not in known and name[0] == f"A{rule}"]
-        with Alertmanager.news:
-            if not Alertmanager.news.wait_for(new, timeout=120):
-                raise SystemExit(f"the alert of rule {rule} has not come within two minutes")
-            latencies.append(Alertmanager.arrived[new()[0]] - accepted)
-        push(args.url, probed, 1.0)
+    moments = sorted(random.random() * args.seconds for _ in range(args.probes))
+    accepted = {}
+    for rule, moment in zip(random.sample(range(0, args.rules, 2), args.probes), moments):
+        time.sleep(max(0.0, begun + moment - time.time()))
+        push(args.url, [series(rule, "probe")], 100.0)
+        accepted[f"A{rule}"] = time.time()
+        pusher.check()
+    time.sleep(max(0.0, begun + args.seconds - time.time()))
     passed, cpu = time.time() - begun, cpu_s(args.pid) - cpu_begun
-    stop.set()
-    latencies.sort()
+
+    def arrived():
+        first = {}
+        for (name, _), at in Alertmanager.arrived.items():
+            first[name] = min(at, first.get(name, at))
+        return first
+
+    with Alertmanager.news:
+        if not Alertmanager.news.wait_for(lambda: accepted.keys() <= arrived().keys(), timeout=60 + 3 * args.interval):
+            missing = sorted(accepted.keys() - arrived().keys())
+            raise SystemExit(f"{len(missing)} of {args.probes} alerts have not come: {missing[:5]}")
+        unasked = sorted(arrived().keys() - accepted.keys())
+        if unasked:
+            raise SystemExit(f"alerts that nobody asked for: {unasked[:5]}")
+        latencies = sorted(arrived()[name] - at for name, at in accepted.items())
+    pusher.check()
+    pusher.stop.set()
     at = lambda share: latencies[min(len(latencies) - 1, int(share * len(latencies)))]
     evaluations = passed / args.interval * args.series
     print(
         f"{args.name:<12} {args.interval:>3} s  latency p50 {at(0.5):6.2f} s  p99 {at(0.99):6.2f} s  "
-        f"cpu {cpu / passed:5.2f} s/s  {cpu / evaluations * 1e6:6.2f} us/evaluation  peak {peak_mib(args.pid):6.0f} MiB"
+        f"cpu {cpu / passed:6.3f} s/s  {cpu / evaluations * 1e6:6.2f} us/evaluation  peak {peak_mib(args.pid):6.0f} MiB  "
+        f"longest push {pusher.longest:5.2f} s" + ("  PUSHES FALL BEHIND" if pusher.longest > args.push else ""),
+        flush=True,
     )
 
 

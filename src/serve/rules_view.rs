@@ -25,7 +25,7 @@ impl RulesView for LogRules {
     async fn groups(&self, tenant: &str) -> Result<Vec<RuleGroup>, ViewError> {
         let Some(config) = self.definitions.processors()? else { return Ok(Vec::new()) };
         let board = promql::board();
-        let shown = |rule: &PromRule| board.as_ref()?.rules.get(tenant)?.get(rule.id()).cloned();
+        let shown = |rule: &PromRule| board.as_ref()?.rule(tenant, rule.id());
         let mut active: Vec<Transition> = Vec::new();
         for alert in current_alerts(self.log.as_ref()).await? {
             if alert.tenant == tenant {

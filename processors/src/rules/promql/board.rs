@@ -2,7 +2,7 @@
 //!
 //! Like a metric: written by the task, read by nobody who decides anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::RwLock;
@@ -12,8 +12,17 @@ use super::alerts::Alert;
 /// All rules of the task, at the last tick.
 #[derive(Debug, Default)]
 pub struct Board {
-    /// By tenant and the rule's id ([`PromRule::id`](super::PromRule::id)).
-    pub rules: BTreeMap<String, BTreeMap<String, Shown>>,
+    /// Group and place in it, by the rule's id ([`PromRule::id`](super::PromRule::id)).
+    pub(super) places: Arc<HashMap<String, (usize, usize)>>,
+    /// By tenant, then group by group.
+    pub(super) tenants: BTreeMap<String, Vec<ShownGroup>>,
+}
+
+/// A group, at the last tick. It is the same for as long as nothing of it changes but the time.
+#[derive(Debug, Clone)]
+pub(super) struct ShownGroup {
+    pub(super) last_evaluation_ms: Option<i64>,
+    pub(super) rules: Arc<Vec<Shown>>,
 }
 
 /// A rule, at the last tick.
@@ -25,6 +34,16 @@ pub struct Shown {
     pub last_error: Option<String>,
     /// What is pending or firing.
     pub alerts: Vec<Alert>,
+}
+
+impl Board {
+    /// The rule of this id ([`PromRule::id`](super::PromRule::id)), for a tenant that has samples.
+    pub fn rule(&self, tenant: &str, id: &str) -> Option<Shown> {
+        let (group, rule) = *self.places.get(id)?;
+        let group = self.tenants.get(tenant)?.get(group)?;
+        let shown = group.rules.get(rule)?;
+        Some(Shown { last_evaluation_ms: group.last_evaluation_ms.or(shown.last_evaluation_ms), ..shown.clone() })
+    }
 }
 
 static BOARD: LazyLock<RwLock<Option<Arc<Board>>>> = LazyLock::new(RwLock::default);

@@ -10,11 +10,16 @@ use super::alerts::{self, Alert, Alerts, Candidate, Change, Holds};
 use super::head::{Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::silent::Selects;
+use super::watch::{Value as RuleValue, Watch};
 
 /// The state of a group for one tenant: that of its rules, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct GroupState {
     pub(crate) rules: Vec<RuleState>,
+    /// Time of the last evaluation, Unix milliseconds; `None` where there has been none since it was restored.
+    last_evaluation_ms: Option<i64>,
+    /// A rule was not silent since somebody looked.
+    has_news: bool,
 }
 
 /// The state of a rule for one tenant.
@@ -27,8 +32,8 @@ pub struct RuleState {
     pub(crate) selects: Selects,
     /// Why the last evaluation failed.
     pub last_error: Option<String>,
-    /// Time of the last evaluation, Unix milliseconds.
-    pub last_evaluation_ms: Option<i64>,
+    /// Time of the last evaluation before it was restored, Unix milliseconds.
+    restored_evaluation_ms: Option<i64>,
 }
 
 /// The state of a rule as a snapshot holds it.
@@ -43,13 +48,13 @@ pub(crate) struct Saved {
 }
 
 impl RuleState {
-    pub(crate) fn save(&self) -> Saved {
+    fn save(&self, last_evaluation_ms: Option<i64>) -> Saved {
         let plain = |labels: &Labels| labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         Saved {
             alerts: self.alerts.values().cloned().collect(),
             written: self.written.iter().map(plain).collect(),
             last_error: self.last_error.clone(),
-            last_evaluation_ms: self.last_evaluation_ms,
+            last_evaluation_ms,
             selects: self.selects.clone(),
         }
     }
@@ -60,9 +65,14 @@ impl RuleState {
             alerts: alerts.collect(),
             written: saved.written.iter().map(|labels| Labels::from_pairs(labels.iter())).collect(),
             last_error: saved.last_error,
-            last_evaluation_ms: saved.last_evaluation_ms,
+            restored_evaluation_ms: saved.last_evaluation_ms,
             selects: saved.selects,
         }
+    }
+
+    /// Nothing is up or remembered of it, and nothing that it wrote has to end.
+    fn is_silent(&self) -> bool {
+        self.alerts.is_empty() && self.written.is_empty() && self.last_error.is_none()
     }
 
     /// Every alert that is pending or firing, in the order of their labels.
@@ -90,7 +100,11 @@ pub(crate) struct Caused {
 impl GroupState {
     /// Of a group that has not been evaluated yet.
     pub fn new(plan: &GroupPlan) -> Self {
-        Self { rules: plan.rules.iter().map(|_| RuleState::default()).collect() }
+        Self {
+            rules: plan.rules.iter().map(|_| RuleState::default()).collect(),
+            last_evaluation_ms: None,
+            has_news: true,
+        }
     }
 
     /// Its rules' states, in order.
@@ -98,18 +112,82 @@ impl GroupState {
         &self.rules
     }
 
+    /// When all of it was last evaluated since it was made or restored, Unix milliseconds.
+    pub(crate) fn evaluated_ms(&self) -> Option<i64> {
+        self.last_evaluation_ms
+    }
+
+    /// When a rule was last evaluated, Unix milliseconds.
+    pub(crate) fn last_evaluation_ms(&self, rule: usize) -> Option<i64> {
+        self.last_evaluation_ms.or_else(|| self.rules.get(rule)?.restored_evaluation_ms)
+    }
+
+    /// Whether there may be other alerts or errors than when this was last asked.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    /// A rule as a snapshot holds it.
+    pub(crate) fn save(&self, rule: usize) -> Option<Saved> {
+        Some(self.rules.get(rule)?.save(self.last_evaluation_ms(rule)))
+    }
+
     /// Evaluates all rules at a tick. What they write is in the answer, and nowhere else: other groups see it from the next tick on.
     pub(crate) fn evaluate(&mut self, plan: &GroupPlan, now_ms: i64, head: &Head, environment: &Environment) -> Caused {
+        self.run(plan, now_ms, head, environment, None)
+    }
+
+    /// The same, by evaluating only what may be another value than before. `group` is its place among the groups that are watched.
+    pub(super) fn evaluate_due(
+        &mut self,
+        plan: &GroupPlan,
+        now_ms: i64,
+        head: &Head,
+        environment: &Environment,
+        watch: &mut Watch,
+        group: usize,
+    ) -> Caused {
+        if watch.is_idle(group, now_ms - plan.query_offset_ms) {
+            self.last_evaluation_ms = Some(now_ms);
+            return Caused::default();
+        }
+        self.run(plan, now_ms, head, environment, Some((watch, group)))
+    }
+
+    fn run(
+        &mut self,
+        plan: &GroupPlan,
+        now_ms: i64,
+        head: &Head,
+        environment: &Environment,
+        mut watch: Option<(&mut Watch, usize)>,
+    ) -> Caused {
         let mut caused = Caused::default();
         let mut fresh = Head::new();
+        let mut idle_until_ms = i64::MAX;
         let as_of_ms = now_ms - plan.query_offset_ms;
+        self.last_evaluation_ms = Some(now_ms);
         for (index, (rule, state)) in plan.rules.iter().zip(&mut self.rules).enumerate() {
-            state.last_evaluation_ms = Some(now_ms);
+            let evaluated;
+            let (value, due_ms) = match &mut watch {
+                None => {
+                    evaluated = value_of(rule, &View { head, fresh: &fresh }, as_of_ms);
+                    (&evaluated, i64::MIN)
+                }
+                Some((watch, group)) => watch.value((*group, index), rule, head, &fresh, as_of_ms),
+            };
+            if state.is_silent() && value.as_ref().is_ok_and(Vec::is_empty) {
+                idle_until_ms = idle_until_ms.min(due_ms);
+                continue;
+            }
+            idle_until_ms = i64::MIN;
+            self.has_news = true;
             let view = View { head, fresh: &fresh };
-            let run = Run { view: &view, now_ms, as_of_ms, limit: plan.limit, environment };
-            let (samples, changes, error) = match run.rule(rule, state) {
-                Ok(outcome) => outcome,
-                Err(error) => (None, Vec::new(), Some(error)),
+            let run = Run { view: &view, now_ms, limit: plan.limit, environment };
+            let (samples, changes, error) = match value.as_ref().map(|samples| run.rule(rule, state, samples)) {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => (None, Vec::new(), Some(error)),
+                Err(error) => (None, Vec::new(), Some(error.clone())),
             };
             caused.transitions.extend(changes.into_iter().map(|change| Transitioned { rule: index, change }));
             state.last_error.clone_from(&error);
@@ -125,8 +203,18 @@ impl GroupState {
             }
             state.written = written;
         }
+        if let Some((watch, group)) = watch {
+            watch.idle_until(group, idle_until_ms);
+        }
         caused
     }
+}
+
+/// What a rule's expression evaluates to, in the order of labels whatever order the engine found them in.
+pub(super) fn value_of(rule: &PromRule, view: &View<'_>, as_of_ms: i64) -> RuleValue {
+    let mut samples = instant(&rule.query, view, as_of_ms)?;
+    samples.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(samples)
 }
 
 /// An instant query. A scalar is one sample without labels.
@@ -154,7 +242,6 @@ fn plain(labels: &Labels) -> BTreeMap<String, String> {
 struct Run<'a> {
     view: &'a View<'a>,
     now_ms: i64,
-    as_of_ms: i64,
     limit: usize,
     environment: &'a Environment,
 }
@@ -163,17 +250,14 @@ struct Run<'a> {
 type Outcome = (Option<Vec<(Labels, f64)>>, Vec<Change>, Option<String>);
 
 impl Run<'_> {
-    fn rule(&self, rule: &PromRule, state: &mut RuleState) -> Result<Outcome, String> {
-        let mut samples = instant(&rule.query, self.view, self.as_of_ms)?;
-        // Deterministic whatever order the engine found them in.
-        samples.sort_by(|a, b| a.0.cmp(&b.0));
+    fn rule(&self, rule: &PromRule, state: &mut RuleState, samples: &[(Labels, f64)]) -> Result<Outcome, String> {
         match &rule.kind {
             Kind::Recording => self.record(rule, samples).map(|samples| (Some(samples), Vec::new(), None)),
             Kind::Alerting { for_ms, keep_firing_for_ms, annotations, .. } => {
                 let holds = Holds { for_ms: *for_ms, keep_firing_for_ms: *keep_firing_for_ms };
-                let candidates = samples.into_iter().map(|(labels, value)| {
+                let candidates = samples.iter().map(|(labels, value)| {
                     let context = self.context();
-                    let data = context.data(&plain(&labels), value);
+                    let data = context.data(&plain(labels), *value);
                     let mut all = labels.filter(|name| name != METRIC_NAME);
                     for (name, template) in &rule.labels {
                         all = all.with(name, &expand(template, &data, &context));
@@ -181,7 +265,7 @@ impl Run<'_> {
                     all = all.with("alertname", &rule.name);
                     let annotations =
                         annotations.iter().map(|(name, template)| (name.clone(), expand(template, &data, &context)));
-                    Candidate { labels: all, annotations: annotations.collect(), value, sample: labels }
+                    Candidate { labels: all, annotations: annotations.collect(), value: *value, sample: labels.clone() }
                 });
                 let candidates = candidates.collect();
                 let (changes, error) = alerts::advance(&mut state.alerts, holds, self.now_ms, candidates, self.limit);
@@ -201,7 +285,7 @@ impl Run<'_> {
         }
     }
 
-    fn record(&self, rule: &PromRule, samples: Vec<(Labels, f64)>) -> Result<Vec<(Labels, f64)>, String> {
+    fn record(&self, rule: &PromRule, samples: &[(Labels, f64)]) -> Result<Vec<(Labels, f64)>, String> {
         let mut recorded = Vec::with_capacity(samples.len());
         let mut seen = BTreeSet::new();
         for (labels, value) in samples {
@@ -212,7 +296,7 @@ impl Run<'_> {
             if !seen.insert(labels.clone()) {
                 return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
             }
-            recorded.push((labels, value));
+            recorded.push((labels, *value));
         }
         if self.limit > 0 && recorded.len() > self.limit {
             return Err(format!("exceeded limit of {} with {} series", self.limit, recorded.len()));

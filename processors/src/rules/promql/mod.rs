@@ -3,20 +3,26 @@
 //! - [`GroupPlan`], [`PromRule`]: rules, planned. No state.
 //! - [`Head`]: the samples that they look at.
 //! - [`GroupState`]: alerts and recorded series; [`GroupState::evaluate`] is one evaluation.
+//! - [`timing`], [`watch`]: which of them have to be evaluated at a tick, by what has come and what goes out of sight.
 //! - [`ticks`]: the part of the rules task that evaluates them as event time goes on; [`router`]: how samples get there.
 
 mod alerts;
 mod board;
 mod group;
 mod head;
+#[cfg(test)]
+mod incremental_tests;
 mod plan;
 mod postings;
 mod recorded;
 pub(crate) mod router;
 mod saved;
+mod selector_index;
 mod silent;
 mod statement;
 pub(crate) mod ticks;
+mod timing;
+mod watch;
 
 pub use alerts::Alert;
 pub use board::{Board, Shown, board};

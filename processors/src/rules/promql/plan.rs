@@ -1,16 +1,18 @@
 //! Rules in PromQL, ready to be evaluated. No state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use highwater_promql::parser::ValueType;
-use highwater_promql::{CompiledMatcher, Labels, MatchOp, Matcher, Options, ParserOptions, Query, Steps};
+use highwater_promql::{Labels, Matcher, Options, ParserOptions, Query, Steps};
 use highwater_templates::Template;
 use serde_json::json;
 use twox_hash::XxHash64;
 
 use super::super::duration::format_duration;
 use super::super::file::{Rule, RuleFile, RuleGroup};
+use super::selector_index::SelectorIndex;
+use super::timing::Timing;
 use crate::error::ProcessorsError;
 
 /// Milliseconds between evaluations of a group that says nothing.
@@ -55,6 +57,8 @@ pub struct PromRule {
     pub group: String,
     /// The expression.
     pub query: Query,
+    /// When its value can change.
+    pub(crate) timing: Timing,
     /// What comes of its samples.
     pub kind: Kind,
     /// Labels to add: the group's and its own.
@@ -135,8 +139,10 @@ impl GroupPlan {
         let at = self.query_offset_ms.saturating_neg();
         let mut reach_ms = options.lookback_ms;
         for rule in &self.rules {
+            // Steps of a subquery lie up to one further back at some ticks than at others.
+            let step_ms = rule.timing.steps_ms;
             for selection in rule.query.selections(&Steps::instant(at), &options).unwrap_or_default() {
-                reach_ms = reach_ms.max(selection.start_ms.saturating_neg());
+                reach_ms = reach_ms.max(selection.start_ms.saturating_neg().saturating_add(step_ms));
             }
         }
         reach_ms
@@ -184,7 +190,8 @@ impl PromRule {
         shown["hash"] = format!("{definition:016x}").into();
         let id = format!("{file}\0{}\0{what}\0{}\0{occurrence}", group.name, rule.name());
         let (name, group) = (rule.name().to_owned(), group.name.clone());
-        Ok(Self { id, definition, name, group, query, kind, labels, written_labels, shown })
+        let timing = Timing::of(query.expr(), &Options::default());
+        Ok(Self { id, definition, name, group, query, timing, kind, labels, written_labels, shown })
     }
 
     /// Unique among the rules of a configuration, and the same for as long as the rule stays where it is.
@@ -205,16 +212,12 @@ impl PromRule {
 
 /// Which series of topic `metrics` any of some rules look at.
 #[derive(Debug, Clone)]
-pub(crate) struct Selectors {
-    /// Selectors with a metric's name, by that name.
-    named: BTreeMap<String, Vec<Vec<CompiledMatcher>>>,
-    others: Vec<Vec<CompiledMatcher>>,
-}
+pub(crate) struct Selectors(SelectorIndex);
 
 impl Selectors {
     /// Those of these groups.
     pub(crate) fn of(groups: &[Arc<GroupPlan>]) -> Result<Self, ProcessorsError> {
-        let mut this = Self { named: BTreeMap::new(), others: Vec::new() };
+        let mut selectors: HashSet<Vec<Matcher>> = HashSet::new();
         for group in groups {
             for rule in &group.rules {
                 let refuse = |e: highwater_promql::Error| ProcessorsError::Rule {
@@ -222,48 +225,46 @@ impl Selectors {
                     rule: rule.name.clone(),
                     reason: format!("expr: {e}"),
                 };
-                let mut queries = vec![rule.query.clone()];
-                queries.extend(rule.template_queries());
-                for query in queries {
+                let templates = rule.template_queries();
+                for query in templates.iter().chain([&rule.query]) {
                     for selection in query.selections(&Steps::instant(0), &Options::default()).map_err(refuse)? {
-                        this.add(&selection.matchers).map_err(refuse)?;
+                        if selectors.contains(&selection.matchers) {
+                            continue;
+                        }
+                        if let Some(wrong) = selection.matchers.iter().find_map(|m| m.compile().err()) {
+                            return Err(refuse(wrong));
+                        }
+                        selectors.insert(selection.matchers);
                     }
                 }
             }
         }
-        Ok(this)
-    }
-
-    fn add(&mut self, matchers: &[Matcher]) -> Result<(), highwater_promql::Error> {
-        let named = matchers.iter().position(|m| m.label == "__name__" && m.op == MatchOp::Equal);
-        let compiled = matchers.iter().enumerate().filter(|(at, _)| Some(*at) != named).map(|(_, m)| m.compile());
-        let compiled = compiled.collect::<Result<Vec<_>, _>>()?;
-        match named {
-            Some(at) => self.named.entry(matchers[at].value.clone()).or_default().push(compiled),
-            None => self.others.push(compiled),
-        }
-        Ok(())
+        let index = SelectorIndex::new(selectors.iter().map(Vec::as_slice));
+        Ok(Self(index.map_err(|e| ProcessorsError::Rule {
+            group: String::new(),
+            rule: String::new(),
+            reason: format!("selectors: {e}"),
+        })?))
     }
 
     /// The metrics they name; `None` where one names none.
     pub(crate) fn names(&self) -> Option<BTreeSet<String>> {
-        self.others.is_empty().then(|| self.named.keys().cloned().collect())
+        self.0.names()
     }
 
     /// True where no rule looks at anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.others.is_empty()
+        self.0.is_empty()
     }
 
     /// True where a rule may look at some series of this metric.
     pub(crate) fn may_want(&self, name: &str) -> bool {
-        !self.others.is_empty() || self.named.contains_key(name)
+        self.0.may_find(name)
     }
 
     /// True where a rule looks at this series.
     pub(crate) fn wants(&self, labels: &Labels) -> bool {
-        let all = |matchers: &Vec<CompiledMatcher>| matchers.iter().all(|m| m.matches_labels(labels));
-        self.named.get(labels.name()).is_some_and(|selectors| selectors.iter().any(all)) || self.others.iter().any(all)
+        self.0.finding(labels).next().is_some()
     }
 }
 

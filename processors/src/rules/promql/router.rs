@@ -15,7 +15,7 @@ use highwater_promql::{Labels, METRIC_NAME};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Selectors;
-use super::ticks::{ROWS, ROWS_VERSION};
+use super::ticks::{READ, ROWS, ROWS_VERSION};
 
 /// Most rows of one record.
 const MAX_ROWS: usize = 8_192;
@@ -81,8 +81,10 @@ impl Router {
                 wanted.push(row);
             }
         }
+        let read: Vec<usize> = READ.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect();
+        let read = batch.project(&read).map_err(|e| ProcessorError::caused("samples for rules cannot be taken", e))?;
         for chunk in wanted.chunks(MAX_ROWS) {
-            let batch = take_record_batch(batch, &UInt32Array::from(chunk.to_vec()))
+            let batch = take_record_batch(&read, &UInt32Array::from(chunk.to_vec()))
                 .map_err(|e| ProcessorError::caused("samples for rules cannot be taken", e))?;
             let rows =
                 StageRows { name: ROWS.into(), definition: ROWS_VERSION, source: Arc::clone(&self.source), batch };

@@ -21,28 +21,29 @@ use serde::{Deserialize, Serialize};
 use super::head::{Coordinate, Head, NO_RECORD};
 use crate::frames;
 
+/// A series; labels are a JSON object, in order.
 #[derive(Serialize, Deserialize)]
-struct Series {
-    labels: BTreeMap<String, String>,
+struct Series<L> {
+    labels: L,
     newest: Option<(i32, i64)>,
     samples: usize,
 }
 
-type Manifest = Vec<(String, Vec<Series>)>;
+type Manifest<L> = Vec<(String, Vec<Series<L>>)>;
 
 pub(super) fn encode<'a>(heads: impl Iterator<Item = (&'a str, &'a Head)>) -> Result<Bytes, ProcessorError> {
-    let mut manifest: Manifest = Vec::new();
+    let mut manifest: Manifest<&Labels> = Vec::new();
     let (mut times, mut bits, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
     for (tenant, head) in heads {
         let mut all = Vec::new();
         for series in head.series() {
-            times.extend_from_slice(series.timestamps_ms);
-            offsets.extend_from_slice(series.offsets);
-            bits.extend(series.values.iter().map(|value| value.to_bits().cast_signed()));
+            times.extend(series.points.iter().map(|point| point.at_ms));
+            offsets.extend(series.points.iter().map(|point| point.offset));
+            bits.extend(series.points.iter().map(|point| point.value.to_bits().cast_signed()));
             all.push(Series {
-                labels: series.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-                newest: series.partition.zip(series.offsets.last().copied()),
-                samples: series.timestamps_ms.len(),
+                labels: series.labels,
+                newest: series.partition.zip(series.points.last().map(|point| point.offset)),
+                samples: series.points.len(),
             });
         }
         manifest.push((tenant.to_owned(), all));
@@ -57,7 +58,7 @@ pub(super) fn encode<'a>(heads: impl Iterator<Item = (&'a str, &'a Head)>) -> Re
 
 pub(super) fn decode(body: &Bytes) -> Result<Vec<(String, Head)>, ProcessorError> {
     let incomplete = || ProcessorError::new("samples of rules in the snapshot are incomplete");
-    let (manifest, batches): (Manifest, Vec<RecordBatch>) = frames::decode(body)?;
+    let (manifest, batches): (Manifest<BTreeMap<String, String>>, Vec<RecordBatch>) = frames::decode(body)?;
     let [batch] = batches.as_slice() else { return Err(incomplete()) };
     let column = |at: usize| batch.columns().get(at).and_then(|c| c.as_primitive_opt::<Int64Type>());
     let (Some(times), Some(bits)) = (column(0), column(1)) else { return Err(incomplete()) };
@@ -72,10 +73,15 @@ pub(super) fn decode(body: &Bytes) -> Result<Vec<(String, Head)>, ProcessorError
             if at + series.samples > times.len() {
                 return Err(incomplete());
             }
+            let mut slot = None;
             for row in at..at + series.samples {
                 let offset = offsets.map_or(NO_RECORD, |offsets| offsets.value(row));
                 let from = partition.map(|partition| Coordinate { partition, offset });
-                head.push(&labels, times.value(row), f64::from_bits(bits.value(row).cast_unsigned()), from);
+                let (at_ms, value) = (times.value(row), f64::from_bits(bits.value(row).cast_unsigned()));
+                match slot {
+                    Some(slot) => head.put_at(slot, at_ms, value, from),
+                    None => slot = Some(head.put(&labels, at_ms, value, from).slot),
+                }
             }
             at += series.samples;
         }

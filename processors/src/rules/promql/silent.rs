@@ -10,7 +10,6 @@ use highwater_promql::{Options, SeriesSource, Steps, is_stale};
 use serde::{Deserialize, Serialize};
 
 use super::alerts::{Alert, Change};
-use super::head::Head;
 use super::plan::PromRule;
 
 /// Name of the alert that is raised of rules that select nothing any more. Its labels are the rule's name and group.
@@ -33,7 +32,13 @@ impl Selects {
     }
 
     /// Looks at what there is for the rule as of this time; the change, where the alert goes up or down.
-    pub(crate) fn look(&mut self, rule: &PromRule, head: &Head, as_of_ms: i64, now_ms: i64) -> Option<Change> {
+    pub(crate) fn look(
+        &mut self,
+        rule: &PromRule,
+        head: &dyn SeriesSource,
+        as_of_ms: i64,
+        now_ms: i64,
+    ) -> Option<Change> {
         if rule.asks_for_absence() {
             return None;
         }
@@ -61,7 +66,7 @@ impl Selects {
 }
 
 /// Whether any of its selectors finds a series that has not ended; `None` where it has none.
-fn finds_something(rule: &PromRule, head: &Head, as_of_ms: i64) -> Option<bool> {
+fn finds_something(rule: &PromRule, head: &dyn SeriesSource, as_of_ms: i64) -> Option<bool> {
     let selections = rule.query.selections(&Steps::instant(as_of_ms), &Options::default()).ok()?;
     if selections.is_empty() {
         return None;

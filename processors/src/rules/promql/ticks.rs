@@ -4,7 +4,7 @@
 //! [`LATENESS_US`] past it; what comes later for it is seen by the ticks after it. Of a group all rules see the same tick; what other groups record
 //! at a tick they see from the next on, so it does not matter in which order, or in which task, groups are evaluated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray};
@@ -14,18 +14,19 @@ use highwater_pipeline::data::{Control, alerts, identity, labels as series_label
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::MergedWatermark;
 use highwater_pipeline::runtime::{At, Effects, ProcessorError, StageRows};
-use highwater_promql::{Labels, METRIC_NAME, Options, STALE_NAN};
+use highwater_promql::{Labels, METRIC_NAME, Options, STALE_NAN, SeriesSource};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::alerts::{Change, abandon};
-use super::board::{self, Board, Shown};
+use super::board::{self, Board, Shown, ShownGroup};
 use super::group::{GroupState, RuleState, Saved, evidence as series_behind, looked_at};
-use super::head::{Coordinate, Head, View};
+use super::head::{Coordinate, Head, Pushed, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
 use super::silent::{ALERTNAME, Selects};
 use super::statement::{looks_at_ranges, of_series};
+use super::watch::{Watch, Watched};
 
 /// How far behind the watermark a tick is evaluated.
 pub(crate) const LATENESS_US: i64 = 5_000_000;
@@ -40,6 +41,9 @@ const MAX_EVIDENCE: usize = 10;
 /// Name of the rows of samples in the rules topic, and the version of their meaning.
 pub(crate) const ROWS: &str = "__metrics";
 pub(crate) const ROWS_VERSION: u64 = 1;
+/// The columns of them that are read.
+pub(crate) const READ: [&str; 9] =
+    [time::COLUMN, "name", "value", "stale", "labels", "series_id", "tenant", identity::PARTITION, identity::OFFSET];
 const SECTION: &str = "promql";
 const SECTION_VERSION: u64 = 1;
 const HEADS_SECTION: &str = "promql/heads";
@@ -64,15 +68,46 @@ pub(crate) struct Ticks {
     tenants: BTreeMap<String, Tenant>,
     recorded: Recorded,
     orphans: Vec<SavedRule>,
+    watched: Arc<Watched>,
+    /// Every rule is evaluated at each tick, for tests.
+    each_tick: bool,
+    /// Before this, things can change without anything coming; what comes only makes it later.
+    quiet_after_ms: i64,
+    /// There has been a tick since it was shown how the rules stand.
+    has_ticked: bool,
     /// What is shown of it.
     board: Option<Arc<Board>>,
+    places: Arc<HashMap<String, (usize, usize)>>,
 }
 
-#[derive(Default)]
 struct Tenant {
     head: Head,
+    watch: Watch,
     /// In the order of the plans.
     groups: Vec<GroupState>,
+    /// As they were last shown.
+    shown: Vec<ShownGroup>,
+}
+
+impl Tenant {
+    fn new(head: Head, plans: &[Arc<GroupPlan>], watched: &Arc<Watched>) -> Self {
+        let mut watch = Watch::new(watched);
+        watch.find_all(&head);
+        let groups = plans.iter().map(|plan| GroupState::new(plan)).collect();
+        Self { head, watch, groups, shown: Vec::new() }
+    }
+
+    fn push(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) {
+        let pushed = self.head.put(labels, timestamp_ms, value, None);
+        self.watch.pushed(&self.head, pushed, timestamp_ms);
+    }
+
+    /// Drops what is at or before this time; the newest that came from a record.
+    fn prune(&mut self, until_ms: i64) -> Option<i64> {
+        let (gone, newest_ms) = self.head.drop_until(until_ms);
+        self.watch.gone(&gone);
+        newest_ms
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +143,9 @@ impl Ticks {
         plans: &[Arc<GroupPlan>],
         environment: &Arc<Environment>,
     ) -> Self {
+        let places = plans.iter().enumerate().flat_map(|(group, plan)| {
+            plan.rules.iter().enumerate().map(move |(at, rule)| (rule.id.clone(), (group, at)))
+        });
         Self {
             topic: topic.into(),
             partition,
@@ -122,8 +160,28 @@ impl Ticks {
             tenants: BTreeMap::new(),
             recorded: Recorded::new(partitions),
             orphans: Vec::new(),
+            watched: Arc::new(Watched::new(plans)),
+            each_tick: false,
+            quiet_after_ms: i64::MIN,
+            has_ticked: true,
             board: None,
+            places: Arc::new(places.collect()),
         }
+    }
+
+    /// Evaluates every rule at each tick.
+    #[cfg(test)]
+    pub(super) fn at_each_tick(mut self) -> Self {
+        self.each_tick = true;
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn noting_at_most(mut self, most: Option<usize>) -> Self {
+        if let Some(most) = most {
+            self.watched = Arc::new(Watched::new(&self.plans).with_most_noted(most));
+        }
+        self
     }
 
     pub(crate) fn watermark_us(&self) -> Option<i64> {
@@ -156,21 +214,14 @@ impl Ticks {
         let stale = batch.column_by_name("stale").and_then(|c| c.as_boolean_opt()).ok_or_else(|| missing("stale"))?;
         let (names, labels, tenants) = (text("name")?, text("labels")?, text("tenant")?);
         let oldest_ms = self.reached_ms.map_or(i64::MIN, |reached| reached - self.reach_ms);
-        let mut last: Option<(i64, Labels)> = None;
         for row in 0..batch.num_rows() {
             let timestamp_ms = times.value(row).div_euclid(1_000);
             if timestamp_ms <= oldest_ms {
                 continue;
             }
-            let id = ids.value(row);
-            let series = match &last {
-                Some((known, series)) if *known == id => series.clone(),
-                _ => series_of(names.value(row), labels.value(row)),
-            };
-            let tenant = tenants.value(row);
-            if !self.tenants.contains_key(tenant) {
-                let groups = self.plans.iter().map(|plan| GroupState::new(plan)).collect();
-                self.tenants.insert(tenant.to_owned(), Tenant { head: Head::new(), groups });
+            let name = tenants.value(row);
+            if !self.tenants.contains_key(name) {
+                self.tenants.insert(name.to_owned(), Tenant::new(Head::new(), &self.plans, &self.watched));
             }
             let value = if stale.value(row) {
                 STALE_NAN
@@ -179,17 +230,29 @@ impl Ticks {
             } else {
                 continue;
             };
-            let from = Coordinate { partition: partitions.value(row), offset: offsets.value(row) };
-            if let Some(tenant) = self.tenants.get_mut(tenant) {
-                tenant.head.push(&series, timestamp_ms, value, Some(from));
-            }
-            last = Some((id, series));
+            let from = Some(Coordinate { partition: partitions.value(row), offset: offsets.value(row) });
+            let Some(Tenant { head, watch, .. }) = self.tenants.get_mut(name) else { continue };
+            let id = ids.value(row);
+            let pushed = match head.by_id(id) {
+                Some(slot) => {
+                    head.put_at(slot, timestamp_ms, value, from);
+                    Pushed { slot, is_new: false }
+                }
+                None => {
+                    let series = series_of(names.value(row), labels.value(row));
+                    let pushed = head.put(&series, timestamp_ms, value, from);
+                    head.name(pushed.slot, id);
+                    pushed
+                }
+            };
+            watch.pushed(head, pushed, timestamp_ms);
         }
         for (name, tenant) in &mut self.tenants {
             if tenant.head.len() > MAX_SAMPLES {
                 let (oldest, newest) = (tenant.head.next_ms(i64::MIN), tenant.head.newest_ms(i64::MAX));
                 let half = oldest.unwrap_or(0) / 2 + newest.unwrap_or(0) / 2;
-                self.gone_ms = self.gone_ms.max(tenant.head.prune(half));
+                self.gone_ms = self.gone_ms.max(tenant.prune(half));
+                tenant.watch.forget();
                 metrics::counter!("highwater_rules_head_overflows_total").increment(1);
                 tracing::error!(
                     tenant = name,
@@ -223,19 +286,30 @@ impl Ticks {
 
     /// Shows how the rules stand.
     fn show(&mut self) {
-        let mut shown = Board::default();
-        for (name, tenant) in &self.tenants {
-            let states =
-                self.plans.iter().zip(&tenant.groups).flat_map(|(plan, group)| plan.rules.iter().zip(&group.rules));
-            let rules = states.map(|(rule, state)| {
-                let shown = Shown {
-                    last_evaluation_ms: state.last_evaluation_ms,
+        if !std::mem::take(&mut self.has_ticked) {
+            return;
+        }
+        let mut shown = Board { places: Arc::clone(&self.places), ..Board::default() };
+        for (name, tenant) in &mut self.tenants {
+            let is_new = tenant.shown.is_empty();
+            for (at, group) in tenant.groups.iter_mut().enumerate() {
+                let last_evaluation_ms = group.evaluated_ms();
+                if !group.take_news() && !is_new {
+                    tenant.shown[at].last_evaluation_ms = last_evaluation_ms;
+                    continue;
+                }
+                let rules = group.rules().iter().enumerate().map(|(rule, state)| Shown {
+                    last_evaluation_ms: group.last_evaluation_ms(rule),
                     last_error: state.last_error.clone(),
                     alerts: state.active().cloned().collect(),
-                };
-                (rule.id.clone(), shown)
-            });
-            shown.rules.insert(name.clone(), rules.collect());
+                });
+                let group = ShownGroup { last_evaluation_ms, rules: Arc::new(rules.collect()) };
+                match tenant.shown.get_mut(at) {
+                    Some(shown) => *shown = group,
+                    None => tenant.shown.push(group),
+                }
+            }
+            shown.tenants.insert(name.clone(), tenant.shown.clone());
         }
         self.board = Some(board::publish(shown));
     }
@@ -244,11 +318,11 @@ impl Ticks {
         let mut ticks = 0;
         loop {
             let Some(reached_ms) = self.reached_ms else { return Ok(()) };
-            let next = |after_ms: i64| {
+            let next = |plans: &[Arc<GroupPlan>], after_ms: i64| {
                 let tick = |plan: &Arc<GroupPlan>| (after_ms.div_euclid(plan.interval_ms) + 1) * plan.interval_ms;
-                self.plans.iter().map(tick).min()
+                plans.iter().map(tick).min()
             };
-            let Some(mut tick_ms) = next(reached_ms).filter(|tick| *tick <= until_ms) else {
+            let Some(mut tick_ms) = next(&self.plans, reached_ms).filter(|tick| *tick <= until_ms) else {
                 return Ok(());
             };
             if until_ms - tick_ms > LONG_GAP_MS && tick_ms > self.quiet_after_ms(tick_ms) {
@@ -256,7 +330,7 @@ impl Ticks {
                 let wake_ms = self.tenants.values().filter_map(|tenant| tenant.head.next_ms(tick_ms)).min();
                 let last = self.plans.iter().map(|plan| until_ms.div_euclid(plan.interval_ms) * plan.interval_ms).max();
                 let jump = wake_ms.map_or(i64::MAX, |wake| wake - 1).min(last.unwrap_or(tick_ms) - 1);
-                if let Some(later) = next(jump.max(reached_ms)).filter(|later| *later <= until_ms) {
+                if let Some(later) = next(&self.plans, jump.max(reached_ms)).filter(|later| *later <= until_ms) {
                     tick_ms = later;
                 }
             }
@@ -273,12 +347,16 @@ impl Ticks {
                 return Ok(());
             }
             self.tick(at, tick_ms, effects)?;
+            self.has_ticked = true;
             self.reached_ms = Some(tick_ms);
         }
     }
 
-    /// From when on, given what is known before `tick_ms`, nothing changes any more.
-    fn quiet_after_ms(&self, tick_ms: i64) -> i64 {
+    /// From when on, given what is known before `tick_ms`, nothing changes any more. At a later tick it is no earlier.
+    fn quiet_after_ms(&mut self, tick_ms: i64) -> i64 {
+        if tick_ms <= self.quiet_after_ms {
+            return self.quiet_after_ms;
+        }
         // Alerts are held for longer than the samples that raised them.
         let newest = self.tenants.values().filter_map(|tenant| tenant.head.newest_ms(tick_ms)).max().max(self.gone_ms);
         let holds = self.plans.iter().flat_map(|plan| &plan.rules).map(|rule| match &rule.kind {
@@ -289,7 +367,8 @@ impl Ticks {
         let lookback_ms = Options::default().lookback_ms;
         let settle_ms =
             (2 * self.reach_ms.max(lookback_ms)).saturating_add(holds.max().unwrap_or(0)).saturating_add(2 * interval);
-        newest.map_or(i64::MIN, |newest| newest.saturating_add(settle_ms))
+        self.quiet_after_ms = newest.map_or(i64::MIN, |newest| newest.saturating_add(settle_ms));
+        self.quiet_after_ms
     }
 
     fn tick(&mut self, at: At, tick_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -299,11 +378,17 @@ impl Ticks {
         for name in names {
             let Some(mut tenant) = self.tenants.remove(&name) else { continue };
             let mut written = Vec::new();
-            for (plan, state) in plans.iter().zip(&mut tenant.groups) {
+            tenant.watch.settle(&tenant.head);
+            for (index, (plan, state)) in plans.iter().zip(&mut tenant.groups).enumerate() {
                 if tick_ms.rem_euclid(plan.interval_ms) != 0 {
                     continue;
                 }
-                let caused = state.evaluate(plan, tick_ms, &tenant.head, &environment);
+                let (head, watch) = (&tenant.head, &mut tenant.watch);
+                let caused = if self.each_tick {
+                    state.evaluate(plan, tick_ms, head, &environment)
+                } else {
+                    state.evaluate_due(plan, tick_ms, head, &environment, watch, index)
+                };
                 for (rule, error) in &caused.errors {
                     let rule = &plan.rules[*rule];
                     metrics::counter!("highwater_rule_failures_total", "rule" => rule.name.clone()).increment(1);
@@ -325,8 +410,10 @@ impl Ticks {
                 written.extend(caused.samples);
                 if Selects::is_due(tick_ms, plan.interval_ms) {
                     let as_of_ms = tick_ms - plan.query_offset_ms;
-                    for (rule, state) in plan.rules.iter().zip(&mut state.rules) {
-                        let Some(change) = state.selects.look(rule, &tenant.head, as_of_ms, tick_ms) else { continue };
+                    for (place, (rule, state)) in plan.rules.iter().zip(&mut state.rules).enumerate() {
+                        let known = tenant.watch.known((index, place), rule, &tenant.head, as_of_ms);
+                        let head: &dyn SeriesSource = if self.each_tick { &tenant.head } else { &known };
+                        let Some(change) = state.selects.look(rule, head, as_of_ms, tick_ms) else { continue };
                         let mut source = self.source(at, tick_ms);
                         (source["series"], source["sql"]) = (json!([]), json!(evidence_sql(rule, &[], as_of_ms)));
                         self.transition(&name, &rule.group, ALERTNAME, &rule.shown, &change, tick_ms, source, effects)?;
@@ -335,10 +422,10 @@ impl Ticks {
             }
             for (labels, timestamp_ms, value) in written {
                 self.recorded.push(&name, &labels, timestamp_ms, value);
-                tenant.head.push(&labels, timestamp_ms, value, None);
+                tenant.push(&labels, timestamp_ms, value);
             }
             if tick_ms - self.pruned_ms.max(tick_ms - 3_600_000) >= 10_000 || self.pruned_ms == i64::MIN {
-                self.gone_ms = self.gone_ms.max(tenant.head.prune(tick_ms - self.reach_ms - 1_000));
+                self.gone_ms = self.gone_ms.max(tenant.prune(tick_ms - self.reach_ms - 1_000));
             }
             self.tenants.insert(name, tenant);
         }
@@ -412,7 +499,7 @@ impl Ticks {
                 for labels in &state.written {
                     self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
                     if let Some(known) = self.tenants.get_mut(&tenant) {
-                        known.head.push(labels, now_ms, STALE_NAN, None);
+                        known.push(labels, now_ms, STALE_NAN);
                     }
                 }
                 for change in abandon(state.alerts, now_ms) {
@@ -439,9 +526,10 @@ impl Ticks {
         writer.put(HEADS_SECTION, SECTION_VERSION, super::saved::encode(heads)?);
         for (group, plan) in self.plans.iter().enumerate() {
             for (index, rule) in plan.rules.iter().enumerate() {
-                let tenants = self.tenants.iter().filter_map(|(name, tenant)| {
-                    Some((name.clone(), tenant.groups.get(group)?.rules.get(index)?.save()))
-                });
+                let tenants = self
+                    .tenants
+                    .iter()
+                    .filter_map(|(name, tenant)| Some((name.clone(), tenant.groups.get(group)?.save(index)?)));
                 let saved = SavedRule {
                     id: rule.id.clone(),
                     group: rule.group.clone(),
@@ -473,8 +561,8 @@ impl Ticks {
         }
         if let Some(body) = state.get(HEADS_SECTION, SECTION_VERSION) {
             for (name, head) in super::saved::decode(body)? {
-                let groups = self.plans.iter().map(|plan| GroupState::new(plan)).collect();
-                self.tenants.insert(name, Tenant { head, groups });
+                let tenant = Tenant::new(head, &self.plans, &self.watched);
+                self.tenants.insert(name, tenant);
             }
         }
         for section in state.sections().iter().filter(|s| s.name.starts_with(RULE_SECTION)) {
