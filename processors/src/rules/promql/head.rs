@@ -19,7 +19,7 @@ pub struct Coordinate {
     pub offset: i64,
 }
 
-/// Samples by series. Bounded by whoever fills it: see [`Head::prune`] and [`Head::len`].
+/// Samples by series. Bounded by whoever fills it, by [`Head::len`].
 ///
 /// A series has a place, its slot, for as long as it has samples; another may have it afterwards.
 #[derive(Debug, Clone, Default)]
@@ -205,7 +205,7 @@ impl Head {
 
     /// Drops what is at or before this time; the series that have nothing left, by place, and the time of the newest dropped sample that came from
     /// a record.
-    pub(crate) fn drop_until(&mut self, until_ms: i64) -> (Vec<u32>, Option<i64>) {
+    pub(crate) fn prune(&mut self, until_ms: i64) -> (Vec<u32>, Option<i64>) {
         let (mut left, mut gone, mut newest_ms) = (0, Vec::new(), None);
         for (slot, stored) in (0_u32..).zip(&mut self.slots) {
             let Some(stored) = stored else { continue };
@@ -223,11 +223,6 @@ impl Head {
         self.samples = left;
         self.forget(&gone);
         (gone, newest_ms)
-    }
-
-    /// Drops what is at or before this time.
-    pub fn prune(&mut self, until_ms: i64) {
-        self.drop_until(until_ms);
     }
 
     fn forget(&mut self, gone: &[u32]) {

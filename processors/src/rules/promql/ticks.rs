@@ -104,7 +104,7 @@ impl Tenant {
 
     /// Drops what is at or before this time; the newest that came from a record.
     fn prune(&mut self, until_ms: i64) -> Option<i64> {
-        let (gone, newest_ms) = self.head.drop_until(until_ms);
+        let (gone, newest_ms) = self.head.prune(until_ms);
         self.watch.gone(&gone);
         newest_ms
     }
