@@ -1,8 +1,11 @@
 //! Binary operators: arithmetic, comparisons and sets, between scalars and vectors.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::eval::{Evaluated, Evaluator};
 use super::rows::{ABSENT, Cell, Row, is_absent};
@@ -246,24 +249,47 @@ struct Sides {
 
 impl Sides {
     fn new(matching: &Matching, left: &[Row], right: &[Row]) -> Self {
-        let mut index: AHashMap<Labels, usize> = AHashMap::with_capacity(left.len().max(right.len()));
-        let mut of = |rows: &[Row]| -> Vec<usize> {
-            rows.iter()
-                .map(|row| {
-                    let next = index.len();
-                    *index.entry(signature(matching, &row.labels)).or_insert(next)
-                })
-                .collect()
+        let hasher = RandomState::new();
+        let hash = |labels: &Labels| {
+            let mut state = hasher.build_hasher();
+            matched(matching, labels).for_each(|label| label.hash(&mut state));
+            state.finish()
         };
-        let left = of(left);
-        let right = of(right);
-        Sides { left, right, count: index.len() }
+        // Each group by its first series: signatures as label sets of their own would be an allocation per series.
+        let mut groups: Vec<&Labels> = Vec::new();
+        let mut table: HashTable<usize> = HashTable::with_capacity(left.len().max(right.len()));
+        let mut of_rows = Vec::with_capacity(left.len() + right.len());
+        for Row { labels, .. } in left.iter().chain(right) {
+            let same = |group: &usize| matched(matching, groups[*group]).eq(matched(matching, labels));
+            let entry = table.entry(hash(labels), same, |group| hash(groups[*group]));
+            let group = match entry {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(place) => {
+                    place.insert(groups.len());
+                    groups.push(labels);
+                    groups.len() - 1
+                }
+            };
+            of_rows.push(group);
+        }
+        let right = of_rows.split_off(left.len());
+        Sides { left: of_rows, right, count: groups.len() }
     }
 }
 
+fn is_matched(matching: &Matching, name: &str) -> bool {
+    let named = matching.labels.iter().any(|label| label == name);
+    if matching.on { named } else { !named && !is_metric_identity(name) }
+}
+
+/// The labels by which series match.
+fn matched<'a>(matching: &'a Matching, labels: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
+    labels.iter().filter(|(name, _)| is_matched(matching, name))
+}
+
+/// The same as a label set.
 fn signature(matching: &Matching, labels: &Labels) -> Labels {
-    let named = |n: &str| matching.labels.iter().any(|l| l == n);
-    if matching.on { labels.filter(named) } else { labels.filter(|n| !is_metric_identity(n) && !named(n)) }
+    labels.filter(|name| is_matched(matching, name))
 }
 
 /// At which steps each group has a series.
