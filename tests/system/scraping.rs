@@ -82,6 +82,10 @@ async fn a_target_is_scraped_and_what_it_loses_goes_stale() {
     for (name, expected) in [("scrape_samples_scraped", "2.0"), ("scrape_samples_post_metric_relabeling", "2.0")] {
         assert_eq!(value(&server, name).await, json!(expected), "{name}");
     }
+    let url = server.url("/api/v1/targets/metadata?metric=jobs_total&match_target=%7Benv=%22test%22%7D");
+    let told = server.send(reqwest::Client::new().get(url)).await.json()["data"].take();
+    let of_target = json!({"env": "test", "instance": instance, "job": "app"});
+    assert_eq!(told, json!([{"target": of_target, "type": "counter", "help": "", "unit": ""}]));
     let asked = target.asked.lock().unwrap().clone();
     assert!(asked["accept"].to_str().unwrap().starts_with("application/openmetrics-text;version=1.0.0"), "{asked:?}");
     assert_eq!(asked["authorization"], "Basic bWU6aHVudGVyMg==");

@@ -68,8 +68,8 @@ struct Parsed {
     query: Arc<Query>,
     /// What all steps need.
     selections: Vec<Selection>,
-    /// Whether it has one selector in all.
-    sole: bool,
+    /// Whether each selection is of one selector only.
+    asked_once: bool,
     /// Whether it evaluates more often than there are steps.
     has_subquery: bool,
 }
@@ -244,12 +244,15 @@ impl Work {
             // A duration that comes to nothing is a mistake in the query, too.
             let selections = query.selections(&steps, &options);
             let selections = selections.map_err(|e| ApiError::invalid_parameter("query", &e.to_string()))?;
-            let (mut selectors, mut has_subquery) = (0, false);
+            let (mut selectors, mut has_subquery, mut has_info) = (0, false, false);
             query.expr().walk(&mut |expr| {
                 selectors += usize::from(matches!(expr, Expr::Vector(_) | Expr::Matrix(_)));
                 has_subquery |= matches!(expr, Expr::Subquery(_));
+                has_info |= matches!(expr, Expr::Call(call) if call.function.name == "info");
             });
-            Ok(Parsed { query: Arc::new(query), selections, sole: selectors == 1, has_subquery })
+            // `info` reads what no selector stands for.
+            let asked_once = selectors == selections.len() && !has_info;
+            Ok(Parsed { query: Arc::new(query), selections, asked_once, has_subquery })
         };
         if is_short { parse() } else { on_thread(parse).await? }
     }
@@ -305,11 +308,11 @@ impl Work {
         let source = match snapshot {
             None => Prefetched::default(),
             Some(snapshot) if part == steps => {
-                Prefetched::read(snapshot, &parsed.selections, parsed.sole, &budget).await?
+                Prefetched::read(snapshot, &parsed.selections, parsed.asked_once, &budget).await?
             }
             Some(snapshot) => {
                 let selections = parsed.query.selections_of_part(&steps, &part, &options).map_err(ApiError::from)?;
-                Prefetched::read(snapshot, &selections, parsed.sole, &budget).await?
+                Prefetched::read(snapshot, &selections, parsed.asked_once, &budget).await?
             }
         };
         let read_ms = self.clock.elapsed_ms();

@@ -48,6 +48,13 @@ impl FileScan {
         let schema = footer.parquet_schema();
         let mask = |names: &[&str]| ProjectionMask::columns(schema, names.iter().copied());
         let mut predicates: Vec<Box<dyn ArrowPredicate>> = Vec::new();
+        // The name first: as a file is sorted it leaves rows that lie together, and names take next to nothing to read.
+        if !pruned.all_names && self.wanted.asks_for_name() {
+            let wanted = Arc::clone(&self.wanted);
+            let test =
+                move |batch: RecordBatch| Ok(Texts::of(&batch, columns::METRIC)?.select(|name| wanted.has_name(name)));
+            predicates.push(Box::new(ArrowPredicateFn::new(mask(&[columns::METRIC]), test)));
+        }
         if !pruned.all_times {
             let wanted = Arc::clone(&self.wanted);
             let test = move |batch: RecordBatch| {
@@ -55,12 +62,6 @@ impl FileScan {
                 Ok(BooleanArray::from(times.iter().map(|time| wanted.has_time(*time)).collect::<Vec<_>>()))
             };
             predicates.push(Box::new(ArrowPredicateFn::new(mask(&[columns::TIMESTAMP]), test)));
-        }
-        if !pruned.all_names && self.wanted.asks_for_name() {
-            let wanted = Arc::clone(&self.wanted);
-            let test =
-                move |batch: RecordBatch| Ok(Texts::of(&batch, columns::METRIC)?.select(|name| wanted.has_name(name)));
-            predicates.push(Box::new(ArrowPredicateFn::new(mask(&[columns::METRIC]), test)));
         }
         if self.wanted.asks_for_labels() {
             let catalogue = Arc::clone(&self.catalogue);

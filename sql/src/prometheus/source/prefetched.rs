@@ -11,8 +11,8 @@ use super::{ReadError, SampleBudget, Snapshot, Wanted};
 #[derive(Debug, Default)]
 pub(in crate::prometheus) struct Prefetched {
     reads: Vec<Read>,
-    /// Whether the query has one selector, which is asked for once: its series need not be copied.
-    sole: bool,
+    /// Whether each is asked for once: its series need not be copied.
+    asked_once: bool,
 }
 
 /// One read, for all selections with the same matchers whose times overlap.
@@ -33,14 +33,15 @@ struct Kept {
 }
 
 impl Prefetched {
-    /// Reads what these selections need. `sole` where the query has one selector in all.
+    /// Reads what these selections need. `asked_once` where each is of one selector only.
     pub(in crate::prometheus) async fn read(
         snapshot: &Snapshot,
         selections: &[Selection],
-        sole: bool,
+        asked_once: bool,
         budget: &Arc<SampleBudget>,
     ) -> Result<Self, ReadError> {
         let mut reads: Vec<Read> = Vec::new();
+        let count = selections.len();
         // In the order of time, so that each joins those before it.
         let mut selections: Vec<&Selection> = selections.iter().collect();
         selections.sort_by_key(|selection| selection.start_ms);
@@ -62,7 +63,8 @@ impl Prefetched {
             let wanted = wanted.map_err(|e| crate::error::SqlError::Internal { message: e.to_string() })?;
             read.kept.get_mut().series = snapshot.samples(&Arc::new(wanted), budget).await?;
         }
-        Ok(Self { reads, sole })
+        let asked_once = asked_once && reads.len() == count;
+        Ok(Self { reads, asked_once })
     }
 }
 
@@ -87,7 +89,7 @@ impl SeriesSource for Prefetched {
             let histogram = series.histograms.get(histogram).map(|(time, _)| *time);
             float.into_iter().chain(histogram).any(|time| time <= selection.end_ms)
         };
-        if self.sole {
+        if self.asked_once {
             kept.taken = true;
             let mut series = std::mem::take(&mut kept.series);
             series.retain(has_samples);
