@@ -1,11 +1,11 @@
 //! Fills tables `logs` and `metrics` as the table writer does, commit by commit, and compacts them: what they take up, and something to query.
 //!
 //! ```sh
-//! cargo run --release -p highwater-benches --example fill_tables -- --dir /tmp/lake --logs 20000000 --samples 100000000
+//! cargo run --release -p highwater-benches --example fill_tables -- --dir /tmp/lake --ids --logs 20000000 --samples 100000000
 //! benches/tables.py /tmp/lake          # 20 queries, beside DuckDB and chDB on the same files
 //! ```
 //!
-//! Logs are those of `highwater-load`. Samples are of 5,000 series on 100 targets, scraped every 15 s: counters of events, of bytes and of seconds, gauges
+//! Logs are those of `highwater-load`; with `--ids` eight in a row share a trace, and each is of one of 50,000 users. Samples are of 5,000 series on 100 targets, scraped every 15 s: counters of events, of bytes and of seconds, gauges
 //! with two decimals, and flags that hardly ever change, a fifth each.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -50,6 +50,9 @@ struct Args {
     logs: usize,
     #[arg(long, default_value_t = 1_000_000)]
     samples: usize,
+    /// Gives logs the ids of traces and users: something to look for, at some bytes each.
+    #[arg(long)]
+    ids: bool,
     /// Rows of a commit, more or less.
     #[arg(long, default_value_t = 500_000)]
     commit_rows: usize,
@@ -65,6 +68,9 @@ async fn main() {
     for i in 0..args.logs / LOG_RECORD_ROWS {
         let mut body = Vec::new();
         generator.ndjson(LOG_RECORD_ROWS, &mut body).unwrap();
+        if args.ids {
+            body = with_ids(&body, i * LOG_RECORD_ROWS);
+        }
         let appended_ms = START_MS + ((i + 1) * LOG_RECORD_ROWS) as i64;
         table.push(i32::try_from(i % 4).unwrap(), appended_ms, body).await;
     }
@@ -81,6 +87,19 @@ async fn main() {
         }
     }
     table.finish(&storage).await;
+}
+
+/// The same lines with ids; the first of them is line `first` of all.
+fn with_ids(lines: &[u8], first: usize) -> Vec<u8> {
+    let mixed = |n: usize| (n as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut body = Vec::with_capacity(lines.len() + lines.len() / 4);
+    for (i, line) in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let (trace, user) = (mixed((first + i) / 8), mixed(first + i) >> 32);
+        body.extend_from_slice(line.strip_suffix(b"}").unwrap());
+        let rotated = trace.rotate_left(29);
+        writeln!(body, r#","trace_id":"{trace:016x}{rotated:016x}","user_id":"user-{}"}}"#, user % 50_000).unwrap();
+    }
+    body
 }
 
 struct Samples {

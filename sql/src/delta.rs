@@ -14,7 +14,7 @@ use deltalake_core::logstore::{LogStoreRef, StorageConfig, commit_uri_from_versi
 use deltalake_core::{DeltaTable, DeltaTableError, ObjectStoreError};
 use futures::StreamExt;
 use highwater_pipeline::storage::Storage;
-use highwater_pipeline::tables::is_data_file_path;
+use highwater_pipeline::tables::{TableSpec, is_data_file_path};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -61,6 +61,8 @@ pub(crate) struct DeltaReader {
     directory: Path,
     /// The columns that lie in the files.
     file_schema: SchemaRef,
+    /// Which of them hold promoted attributes.
+    promoted: Vec<usize>,
     state: Mutex<State>,
     /// Earlier versions, the latest asked for last.
     past: Mutex<Vec<Arc<TableSnapshot>>>,
@@ -124,13 +126,17 @@ struct State {
 
 impl DeltaReader {
     /// A reader of the table of this name. Touches nothing yet.
-    pub(crate) fn new(storage: &Storage, name: &str, file_schema: SchemaRef) -> Self {
+    pub(crate) fn new(storage: &Storage, spec: &TableSpec, file_schema: SchemaRef) -> Self {
+        let name = &spec.name;
+        let place = |attribute: &String| file_schema.index_of(attribute).ok();
+        let promoted = spec.promoted.iter().filter_map(place).collect();
         let directory = highwater_pipeline::tables::table_path(name);
         let files = PrefixStore::new(Arc::clone(storage.objects()), directory.clone());
         let (origin, url) = (Arc::clone(storage.origin()), storage.table_url(name));
         let log_store = default_logstore(Arc::new(files), origin, &url, &StorageConfig::default());
         let objects = Arc::clone(storage.objects());
-        Self { log_store, objects, directory, file_schema, state: Mutex::default(), past: Mutex::default() }
+        let (state, past) = (Mutex::default(), Mutex::default());
+        Self { log_store, objects, directory, file_schema, promoted, state, past }
     }
 
     /// The newest version, with the offsets of these application ids; `None` where there is no table yet.
@@ -372,7 +378,10 @@ impl DeltaReader {
         let values = stats::partition_values(tenant.as_deref(), date.as_deref())
             .ok_or_else(|| bad_file(view, "its date partition is not a date"))?;
         let ours = is_data_file_path(&view.path());
-        let statistics = stats::file_statistics(&self.file_schema, size, view.stats().as_deref(), ours);
+        let mut statistics = stats::file_statistics(&self.file_schema, size, view.stats().as_deref(), ours);
+        for &column in &self.promoted {
+            stats::keep_if_whole(&mut statistics.column_statistics[column], ours);
+        }
         Ok(DataFile {
             tenant,
             is_sorted: ours,

@@ -28,9 +28,11 @@ use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
 use crate::config::SqlConfig;
 use crate::error::SqlError;
 use crate::guard;
+use crate::json;
 use crate::parameters::{self, Parameter, ParameterTypes};
 use crate::postgres::catalog::{PostgresCatalog, Relations, SessionFacts};
 use crate::postgres::names;
+use crate::promoted::PromotedAttributes;
 use crate::query::{self, QueryInfo, QueryResult};
 use crate::store::LockedRegistry;
 use crate::table::Table;
@@ -122,7 +124,10 @@ impl Engine {
         let old = Arc::clone(&shared.tables.read());
         let mut tables = Tables::new();
         for spec in specs {
-            let kept = old.get(&spec.name).filter(|t| t.spec.topics == spec.topics && t.spec.kind == spec.kind);
+            let is_same = |old: &TableSpec| {
+                (&old.topics, &old.kind, &old.promoted) == (&spec.topics, &spec.kind, &spec.promoted)
+            };
+            let kept = old.get(&spec.name).filter(|table| is_same(&table.spec));
             let table = match kept {
                 Some(table) => Arc::clone(table),
                 None => Arc::new(Table::new(
@@ -430,9 +435,11 @@ fn base_session(limits: &SqlConfig) -> datafusion::error::Result<SessionState> {
     options.execution.parquet.reorder_filters = true;
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
     functions::register_ad_hoc(&mut state)?;
+    json::register(&mut state)?;
     for rule in functions::analyzer_rules(functions::Windows::Unfolded) {
         state.add_analyzer_rule(rule);
     }
+    state.add_analyzer_rule(Arc::new(PromotedAttributes));
     Ok(state)
 }
 

@@ -10,7 +10,7 @@
 //! - nothing a query says writes anything, or reads anything but the tables;
 //! - a query ends: by itself, at the timeout, at the memory limit, or when nobody reads it any more.
 //!
-//! Each query runs on threads of its own, so that a runaway one takes none from ingest or from other queries. `docs/sql.md` is the user's view.
+//! Each query runs on threads of its own, which give way to those of ingest, so that a runaway one takes little from ingest and from other queries. `docs/sql.md` is the user's view.
 
 mod as_of;
 mod catalog;
@@ -20,10 +20,13 @@ mod engine;
 mod error;
 mod guard;
 pub mod http;
+mod json;
 pub mod output;
 mod parameters;
 pub mod postgres;
+mod priority;
 pub mod prometheus;
+mod promoted;
 mod query;
 mod scan;
 mod stats;

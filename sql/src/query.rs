@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use crate::config::SqlConfig;
 use crate::error::SqlError;
+use crate::priority;
 use crate::table::TableCut;
 
 /// Batches that wait for the reader before the query does.
@@ -198,7 +199,7 @@ fn died(ended: Result<(), JoinError>) -> SqlError {
 }
 
 /// The threads of one query. A query can be stopped only where it yields, and some joins compute for long before they do; on threads of its own it
-/// keeps nobody else waiting meanwhile. Dropping them does not wait for it.
+/// keeps nobody else waiting meanwhile, and they give way to those that take rows in. Dropping them does not wait for it.
 struct Threads(Option<Runtime>);
 
 impl Threads {
@@ -207,6 +208,7 @@ impl Threads {
             .worker_threads(count)
             .thread_name("highwater-sql")
             .thread_stack_size(STACK_BYTES)
+            .on_thread_start(priority::give_way)
             .enable_all()
             .build()
             .map_err(|e| SqlError::Start { message: format!("no threads for a query: {e}") })?;

@@ -15,6 +15,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::functions::core::get_field;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, ident, lit, not};
 use datafusion::physical_expr::expressions::Column;
@@ -22,19 +23,20 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use highwater_pipeline::data::identity;
-use highwater_pipeline::tables::{DATE_COLUMN, Superseded, TENANT_COLUMN, WINDOW_START_COLUMN};
+use highwater_pipeline::tables::{ATTRIBUTES_COLUMN, DATE_COLUMN, Superseded, TENANT_COLUMN, WINDOW_START_COLUMN};
 use tokio::sync::OnceCell;
 
 use crate::as_of::AsOf;
 use crate::delta::DataFile;
 use crate::error::SqlError;
-use crate::stats::FileStatistics;
+use crate::stats::{self, FileStatistics};
 use crate::table::{Cut, Table, TableCut};
 use crate::tail::{TailPartition, TailReader};
 
@@ -60,6 +62,11 @@ impl std::fmt::Debug for TenantTable {
 impl TenantTable {
     pub(crate) fn new(table: Arc<Table>, tenant: Option<Arc<str>>, store_url: ObjectStoreUrl) -> Self {
         Self { table, tenant, store_url, cut: OnceCell::new(), superseded: OnceCell::new(), as_of: None }
+    }
+
+    /// Whether a column holds an attribute that the map has, too.
+    pub(crate) fn is_promoted(&self, column: &str) -> bool {
+        self.table.spec.promoted.iter().any(|attribute| attribute == column)
     }
 
     /// The same table at another moment.
@@ -174,6 +181,65 @@ impl TenantTable {
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
+    }
+
+    /// The files' rows. Files that lack the column of a promoted attribute, because they were written before it was promoted, give it from the map.
+    fn scan_stored(
+        &self,
+        files: &[Arc<DataFile>],
+        state: &dyn Session,
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = &self.table.schema;
+        let wanted: Vec<usize> = projection
+            .iter()
+            .filter(|i| self.is_promoted(schema.field(**i).name()))
+            .map(|i| self.table.file_schema.index_of(schema.field(*i).name()))
+            .collect::<Result<_, _>>()?;
+        let has_them = |file: &Arc<DataFile>| {
+            let statistics = file.file.statistics.as_deref();
+            statistics.is_some_and(|s| wanted.iter().all(|column| stats::has_column(s, *column)))
+        };
+        let (with, without): (Vec<_>, Vec<_>) =
+            files.iter().map(Arc::clone).partition(|file| wanted.is_empty() || has_them(file));
+        if without.is_empty() {
+            return self.scan_files(files, state, projection, limit);
+        }
+        let from_maps = self.scan_maps(&without, state, projection, limit)?;
+        if with.is_empty() {
+            return Ok(from_maps);
+        }
+        UnionExec::try_new(vec![self.scan_files(&with, state, projection, limit)?, from_maps])
+    }
+
+    /// The rows of files without the columns of promoted attributes, which are looked up in the map.
+    fn scan_maps(
+        &self,
+        files: &[Arc<DataFile>],
+        state: &dyn Session,
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = &self.table.schema;
+        let is_promoted = |i: &usize| self.is_promoted(schema.field(*i).name());
+        let mut needed: Vec<usize> = projection.iter().copied().filter(|i| !is_promoted(i)).collect();
+        let map = schema.index_of(ATTRIBUTES_COLUMN)?;
+        if !needed.contains(&map) {
+            needed.push(map);
+        }
+        let stored = self.scan_files(files, state, &needed, limit)?;
+        let columns = DFSchema::try_from(stored.schema())?;
+        let column = |i: &usize| {
+            let name = schema.field(*i).name();
+            let expr = match is_promoted(i) {
+                true => get_field().call(vec![ident(ATTRIBUTES_COLUMN), lit(name.as_str())]),
+                false => ident(name),
+            };
+            Ok(ProjectionExpr::new(state.create_physical_expr(expr, &columns)?, name))
+        };
+        let columns = projection.iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(columns, stored)?))
     }
 
     /// The files' rows that the tail does not supersede: windows of a rollup that were closed again since the files were written.
@@ -296,7 +362,7 @@ impl TenantTable {
         let files = self.files(cut, state, filters)?;
         let stored = match files.as_slice() {
             [] => None,
-            files if superseded.is_empty() => Some(self.scan_files(files, state, projection, limit)?),
+            files if superseded.is_empty() => Some(self.scan_stored(files, state, projection, limit)?),
             files => Some(self.scan_files_without(superseded, files, state, projection)?),
         };
         let live = self.scan_tail(cut, superseded, projection, limit)?;

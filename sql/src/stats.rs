@@ -71,6 +71,19 @@ pub(crate) fn file_statistics(file_schema: &SchemaRef, size_bytes: u64, json: Op
     }
 }
 
+/// Of the column of a promoted attribute: whether the file has it. Our writers count the NULLs of every column that a file has.
+pub(crate) fn has_column(file: &Statistics, column: usize) -> bool {
+    file.column_statistics.get(column).is_some_and(|c| c.null_count.get_value().is_some())
+}
+
+/// Forgets what is said of the column of a promoted attribute, unless one of our writers made the file and the column in it: in the file of another the
+/// column may be there and not be filled.
+pub(crate) fn keep_if_whole(column: &mut ColumnStatistics, ours: bool) {
+    if !ours || column.null_count.get_value().is_none() {
+        *column = ColumnStatistics::new_unknown();
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bound {
     Lower,

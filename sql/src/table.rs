@@ -92,7 +92,7 @@ impl Table {
         let in_files = |name: &str| name != TENANT_COLUMN && name != DATE_COLUMN;
         let file_fields: Vec<_> = schema.fields().iter().filter(|f| in_files(f.name())).map(Arc::clone).collect();
         let file_schema: SchemaRef = Arc::new(Schema::new(file_fields));
-        let delta = DeltaReader::new(storage, &spec.name, SchemaRef::clone(&file_schema));
+        let delta = DeltaReader::new(storage, &spec, SchemaRef::clone(&file_schema));
         let tail = Arc::new(TailReader::new(Arc::clone(&log), spec.clone(), budget));
         Self { spec, schema, file_schema, tail, delta, log }
     }

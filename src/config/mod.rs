@@ -45,7 +45,7 @@ pub(crate) use otlp::{OtlpPort, OtlpSection};
 pub(crate) use pgwire::PgwireSection;
 pub(crate) use roles::{Role, Roles};
 pub(crate) use state::StateSection;
-use tables::TablesSection;
+pub(crate) use tables::TablesSection;
 pub(crate) use tls::TlsSection;
 
 /// Where data goes when nothing is said.
@@ -450,6 +450,15 @@ mod tests {
         assert!(parse("tables: { vacuum_after: 5s }").unwrap_err().contains("shorter than sql.timeout"));
         assert!(parse("tables: { history: 5s }").unwrap_err().contains("at least 3600000"));
         assert!(parse("tables: { retention: [{ table: logs, age: 0s }] }").unwrap_err().contains("nothing would stay"));
+        let promote = |list: &str| parse(&format!("tables: {{ promote: [{list}] }}"));
+        let config = promote("{ table: logs, attribute: http.route }, { table: spans, attribute: http.route }").unwrap();
+        assert_eq!(config.tables.promote.len(), 2);
+        let refused = |list: &str| promote(list).unwrap_err();
+        assert!(refused("{ table: metrics, attribute: job }").contains("no map `attributes`"));
+        assert!(refused("{ table: nothing, attribute: job }").contains("there are logs and spans"));
+        assert!(refused("{ table: logs, attribute: User_Id }").contains("has a column `user_id`"));
+        assert!(refused("{ table: logs, attribute: 'a b' }").contains("no blanks"));
+        assert!(refused("{ table: logs, attribute: a }, { table: logs, attribute: A }").contains("has a column `a`"));
         assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
         assert!(parse("roles: []").unwrap_err().contains("name some of"));

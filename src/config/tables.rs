@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use highwater_pipeline::tables::{TableSpec, built_in_tables};
 use highwater_sinks::tables::{RetentionRule, TablesConfig};
 use serde::{Deserialize, Deserializer};
 
@@ -33,6 +34,18 @@ pub(crate) struct TablesSection {
     pub(crate) byte_stream_split: bool,
     /// What is kept, where it is not 31 days of logs and everything else for ever.
     pub(crate) retention: Vec<RetentionSection>,
+    /// Attributes that are columns, too.
+    pub(crate) promote: Vec<PromoteSection>,
+}
+
+/// An attribute that has a column of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PromoteSection {
+    /// The table: `logs` or `spans`.
+    pub(crate) table: String,
+    /// The attribute, and the name of the column.
+    pub(crate) attribute: String,
 }
 
 /// What is kept of a table, or of one tenant's rows in it.
@@ -69,6 +82,7 @@ impl Default for TablesSection {
             history: Duration::from_millis(defaults.history_ms),
             byte_stream_split: defaults.byte_stream_split,
             retention: Vec::new(),
+            promote: Vec::new(),
         }
     }
 }
@@ -96,6 +110,18 @@ impl TablesSection {
         }
     }
 
+    /// Gives the attributes that are promoted their columns.
+    pub(crate) fn promote(&self, tables: &mut [TableSpec]) -> Result<(), ConfigError> {
+        for PromoteSection { table, attribute } in &self.promote {
+            let bad = |reason: String| ConfigError::in_key("tables.promote", reason);
+            let Some(spec) = tables.iter_mut().find(|spec| spec.name == *table) else {
+                return Err(bad(format!("there is no table {table} with attributes; there are logs and spans")));
+            };
+            spec.promote([attribute.as_str()]).map_err(|error| bad(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Refuses what cannot be used. `query_timeout`: how long a query may read files of an older version.
     pub(super) fn check(&self, query_timeout: Duration) -> Result<(), ConfigError> {
         if self.commit_interval.is_zero() {
@@ -110,6 +136,7 @@ impl TablesSection {
             let reason = format!("the age of {} is zero: nothing would stay", rule.table);
             return Err(ConfigError::in_key("tables.retention", reason));
         }
+        self.promote(&mut built_in_tables())?;
         match self.settings().problem() {
             Some(problem) => Err(ConfigError::in_key("tables", problem)),
             None => Ok(()),

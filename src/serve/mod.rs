@@ -123,7 +123,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
     };
     workers::ensure_topics(&config, &planned, log.log()).await?;
     let definitions = LogDefinitions::start(log.log(), &file, Writes::of(&config)).await?;
-    let topology = definitions.topology()?.unwrap_or(planned);
+    let topology = definitions.topology()?.unwrap_or(planned).promoted(&config.tables)?;
     workers::ensure_topics(&config, &topology, log.log()).await?;
     claim::make(&config, &log).await?;
     // Not before: a client that asks for a topic may make it, and it would not be as it has to be.
@@ -221,6 +221,7 @@ pub(crate) async fn run(args: ServeArgs, config: Config, own_logs: Option<OwnLog
         scraper,
         tls: tls.into_iter().chain(otlp.tls().iter().cloned()).collect(),
         definitions,
+        table_settings: config.tables.clone(),
         workers: workers.as_ref(),
         engine: engine.as_ref(),
         specs: &specs,
@@ -283,6 +284,8 @@ struct Applying<'a> {
     /// The certificates of HTTP and OTLP ports; the Kafka port looks after its own.
     tls: Vec<Arc<Tls>>,
     definitions: LogDefinitions,
+    /// How tables are written, for as long as the process lives.
+    table_settings: TablesSection,
     workers: Option<&'a Workers>,
     engine: Option<&'a Engine>,
     specs: &'a RwLock<Vec<TableSpec>>,
@@ -300,7 +303,7 @@ impl Applying<'_> {
             ));
         }
         let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
-        let topology = topology::plan(&file)?;
+        let topology = topology::plan(&file)?.promoted(&self.table_settings)?;
         let notifiers = Notifiers::open(&config)?;
         for tls in &self.tls {
             tls.reload().map_err(|error| Error::failed("tls", error))?;
@@ -345,7 +348,7 @@ impl Applying<'_> {
     /// Makes the tables those of the newest version in the log, whoever wrote it.
     async fn newest(&self) -> Result<(), Error> {
         match self.definitions.topology()? {
-            Some(topology) => self.tables(topology).await,
+            Some(topology) => self.tables(topology.promoted(&self.table_settings)?).await,
             None => Ok(()),
         }
     }

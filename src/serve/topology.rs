@@ -6,7 +6,7 @@ use highwater_processors::rollups;
 use highwater_processors::rules::{RuleFile, slos};
 use highwater_processors::{ProcessorsConfig, topology};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, TablesSection};
 
 /// Everything a config comes to.
 pub(crate) struct Topology {
@@ -18,6 +18,12 @@ impl Topology {
     /// All tables: the built-in ones and one per rollup.
     pub(crate) fn tables(&self) -> &[TableSpec] {
         &self.tables
+    }
+
+    /// The same with columns for the attributes that are promoted.
+    pub(crate) fn promoted(mut self, tables: &TablesSection) -> Result<Self, ConfigError> {
+        tables.promote(&mut self.tables)?;
+        Ok(self)
     }
 
     /// Number of rules in all files.

@@ -7,6 +7,7 @@ mod aggregates;
 mod ago;
 mod bounded;
 mod dialect;
+mod in_lists;
 mod scalars;
 mod windows;
 
@@ -31,7 +32,7 @@ pub enum Windows {
 
 /// The rules that a session which plans SQL needs beside [`register`].
 pub fn analyzer_rules(windows: Windows) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(aggregates::HiddenArguments)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(aggregates::HiddenArguments), Arc::new(in_lists::InLists)];
     if windows == Windows::Unfolded {
         rules.push(Arc::new(InGroupBy));
     }

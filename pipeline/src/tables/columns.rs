@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, AsArray, Date32Array, RecordBatch, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 
+use super::promoted::{ATTRIBUTES_COLUMN, attribute_column, with_columns};
 use super::{TableError, TableSpec};
 
 /// The partition column that says whose a row is.
@@ -78,8 +79,8 @@ pub fn stored_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// Decoded rows as the table has them: every column of its [`stored_type`], with `date`, and `_topic` where the table
-/// has several topics.
+/// Decoded rows as the table has them: every column of its [`stored_type`], with `date`, `_topic` where the table
+/// has several topics, and the promoted attributes.
 ///
 /// # Errors
 /// Where the batch lacks the time column, or a value does not fit the stored type.
@@ -103,7 +104,13 @@ pub fn stored_batch(spec: &TableSpec, topic: &str, batch: &RecordBatch) -> Resul
         columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, batch.num_rows()))));
     }
     columns.push(Arc::new(date));
-    RecordBatch::try_new(schema, columns).map_err(arrow)
+    if !spec.promoted.is_empty() {
+        let map = Arc::clone(&columns[schema.index_of(ATTRIBUTES_COLUMN).map_err(arrow)?]);
+        for attribute in &spec.promoted {
+            columns.push(attribute_column(&map, attribute).map_err(arrow)?);
+        }
+    }
+    RecordBatch::try_new(with_columns(schema, &spec.promoted), columns).map_err(arrow)
 }
 
 /// A time column is a UTC timestamp in microseconds.

@@ -12,6 +12,7 @@
 //! - A table's columns are those its topic decodes to (in the types Delta has, [`stored_type`]), then `_topic` where it has several topics, then `date`: the UTC
 //!   day of its time column. `tenant` and `date` are the partition columns; their values live in the Delta log, not in
 //!   the files.
+//! - An attribute that is promoted ([`TableSpec::promote`]) is a further column at the end, whole in each file that has it.
 //! - Every commit that holds rows names, per topic partition, the offsets `[from, to)` it covers ([`Cover`], under
 //!   [`COVER_KEY`] of `commitInfo`), and carries a Delta application transaction with `appId` = [`app_id`] and
 //!   `version` = `to`. The covers of one partition follow each other without gap or overlap.
@@ -24,6 +25,7 @@
 mod columns;
 mod cover;
 mod path;
+mod promoted;
 mod spec;
 mod superseded;
 
@@ -35,6 +37,7 @@ pub use columns::{
 };
 pub use cover::{COMMIT_ID_KEY, COVER_KEY, Cover, covers_from_json, covers_to_json};
 pub use path::{data_file_path, encode_path_value, is_data_file_path, table_path, table_url};
+pub use promoted::{ATTRIBUTE_KEY, ATTRIBUTES_COLUMN, attribute_column};
 pub use spec::{DEFAULT_LOG_AGE_MS, PARTITION_COLUMNS, Retention, TableSpec, built_in_tables, rollup_table};
 pub use superseded::{REVISION_COLUMN, Superseded, WINDOW_START_COLUMN};
 
@@ -60,6 +63,16 @@ pub enum TableError {
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// An attribute that cannot have a column of its own.
+    #[error("attribute {attribute:?} of table {table} cannot be promoted to a column: {reason}")]
+    BadPromotion {
+        /// The table.
+        table: String,
+        /// The attribute.
+        attribute: String,
+        /// Why not.
+        reason: String,
     },
     /// The cover in a commit is not one of ours.
     #[error("commit {version} of table {table} has no readable `{COVER_KEY}`: {reason}")]

@@ -3,6 +3,7 @@
 use arrow::datatypes::SchemaRef;
 
 use super::columns::stored_schema;
+use super::promoted::with_columns;
 use super::superseded::{REVISION_COLUMN, WINDOW_START_COLUMN};
 use super::{TableError, path};
 use crate::data::{RowKind, alerts, dead_letter, logs, metric_metadata, metrics, spans};
@@ -37,6 +38,8 @@ pub struct TableSpec {
     pub sort_columns: Vec<String>,
     /// What is kept where the settings of tables say nothing about it.
     pub retention: Retention,
+    /// Attributes that have columns of their own, which bear their names ([`Self::promote`]).
+    pub promoted: Vec<String>,
 }
 
 impl TableSpec {
@@ -52,9 +55,9 @@ impl TableSpec {
         }
     }
 
-    /// The table's columns: [`Self::row_schema`], `_topic` where it has several topics, `date`.
+    /// The table's columns: [`Self::row_schema`], `_topic` where it has several topics, `date`, promoted attributes.
     pub fn table_schema(&self) -> SchemaRef {
-        stored_schema(&self.row_schema(), self.topics.len() > 1)
+        with_columns(stored_schema(&self.row_schema(), self.topics.len() > 1), &self.promoted)
     }
 
     /// True where later revisions of a row replace earlier ones, as in a rollup's table.
@@ -116,5 +119,6 @@ fn table(name: &str, topic: &str, kind: RowKind, time_column: &str, sort_columns
         time_column: time_column.to_string(),
         sort_columns: sort_columns.iter().map(|c| (*c).to_string()).collect(),
         retention: Retention::default(),
+        promoted: Vec::new(),
     }
 }

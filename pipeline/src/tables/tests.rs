@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, AsArray, MapBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, TimeUnit};
 use url::Url;
 use uuid::Uuid;
@@ -157,4 +157,44 @@ fn types_that_delta_lacks_are_stored_as_ones_it_has() {
     assert_eq!(stored.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), 7);
     assert_eq!(stored.column(2).as_string::<i32>().value(0), "x");
     assert!(stored_batch(&spec, "rollup.r", &row(u64::MAX)).is_err(), "a value is never stored as another");
+}
+
+#[test]
+fn promoted_attributes_are_columns_behind_the_others() {
+    let logs = || built_in_tables().into_iter().find(|table| table.name == "logs").unwrap();
+    let mut spec = logs();
+    spec.promote(["http.route", "tier", "tier"]).unwrap();
+    assert_eq!(spec.promoted, ["http.route", "tier"]);
+    let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for row in [&[("tier", Some("gold")), ("http.route", Some("/a")), ("tier", Some("second"))][..], &[("tier", None)]] {
+        for (key, value) in row {
+            map.keys().append_value(key);
+            map.values().append_option(*value);
+        }
+        map.append(true).unwrap();
+    }
+    map.append(false).unwrap();
+    let map = map.finish();
+    let column = |name: &str| attribute_column(&map.slice(0, 3), name).unwrap().as_string::<i32>().clone();
+    assert_eq!(column("tier").iter().collect::<Vec<_>>(), [Some("gold"), None, None]);
+    assert_eq!(column("http.route").iter().collect::<Vec<_>>(), [Some("/a"), None, None]);
+    assert_eq!(column("nothing").null_count(), 3);
+    let sliced = attribute_column(&map.slice(1, 2), "http.route").unwrap();
+    assert_eq!(sliced.null_count(), 2, "the offsets of a slice do not begin at 0");
+
+    let schema = spec.table_schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names[names.len() - 3..], ["date", "http.route", "tier"]);
+
+    let refused = |table: &str, attribute: &str| {
+        let mut spec = built_in_tables().into_iter().find(|spec| spec.name == table).unwrap();
+        spec.promote([attribute]).unwrap_err().to_string()
+    };
+    assert!(refused("metrics", "job").contains("no map `attributes`"));
+    assert!(refused("logs", "User_ID").contains("the table has a column `user_id`"));
+    for bad in ["", "a b", "a,b", "a=b", "_x", &"x".repeat(200)] {
+        assert!(refused("logs", bad).contains("a column's name"), "{bad}");
+    }
+    let many: Vec<String> = (0..65).map(|i| format!("a{i}")).collect();
+    assert!(logs().promote(many.iter().map(String::as_str)).unwrap_err().to_string().contains("at most 64"));
 }

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema};
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{Action, Add, CommitInfo, LogicalFileView, MetadataExt, Protocol, Transaction};
@@ -29,13 +29,14 @@ use futures::TryStreamExt;
 use highwater_pipeline::log::TopicInfo;
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{
-    COMMIT_ID_KEY, COVER_KEY, Cover, PARTITION_COLUMNS, TableSpec, app_id, covers_to_json, table_path,
+    ATTRIBUTE_KEY, COMMIT_ID_KEY, COVER_KEY, Cover, PARTITION_COLUMNS, TableSpec, app_id, covers_to_json, table_path,
 };
 use object_store::prefix::PrefixStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::encode::EncodedFile;
+use super::read::FileColumns;
 use super::supersede::Replacement;
 use crate::SinkError;
 
@@ -383,7 +384,7 @@ impl DeltaLog {
         &mut self,
         spec: &TableSpec,
         now_ms: i64,
-    ) -> Result<(Vec<ActiveFile>, SchemaRef), SinkError> {
+    ) -> Result<(Vec<ActiveFile>, FileColumns), SinkError> {
         let table = self.load().await.map_err(|e| self.delta(e))?;
         let state = table.snapshot().map_err(|e| self.delta(e))?;
         self.check_protocol(state.protocol())?;
@@ -395,12 +396,15 @@ impl DeltaLog {
             .filter(|field| !PARTITION_COLUMNS.contains(&field.name().as_str()))
             .map(|field| match described.fields().find(field.name()) {
                 Some((_, described)) => Arc::clone(described),
-                None => Arc::clone(field),
+                None => Arc::new(field.as_ref().clone().with_metadata(HashMap::new())),
             })
             .collect();
+        // Also those that are no longer promoted: a file that has the column has it whole.
+        let is_promoted = |field: &&FieldRef| field.metadata().get(ATTRIBUTE_KEY) == Some(field.name());
+        let promoted = stored.fields().iter().filter(is_promoted).map(|field| field.name().clone()).collect();
         (self.version, self.known_ms) = (state.version(), now_ms);
         let files = state.log_data().iter().map(|file| ActiveFile::new(&file)).collect();
-        Ok((files, Arc::new(Schema::new(fields))))
+        Ok((files, FileColumns { schema: Arc::new(Schema::new(fields)), promoted }))
     }
 
     /// The table's newest version and the files that make it up.

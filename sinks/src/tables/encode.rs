@@ -97,7 +97,7 @@ fn encode_group(
     group: &Group,
 ) -> Result<EncodedFile, ParquetError> {
     let schema = sorted.schema().ok_or_else(|| ParquetError::General("a file of no rows".to_string()))?;
-    let properties = properties(spec, config, &schema)?;
+    let properties = properties(&spec.promoted, spec, config, &schema)?;
     let mut bytes = Vec::new();
     let mut stats = FileStats::new(&schema);
     let mut writer = ArrowWriter::try_new(&mut bytes, SchemaRef::clone(&schema), Some(properties))?;
@@ -118,8 +118,9 @@ fn encode_group(
     })
 }
 
-/// How the files of a table are written.
+/// How the files of a table are written. In `promoted` one value is looked for, too.
 pub(super) fn properties(
+    promoted: &[String],
     spec: &TableSpec,
     config: &TablesConfig,
     schema: &SchemaRef,
@@ -153,7 +154,8 @@ pub(super) fn properties(
             // All rows of a record have one.
             builder = builder.set_column_dictionary_enabled(column.clone(), true);
         }
-        if NEEDLES.contains(&field.name().as_str()) && *field.data_type() == DataType::Utf8 {
+        let is_needle = NEEDLES.contains(&field.name().as_str()) || promoted.contains(field.name());
+        if is_needle && *field.data_type() == DataType::Utf8 {
             // As large as a row group may need; folded to what its values do need.
             builder = builder
                 .set_column_bloom_filter_enabled(column.clone(), true)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use highwater_pipeline::tables::{DATE_COLUMN, TENANT_COLUMN, TableSpec};
+use highwater_pipeline::tables::{ATTRIBUTES_COLUMN, DATE_COLUMN, TENANT_COLUMN, TableSpec, attribute_column};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
@@ -60,8 +60,24 @@ impl AsyncFileReader for StoreReader {
     }
 }
 
+/// Columns of a table that are read of its files.
+#[derive(Debug, Clone)]
+pub(crate) struct FileColumns {
+    /// The columns.
+    pub(crate) schema: SchemaRef,
+    /// Those of them that hold a promoted attribute: they are made from the file's map.
+    pub(crate) promoted: Vec<String>,
+}
+
+impl FileColumns {
+    /// All columns of a table.
+    pub(crate) fn of(spec: &TableSpec) -> Self {
+        Self { schema: spec.table_schema(), promoted: spec.promoted.clone() }
+    }
+}
+
 /// The rows of the file with these bytes, with all columns of the table: the partition columns as the Delta log has them, columns added since as
-/// NULL.
+/// NULL, or as the map of attributes has them.
 pub(crate) fn read_file(
     spec: &TableSpec,
     tenant: Option<&str>,
@@ -70,9 +86,9 @@ pub(crate) fn read_file(
 ) -> Result<Vec<RecordBatch>, SinkError> {
     let parquet = |source| SinkError::Parquet { table: spec.name.clone(), source };
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(parquet)?.build().map_err(parquet)?;
-    let schema = spec.table_schema();
+    let columns = FileColumns::of(spec);
     reader
-        .map(|batch| aligned(&schema, tenant, date, &batch?))
+        .map(|batch| aligned(&columns, tenant, date, &batch?))
         .collect::<Result<_, ArrowError>>()
         .map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })
 }
@@ -93,19 +109,19 @@ pub(crate) async fn open_file(
 /// The rows of an opened file, with these columns of the table.
 pub(crate) fn stream(
     table: &str,
-    schema: &SchemaRef,
+    columns: &FileColumns,
     file: &ActiveFile,
     builder: FileBuilder,
 ) -> Result<BoxStream<'static, Result<RecordBatch, SinkError>>, SinkError> {
     let reader = builder.build().map_err(|e| failed(table, &file.path, e))?;
-    let (table, schema, file) = (table.to_string(), SchemaRef::clone(schema), file.clone());
+    let (table, columns, file) = (table.to_string(), columns.clone(), file.clone());
     Ok(reader
         .map_err({
             let (table, path) = (table.clone(), file.path.clone());
             move |e| failed(&table, &path, e)
         })
         .and_then(move |batch| {
-            let aligned = aligned(&schema, file.tenant.as_deref(), file.date.as_deref(), &batch);
+            let aligned = aligned(&columns, file.tenant.as_deref(), file.date.as_deref(), &batch);
             let aligned = aligned.map_err(|source| SinkError::Arrow { table: table.clone(), source });
             futures::future::ready(aligned)
         })
@@ -123,14 +139,16 @@ fn failed(table: &str, path: &str, error: ParquetError) -> SinkError {
     }
 }
 
-/// A file's rows with the columns of `schema`.
+/// A file's rows with these columns.
 fn aligned(
-    schema: &SchemaRef,
+    columns: &FileColumns,
     tenant: Option<&str>,
     date: Option<&str>,
     batch: &RecordBatch,
 ) -> Result<RecordBatch, ArrowError> {
     let count = batch.num_rows();
+    let FileColumns { schema, promoted } = columns;
+    let attributes = batch.column_by_name(ATTRIBUTES_COLUMN);
     let columns: Result<Vec<ArrayRef>, ArrowError> = schema
         .fields()
         .iter()
@@ -141,10 +159,15 @@ fn aligned(
                 Ok(repeated)
             }
             DATE_COLUMN => dates(date, count),
-            name => match batch.column_by_name(name) {
-                Some(column) => as_type(column, field.data_type()),
-                None => Ok(new_null_array(field.data_type(), count)),
-            },
+            name => {
+                let map = attributes.filter(|_| promoted.iter().any(|attribute| attribute == name));
+                match (map, batch.column_by_name(name)) {
+                    // Whatever the file has: who else writes to the table need not have filled the column.
+                    (Some(map), _) => attribute_column(map, name),
+                    (None, Some(column)) => as_type(column, field.data_type()),
+                    (None, None) => Ok(new_null_array(field.data_type(), count)),
+                }
+            }
         })
         .collect();
     RecordBatch::try_new(SchemaRef::clone(schema), columns?)

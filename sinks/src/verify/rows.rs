@@ -32,7 +32,7 @@ use super::report::{FindingKind, TableReport};
 use super::revisions::{self, Revisions};
 use crate::SinkError;
 use crate::tables::delta::{ActiveFile, Expired};
-use crate::tables::read::{open_file, stream};
+use crate::tables::read::{FileColumns, open_file, stream};
 
 const FETCH_SIZE_BYTES: usize = 4 << 20;
 /// How many differing rows of one cover are named.
@@ -190,7 +190,7 @@ struct Files<'a> {
 impl Files<'_> {
     /// The rows of these pieces.
     async fn read(&mut self, band: &[Piece]) -> Result<Rows, SinkError> {
-        let schema = self.spec.table_schema();
+        let columns = FileColumns::of(self.spec);
         let first = self.spec.topics.first().cloned().unwrap_or_default();
         let mut batches = Vec::new();
         for file in self.files.iter_mut().filter(|file| band.iter().any(|piece| file.may_hold(piece))) {
@@ -201,7 +201,7 @@ impl Files<'_> {
             let unnamed = first.clone();
             let filter = ArrowPredicateFn::new(mask, move |rows| Ok(in_pieces(&rows, &wanted, &unnamed)));
             let builder = builder.with_row_filter(RowFilter::new(vec![Box::new(filter)]));
-            let mut rows = stream(&self.spec.name, &schema, file.file, builder)?;
+            let mut rows = stream(&self.spec.name, &columns, file.file, builder)?;
             while let Some(batch) = rows.try_next().await? {
                 file.covered_rows += batch.num_rows() as u64;
                 batches.push(
@@ -211,7 +211,7 @@ impl Files<'_> {
             }
         }
         let arrow = |source| SinkError::Arrow { table: self.spec.name.clone(), source };
-        let all = concat_batches(&schema, &batches).map_err(arrow)?;
+        let all = concat_batches(&columns.schema, &batches).map_err(arrow)?;
         Ok(Rows { batch: sort(&all).map_err(arrow)? })
     }
 }

@@ -48,6 +48,18 @@ pub(crate) fn is_table_function(name: &str) -> bool {
 /// # Errors
 /// [`SqlError::Syntax`], or [`SqlError::Forbidden`] naming the statement.
 pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlError> {
+    parse_changed(sql, dialect, |_| {})
+}
+
+/// The same with a change to the statement before it is looked at.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_changed(
+    sql: &str,
+    dialect: &dyn Dialect,
+    change: impl Fn(&mut ast::Statement),
+) -> Result<Statement, SqlError> {
     let tokens = tokens(sql, dialect)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(dialect)
@@ -59,9 +71,13 @@ pub(crate) fn parse(sql: &str, dialect: &dyn Dialect) -> Result<Statement, SqlEr
         return Err(SqlError::Syntax { message: "the query is empty".to_string(), at: None });
     };
     match &mut statement {
-        Statement::Statement(inner) => distinct::bind_tightly(inner),
+        Statement::Statement(inner) => {
+            change(inner);
+            distinct::bind_tightly(inner);
+        }
         Statement::Explain(explain) => {
             if let Statement::Statement(inner) = explain.statement.as_mut() {
+                change(inner);
                 distinct::bind_tightly(inner);
             }
         }

@@ -74,6 +74,14 @@ fn of_body(body: &SetExpr) -> Vec<Option<Type>> {
             let told = [Type::UUID, Type::JSON, Type::JSONB, Type::OID, Type::OID_ARRAY];
             named(data_type).filter(|pg_type| told.contains(pg_type))
         }
+        SelectItem::UnnamedExpr(Expr::Function(function))
+        | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => {
+            match function.name.to_string().to_lowercase().as_str() {
+                "to_json" | "row_to_json" | "json_agg" | "json_build_object" | "json_build_array" => Some(Type::JSON),
+                "to_jsonb" | "jsonb_agg" | "jsonb_build_object" | "jsonb_build_array" => Some(Type::JSONB),
+                _ => None,
+            }
+        }
         _ => None,
     };
     select.projection.iter().map(item).collect()

@@ -124,7 +124,8 @@ impl Connection {
     /// What functions of the session say, after a setting changed.
     fn settings_changed(&mut self) {
         let settings = self.settings.all().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        self.facts = Arc::new(SessionFacts { user: self.user.clone(), pid: self.registered.pid, settings });
+        let (user, pid, zone) = (self.user.clone(), self.registered.pid, self.settings.zone());
+        self.facts = Arc::new(SessionFacts { user, pid, settings, zone });
     }
 
     /// Serves the client until one of the two ends it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array,
-    Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, RecordBatch, StringArray,
+    Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, ListArray, RecordBatch, StringArray, StringBuilder,
     Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
@@ -165,6 +165,26 @@ impl Rows {
         self.next += 1;
         Ok(())
     }
+}
+
+/// Values as Postgres prints them, times in this zone.
+///
+/// # Errors
+/// Where a value does not fit the type that its column is told as.
+pub(super) fn printed(field: &FieldRef, array: &ArrayRef, zone: &Zone) -> Result<ArrayRef, ArrowError> {
+    let column = Column::new(field, array, &types::type_of(field), false)?;
+    let mut all = StringBuilder::with_capacity(array.len(), array.len().saturating_mul(24));
+    let mut one = BytesMut::new();
+    for row in 0..array.len() {
+        if column.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            all.append_null();
+            continue;
+        }
+        one.clear();
+        column.values.put_text(row, zone, &mut one)?;
+        all.append_value(std::str::from_utf8(&one).map_err(|e| ArrowError::CastError(e.to_string()))?);
+    }
+    Ok(Arc::new(all.finish()))
 }
 
 fn no_identifier(id: i64) -> ArrowError {

@@ -9,6 +9,7 @@
 //! - a connection holds at most one message of the client and [`wire::SEND_AT_BYTES`] of rows, besides what the query itself may use;
 //! - what runs ends with its connection, at a cancel request, and at the time limit, whatever the client does.
 
+mod as_text;
 mod cancel;
 mod casts;
 pub(crate) mod catalog;
@@ -22,6 +23,7 @@ mod interval;
 mod login;
 pub(crate) mod names;
 mod portal;
+mod records;
 mod rewrite;
 mod server;
 mod settings;

@@ -17,7 +17,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use pgwire::api::Type;
 
 use super::catalog::{PG_CATALOG, relations};
-use super::{casts, decode, interval, names, types};
+use super::{casts, decode, interval, names, records, types};
 use crate::parameters::Parameter;
 
 /// Tables of the system catalog that have no rows here.
@@ -85,6 +85,7 @@ pub(super) fn catalog(statement: &mut Statement) {
 /// Rewrites any statement of a Postgres client.
 pub(super) fn any(statement: &mut Statement) {
     let _counts: ControlFlow<()> = statement.visit(&mut Counts);
+    records::rows(statement);
     let _all: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
         escapes(expr);
         literals(expr);

@@ -16,7 +16,7 @@ use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::command::{self, Command, Piece};
 use super::error::{PgError, code};
-use super::{casts, names, rewrite, types};
+use super::{casts, names, records, rewrite, types};
 use crate::error::SqlError;
 use crate::guard;
 
@@ -189,7 +189,7 @@ fn query(text: &str) -> Result<Query, SqlError> {
         let (told, parameters) = (casts::of_columns(written), casts::of_parameters(written));
         (statement, names, told, parameters)
     } else {
-        let statement = guard::parse(text, &HighwaterDialect)?;
+        let statement = guard::parse_changed(text, &HighwaterDialect, records::calls)?;
         let (told, parameters) = (casts::of_columns(&statement), casts::of_parameters(&statement));
         let names = names::of(&statement);
         (statement, names, told, parameters)

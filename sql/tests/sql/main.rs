@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod parameters;
 mod postgres;
+mod promoted;
 mod prometheus;
 mod pruning;
 mod revisions;

@@ -9,6 +9,7 @@
 //! | `top_k(x, k)`, `bottom_k(x, k)` | the `k` greatest (least) values, in order |
 //! | `increase(value)`, `rate(value)` | of counters, per series, resets counted; summed over the series |
 //! | `histogram_quantile(q, le, value)` | of classic histograms, as Prometheus has it |
+//! | `percentile_disc(p)`, `mode()` | `WITHIN GROUP (ORDER BY x)`: a value that is there |
 //! | `evidence_lines(...)` | the first ten log lines: what rules over logs show |
 //!
 //! Arguments that every row has (`timestamp`, row identity, `series_id`) are put in by [`HiddenArguments`].
@@ -19,6 +20,7 @@ mod first_last;
 mod hidden;
 mod histogram;
 mod lines;
+mod ordered;
 mod quantile;
 mod state;
 mod top_k;
@@ -33,6 +35,7 @@ use counters::Counter;
 use distinct::CountDistinct;
 use first_last::FirstLast;
 use lines::Lines;
+use ordered::Ordered;
 use quantile::Quantile;
 use state::{Function, Udaf};
 use top_k::TopK;
@@ -49,6 +52,8 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         udaf(Lines),
         udaf(TopK::Top),
         udaf(TopK::Bottom),
+        udaf(Ordered::PercentileDisc),
+        udaf(Ordered::Mode),
         udaf(Counter::Increase),
         udaf(Counter::Rate),
         udaf(Counter::HistogramQuantile),

@@ -29,6 +29,21 @@ pub(super) trait Function: Debug + Eq + Hash + Send + Sync + 'static {
 
     /// The state of no groups yet. `constant` evaluates an argument that is the same for all rows.
     fn many(&self, types: &[DataType], constant: &dyn Fn(usize) -> Result<ScalarValue>) -> Result<Box<dyn Many>>;
+
+    /// The same where the call says `WITHIN GROUP (ORDER BY ...)`, downwards or upwards.
+    fn many_in_order(
+        &self,
+        types: &[DataType],
+        constant: &dyn Fn(usize) -> Result<ScalarValue>,
+        _is_descending: bool,
+    ) -> Result<Box<dyn Many>> {
+        self.many(types, constant)
+    }
+
+    /// True where its values come from `WITHIN GROUP (ORDER BY ...)`; they are the first argument then.
+    fn is_ordered_set(&self) -> bool {
+        false
+    }
 }
 
 /// The state of all groups of one aggregate. A merge of a state into nothing is that state, to the bit; so is a state that is written and read back.
@@ -75,7 +90,8 @@ impl<F: Function> Udaf<F> {
                 _ => plan_err!("argument {} of {} must be a constant", at + 1, self.function.name()),
             }
         };
-        self.function.many(&types, &constant)
+        let is_descending = args.order_bys.first().is_some_and(|by| by.options.descending);
+        self.function.many_in_order(&types, &constant, is_descending)
     }
 }
 
@@ -114,6 +130,10 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(All(self.many(&args)?)))
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        self.function.is_ordered_set()
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

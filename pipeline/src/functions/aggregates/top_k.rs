@@ -98,7 +98,7 @@ impl Lists {
 }
 
 /// A total order: NaN is the greatest number, zero of either sign has its own place, so that lists are the same whatever came first.
-fn compare(a: &ScalarValue, b: &ScalarValue) -> Ordering {
+pub(super) fn compare(a: &ScalarValue, b: &ScalarValue) -> Ordering {
     match (a, b) {
         (ScalarValue::Float64(Some(a)), ScalarValue::Float64(Some(b))) => {
             a.is_nan().cmp(&b.is_nan()).then_with(|| a.total_cmp(b))

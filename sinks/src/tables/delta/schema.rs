@@ -1,11 +1,13 @@
 //! A table's columns and protocol in Delta's terms: how it is made, and what its schema may grow by.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow::datatypes::{FieldRef, Schema};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::{Action, CommitInfo, MetadataExt, Protocol, StructType, new_metadata};
-use highwater_pipeline::tables::{PARTITION_COLUMNS, TableSpec};
+use highwater_pipeline::tables::{ATTRIBUTE_KEY, PARTITION_COLUMNS, TableSpec};
 use serde_json::json;
 
 use super::commit_info;
@@ -30,11 +32,18 @@ pub(super) fn create(table: &str, schema: &StructType, now_ms: i64) -> Result<[A
     Ok([Action::CommitInfo(info), Action::Protocol(protocol), Action::Metadata(metadata)])
 }
 
-/// The columns of a table.
+/// The columns of a table. Those of promoted attributes say so.
 pub(super) fn of(spec: &TableSpec) -> Result<StructType, SinkError> {
-    let schema: StructType = spec
-        .table_schema()
-        .as_ref()
+    let mark = |field: &FieldRef| {
+        let name = field.name().clone();
+        if !spec.promoted.contains(&name) {
+            return Arc::clone(field);
+        }
+        let metadata = HashMap::from([(ATTRIBUTE_KEY.to_string(), name)]);
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    };
+    let schema = Schema::new(spec.table_schema().fields().iter().map(mark).collect::<Vec<_>>());
+    let schema: StructType = (&schema)
         .try_into_kernel()
         .map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })?;
     Ok(schema)

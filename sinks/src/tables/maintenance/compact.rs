@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use parquet::file::metadata::ParquetMetaData;
 
@@ -13,7 +12,7 @@ use super::plan::Group;
 use crate::SinkError;
 use crate::tables::delta::{ActiveFile, Rewrite, RewriteAttempt, WrittenFile};
 use crate::tables::encode::sorting;
-use crate::tables::read::{FileBuilder, open_file, stream};
+use crate::tables::read::{FileBuilder, FileColumns, open_file, stream};
 use crate::tables::sort::Sorted;
 
 /// The operation of a commit that merges files.
@@ -38,19 +37,19 @@ pub(super) enum Merged {
 
 impl Maintainer {
     /// Merges the files of a group and commits, unless one of them is replaced meanwhile. `delta` knows a version at which all of them are there.
-    pub(super) async fn merge_group(&mut self, group: Group, schema: &SchemaRef) -> Result<Merged, SinkError> {
+    pub(super) async fn merge_group(&mut self, group: Group, columns: &FileColumns) -> Result<Merged, SinkError> {
         // Another process may sweep files that wait for their commit for longer than twice this.
         let until_ms = self.clock.now_ms().saturating_add(self.config.rewrite_age_ms());
         let size_bytes: u64 = group.iter().map(|facts| facts.size_bytes).sum();
         let files: Vec<ActiveFile> = group.into_iter().map(|facts| facts.file).collect();
-        let (inputs, merged) = self.inputs(&files, schema).await?;
+        let (inputs, merged) = self.inputs(&files, columns).await?;
         if merged.len() < 2 {
             return Ok(Merged::Unfit);
         }
         let output = Output {
             spec: &self.spec,
             config: &self.config,
-            schema: SchemaRef::clone(schema),
+            columns,
             store: Arc::clone(&self.files),
             tenant: merged[0].tenant.clone(),
             date: merged[0].date.clone(),
@@ -90,7 +89,11 @@ impl Maintainer {
     }
 
     /// The files' rows in order, and which of the files they are of: one that is neither sorted nor small is left out.
-    async fn inputs(&self, files: &[ActiveFile], schema: &SchemaRef) -> Result<(Inputs, Vec<ActiveFile>), SinkError> {
+    async fn inputs(
+        &self,
+        files: &[ActiveFile],
+        columns: &FileColumns,
+    ) -> Result<(Inputs, Vec<ActiveFile>), SinkError> {
         let mut opened: Vec<(FileBuilder, &ActiveFile)> = Vec::with_capacity(files.len());
         let (mut rows, mut decoded_bytes) = (0_i64, 0_i64);
         for file in files {
@@ -112,7 +115,7 @@ impl Maintainer {
         let mut merged = Vec::with_capacity(opened.len());
         for (builder, file) in opened {
             let is_sorted = self.is_sorted(builder.metadata());
-            let rows = stream(&self.spec.name, schema, file, builder.with_batch_size(batch_rows))?;
+            let rows = stream(&self.spec.name, columns, file, builder.with_batch_size(batch_rows))?;
             streams.push(if is_sorted { rows } else { self.sorted(rows).await? });
             merged.push(file.clone());
         }

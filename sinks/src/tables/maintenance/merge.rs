@@ -34,6 +34,7 @@ use crate::SinkError;
 use crate::tables::TablesConfig;
 use crate::tables::delta::WrittenFile;
 use crate::tables::encode::properties;
+use crate::tables::read::FileColumns;
 use crate::tables::stats::FileStats;
 
 /// One sorted input: batches of the table's file columns.
@@ -43,7 +44,7 @@ pub(super) type Input = BoxStream<'static, Result<RecordBatch, SinkError>>;
 pub(super) struct Output<'a> {
     pub(super) spec: &'a TableSpec,
     pub(super) config: &'a TablesConfig,
-    pub(super) schema: SchemaRef,
+    pub(super) columns: &'a FileColumns,
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) tenant: Option<String>,
     pub(super) date: Option<String>,
@@ -174,11 +175,11 @@ impl Output<'_> {
         let path = data_file_path(self.tenant.as_deref(), self.date.as_deref(), Uuid::new_v4());
         let object = |source| SinkError::Object { table: self.spec.name.clone(), path: path.clone(), source };
         let location = Path::parse(&path).map_err(|e| object(e.into()))?;
-        let properties = properties(self.spec, self.config, &self.schema).map_err(|e| self.parquet(e))?;
+        let properties = properties(&self.columns.promoted, self.spec, self.config, &self.columns.schema).map_err(|e| self.parquet(e))?;
         let target = BufWriter::new(Arc::clone(&self.store), location);
-        let parquet = AsyncArrowWriter::try_new(target, SchemaRef::clone(&self.schema), Some(properties))
+        let parquet = AsyncArrowWriter::try_new(target, SchemaRef::clone(&self.columns.schema), Some(properties))
             .map_err(|e| self.parquet(e))?;
-        Ok(OpenFile { path, parquet, stats: FileStats::new(&self.schema), rows: 0 })
+        Ok(OpenFile { path, parquet, stats: FileStats::new(&self.columns.schema), rows: 0 })
     }
 
     fn parquet(&self, source: parquet::errors::ParquetError) -> SinkError {

@@ -198,14 +198,14 @@ impl Maintainer {
     ) -> Result<(), SinkError> {
         let paths: Vec<String> = group.iter().map(|facts| facts.file.path.clone()).collect();
         let (count, size_bytes) = (paths.len() as u64, group.iter().map(|facts| facts.size_bytes).sum::<u64>());
-        let (files, schema) = self.delta.refresh_table(&self.spec, self.clock.now_ms()).await?;
+        let (files, columns) = self.delta.refresh_table(&self.spec, self.clock.now_ms()).await?;
         let active: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
         if !paths.iter().all(|path| active.contains(path.as_str())) {
             total.overtaken += 1;
             return Ok(());
         }
         let started_ms = self.clock.now_ms();
-        match self.merge_group(group, &schema).await? {
+        match self.merge_group(group, &columns).await? {
             Merged::Unfit => unfit.extend(paths),
             Merged::Overtaken => {
                 metrics::overtaken(&self.spec.name);

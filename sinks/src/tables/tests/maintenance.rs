@@ -409,7 +409,7 @@ async fn written_wide(world: &World) -> TableHandle {
     let schema = Arc::new(arrow::datatypes::Schema::new(fields));
     let wide = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
     let mut bytes = Vec::new();
-    let properties = encode::properties(&spec, &world.config, &schema).unwrap();
+    let properties = encode::properties(&[], &spec, &world.config, &schema).unwrap();
     let mut parquet = parquet::arrow::ArrowWriter::try_new(&mut bytes, schema, Some(properties)).unwrap();
     parquet.write(&wide).unwrap();
     parquet.close().unwrap();

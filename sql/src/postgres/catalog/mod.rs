@@ -32,7 +32,9 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::oid_type_planner::Pg
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
 
 use crate::catalog::SystemSchemas;
+use crate::postgres::as_text::AsPostgresPrints;
 use crate::postgres::rewrite;
+use crate::postgres::settings::Zone;
 
 pub(crate) use relations::Relations;
 
@@ -52,6 +54,8 @@ pub(crate) struct SessionFacts {
     pub(crate) pid: i32,
     /// Settings: name as it is written, and value.
     pub(crate) settings: Vec<(String, String)>,
+    /// The zone in which times are shown.
+    pub(crate) zone: Zone,
 }
 
 type Fixed = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
@@ -91,6 +95,7 @@ impl PostgresCatalog {
     pub(crate) fn session(&self, facts: &Arc<SessionFacts>, relations: &Arc<Relations>) -> Result<SessionState> {
         let mut state = self.session.clone();
         functions::of_session(facts, relations, &mut state)?;
+        state.add_analyzer_rule(Arc::new(AsPostgresPrints::new(facts.zone)));
         Ok(state)
     }
 

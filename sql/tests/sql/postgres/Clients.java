@@ -66,6 +66,11 @@ public class Clients {
         same(Arrays.toString((Object[]) r.getArray(2).getArray()), "[1, 2]");
         same(r.getBoolean(3), true);
         same(r.getDate(4).toString(), "2026-01-02");
+        CallableStatement call = c.prepareCall("{call upper(?)}");
+        call.setString(1, "abc");
+        same(rows(call.executeQuery()), List.of("ABC"));
+        same(rows(c.createStatement().executeQuery("SELECT {fn ucase('a')}, {fn concat('a', 'b')}, {d '2026-01-02'}, {ts '2026-01-02 03:04:05'}, {fn ifnull(NULL, 1)}")),
+            List.of("A|ab|2026-01-02|2026-01-02 03:04:05|1"));
         c.setAutoCommit(false);
         Statement parts = c.createStatement();
         parts.setFetchSize(100);
