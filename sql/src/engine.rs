@@ -124,9 +124,8 @@ impl Engine {
         let old = Arc::clone(&shared.tables.read());
         let mut tables = Tables::new();
         for spec in specs {
-            let is_same = |old: &TableSpec| {
-                (&old.topics, &old.kind, &old.promoted) == (&spec.topics, &spec.kind, &spec.promoted)
-            };
+            let is_same =
+                |old: &TableSpec| (&old.topics, &old.kind, &old.promoted) == (&spec.topics, &spec.kind, &spec.promoted);
             let kept = old.get(&spec.name).filter(|table| is_same(&table.spec));
             let table = match kept {
                 Some(table) => Arc::clone(table),

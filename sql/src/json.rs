@@ -88,7 +88,10 @@ impl ScalarUDFImpl for Json {
                 framed(rows, ['{', '}'], |row, out| {
                     for (i, (keys, value)) in pairs.iter().enumerate() {
                         if keys.is_null(row) {
-                            return exec_err!("argument {} of json_build_object is NULL, and a key cannot be", 2 * i + 1);
+                            return exec_err!(
+                                "argument {} of json_build_object is NULL, and a key cannot be",
+                                2 * i + 1
+                            );
                         }
                         out.push_str(if i > 0 { ", " } else { "" });
                         out.push_str(&serde_json::Value::from(keys.as_string::<i32>().value(row)).to_string());
@@ -114,7 +117,11 @@ fn push(value: &ArrayRef, row: usize, out: &mut String) {
     out.push_str(if value.is_null(row) { "null" } else { value.as_string::<i32>().value(row) });
 }
 
-fn framed(rows: usize, [open, close]: [char; 2], inside: impl Fn(usize, &mut String) -> Result<()>) -> Result<ArrayRef> {
+fn framed(
+    rows: usize,
+    [open, close]: [char; 2],
+    inside: impl Fn(usize, &mut String) -> Result<()>,
+) -> Result<ArrayRef> {
     let mut all = StringBuilder::with_capacity(rows, rows.saturating_mul(32));
     let mut one = String::new();
     for row in 0..rows {

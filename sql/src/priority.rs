@@ -17,6 +17,8 @@ pub(crate) fn give_way() {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     /// The niceness of the calling thread, as the kernel tells it.
     fn niceness() -> i32 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();

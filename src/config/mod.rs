@@ -451,7 +451,8 @@ mod tests {
         assert!(parse("tables: { history: 5s }").unwrap_err().contains("at least 3600000"));
         assert!(parse("tables: { retention: [{ table: logs, age: 0s }] }").unwrap_err().contains("nothing would stay"));
         let promote = |list: &str| parse(&format!("tables: {{ promote: [{list}] }}"));
-        let config = promote("{ table: logs, attribute: http.route }, { table: spans, attribute: http.route }").unwrap();
+        let config =
+            promote("{ table: logs, attribute: http.route }, { table: spans, attribute: http.route }").unwrap();
         assert_eq!(config.tables.promote.len(), 2);
         let refused = |list: &str| promote(list).unwrap_err();
         assert!(refused("{ table: metrics, attribute: job }").contains("no map `attributes`"));

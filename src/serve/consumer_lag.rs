@@ -109,7 +109,61 @@ impl View for ConsumerLag {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Int32Type, Int64Type};
+    use highwater_broker::{Broker, BrokerConfig, ManualClock, SimFs};
+    use highwater_pipeline::log::{Append, CommittedOffset, EmbeddedLog, Guard, Record, TopicConfig};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_row_says_how_many_records_a_group_has_still_to_read() {
+        let (fs, clock) = (SimFs::new(), ManualClock::new(1_000));
+        let broker = Broker::open(BrokerConfig::new("/d"), Arc::new(fs), Arc::new(clock)).unwrap();
+        let log: Arc<dyn Log> = Arc::new(EmbeddedLog::new(Arc::new(broker)));
+        for topic in ["orders", "logs"] {
+            log.ensure_topic(topic, TopicConfig::with_partitions(2)).await.unwrap();
+        }
+        for (topic, partition, count) in [("orders", 0, 5), ("orders", 1, 2), ("logs", 1, 3)] {
+            let record = || Record { value: Some("x".into()), ..Record::default() };
+            let records = (0..count).map(|_| record()).collect();
+            log.append(Append { topic: topic.into(), partition, records, guard: Guard::None }).await.unwrap();
+        }
+        let at = |topic: &str, partition, offset| CommittedOffset {
+            topic: topic.into(),
+            partition,
+            offset,
+            metadata: String::new(),
+        };
+        log.commit_offsets("billing", &[at("orders", 0, 3), at("orders", 1, 2)], None).await.unwrap();
+        let table = highwater_pipeline::tables::table_group("logs");
+        log.commit_offsets(&table, &[at("logs", 1, 0)], None).await.unwrap();
+
+        let view = ConsumerLag(log);
+        let rows = view.rows(Tenant::DEFAULT).await.unwrap();
+        let text = |name: &str| rows.column_by_name(name).unwrap().as_string::<i32>().clone();
+        let number = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+        let (group, kind, topic) = (text("consumer_group"), text("kind"), text("topic"));
+        let partition = rows.column_by_name("partition").unwrap().as_primitive::<Int32Type>();
+        let (committed, start) = (number("committed_offset"), number("log_start_offset"));
+        let (end, lag) = (number("end_offset"), number("lag"));
+        let mut lines: Vec<String> = (0..rows.num_rows())
+            .map(|i| {
+                let (group, kind, topic, partition) =
+                    (group.value(i), kind.value(i), topic.value(i), partition.value(i));
+                let (committed, start, end, lag) = (committed.value(i), start.value(i), end.value(i), lag.value(i));
+                format!("{group} {kind} {topic}/{partition} {committed} {start} {end} {lag}")
+            })
+            .collect();
+        lines.sort();
+        let expected = [
+            "__highwater.table.logs table logs/1 0 0 3 3",
+            "billing client orders/0 3 0 5 2",
+            "billing client orders/1 2 0 2 0",
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(view.rows("acme").await.unwrap().num_rows(), 0, "it speaks of the whole server");
+    }
 
     #[test]
     fn a_group_says_what_it_is_for() {

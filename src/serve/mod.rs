@@ -62,7 +62,7 @@ pub(crate) use self::kafka::is_of_tasks;
 pub(crate) use self::log::OpenLog;
 pub(crate) use self::topics::is_own as is_own_topic;
 use crate::cli::ServeArgs;
-use crate::config::{Config, Role, TlsSection};
+use crate::config::{Config, Role, TablesSection, TlsSection};
 use crate::error::Error;
 use definitions::{LogDefinitions, Writes};
 use http::Rooms;

@@ -32,7 +32,8 @@ pub enum Windows {
 
 /// The rules that a session which plans SQL needs beside [`register`].
 pub fn analyzer_rules(windows: Windows) -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(aggregates::HiddenArguments), Arc::new(in_lists::InLists)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(aggregates::HiddenArguments), Arc::new(in_lists::InLists)];
     if windows == Windows::Unfolded {
         rules.push(Arc::new(InGroupBy));
     }

@@ -45,7 +45,9 @@ impl TableSpec {
                 return Err(bad(format!("the table has no map `{ATTRIBUTES_COLUMN}`; logs and spans have one")));
             }
             if attribute.is_empty() || attribute.len() > MAX_NAME_BYTES || attribute.starts_with('_') {
-                return Err(bad(format!("a column's name has 1 to {MAX_NAME_BYTES} bytes and does not begin with `_`")));
+                return Err(bad(format!(
+                    "a column's name has 1 to {MAX_NAME_BYTES} bytes and does not begin with `_`"
+                )));
             }
             if attribute.contains(|c: char| FORBIDDEN.contains(c) || c.is_control()) {
                 return Err(bad("a column's name has no blanks and none of `,;{}()=`".to_string()));

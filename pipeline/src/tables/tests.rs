@@ -166,7 +166,8 @@ fn promoted_attributes_are_columns_behind_the_others() {
     spec.promote(["http.route", "tier", "tier"]).unwrap();
     assert_eq!(spec.promoted, ["http.route", "tier"]);
     let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    for row in [&[("tier", Some("gold")), ("http.route", Some("/a")), ("tier", Some("second"))][..], &[("tier", None)]] {
+    for row in [&[("tier", Some("gold")), ("http.route", Some("/a")), ("tier", Some("second"))][..], &[("tier", None)]]
+    {
         for (key, value) in row {
             map.keys().append_value(key);
             map.values().append_option(*value);

@@ -109,12 +109,31 @@ pub(crate) fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<Vec<TokenWithSp
             token.token = Token::Question;
         }
     }
+    trim_blanks(&mut tokens);
     let operators = tokens.iter().filter(|t| may_nest(&t.token)).count();
     if operators > MAX_OPERATORS {
         let message = format!("the query has {operators} operators and keywords, the limit is {MAX_OPERATORS}");
         return Err(SqlError::Syntax { message, at: None });
     }
     Ok(tokens)
+}
+
+/// `trim(trailing from x)`, which the parser wants to be told what to trim: blanks, says the standard.
+fn trim_blanks(tokens: &mut Vec<TokenWithSpan>) {
+    let is_word = |token: &TokenWithSpan, keywords: &[Keyword]| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && keywords.contains(&word.keyword));
+    let words: Vec<usize> = (0..tokens.len()).filter(|&i| !matches!(tokens[i].token, Token::Whitespace(_))).collect();
+    // From behind, so that the places in front stay what they are.
+    for four in words.windows(4).rev() {
+        let [trim, open, side, from] = [four[0], four[1], four[2], four[3]];
+        if is_word(&tokens[trim], &[Keyword::TRIM])
+            && tokens[open].token == Token::LParen
+            && is_word(&tokens[side], &[Keyword::TRAILING, Keyword::LEADING, Keyword::BOTH])
+            && is_word(&tokens[from], &[Keyword::FROM])
+        {
+            let span = tokens[from].span;
+            tokens.insert(from, TokenWithSpan { token: Token::SingleQuotedString(" ".to_string()), span });
+        }
+    }
 }
 
 /// True for a token that can make the tree one level deeper: not for names, values and what separates them.

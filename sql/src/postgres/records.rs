@@ -77,9 +77,10 @@ impl VisitorMut for Rows {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let SetExpr::Select(select) = query.body.as_mut() else { return ControlFlow::Continue(()) };
-        let factors = select.from.iter().flat_map(|from| {
-            std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
-        });
+        let factors = select
+            .from
+            .iter()
+            .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
         // Of each query in FROM, its name and its columns.
         let mut columns: HashMap<String, Vec<String>> = HashMap::new();
         for factor in factors {
@@ -117,7 +118,8 @@ fn gathered(expr: &mut Expr, columns: &HashMap<String, Vec<String>>) {
             && let Expr::Identifier(row) = argument
             && let Some(names) = columns.get(&row.value)
         {
-            let quoted = |name: &str, quote: char| format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")));
+            let quoted =
+                |name: &str, quote: char| format!("{quote}{}{quote}", name.replace(quote, &format!("{quote}{quote}")));
             let fields = names.iter().map(|name| format!("{}, {row}.{}", quoted(name, '\''), quoted(name, '"')));
             let row = format!("named_struct({})", fields.collect::<Vec<_>>().join(", "));
             if let Some(row) = expression(&row) {
@@ -176,10 +178,7 @@ mod tests {
     #[test]
     fn a_call_is_a_table_of_one_row() {
         for (sql, expected) in [
-            (
-                "select * from upper($1) as result",
-                "SELECT * FROM (SELECT upper($1) AS result) AS result",
-            ),
+            ("select * from upper($1) as result", "SELECT * FROM (SELECT upper($1) AS result) AS result"),
             ("SELECT * FROM abs(-1)", "SELECT * FROM (SELECT abs(-1) AS abs) AS abs"),
             ("SELECT * FROM generate_series(1, 3) AS g", "SELECT * FROM generate_series(1, 3) AS g"),
             ("SELECT * FROM read_csv('/etc/passwd')", "SELECT * FROM read_csv('/etc/passwd')"),

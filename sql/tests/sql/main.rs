@@ -11,13 +11,14 @@ mod limits;
 mod log;
 mod parameters;
 mod postgres;
-mod promoted;
 mod prometheus;
+mod promoted;
 mod pruning;
 mod revisions;
 mod s3;
 mod slt;
 mod snapshot;
+mod vacuum;
 mod view;
 mod views;
 

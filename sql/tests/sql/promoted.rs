@@ -96,14 +96,14 @@ async fn answers(fixture: &Fixture, spelling: &str) -> Vec<Vec<String>> {
 async fn same(fixture: &Fixture, at: &str) -> Vec<Vec<String>> {
     fixture.engine.set_tables(tables(&[]));
     let plain = answers(fixture, "map").await;
-    for promoted in [&["http.route", "tier"][..], &["tier"], &["http.route"]] {
-        fixture.engine.set_tables(tables(promoted));
-        for spelling in ["map", "arrow"] {
-            assert_eq!(answers(fixture, spelling).await, plain, "{at}, {promoted:?} promoted, by {spelling}");
-        }
-    }
     fixture.engine.set_tables(tables(&["http.route", "tier"]));
+    assert_eq!(answers(fixture, "map").await, plain, "{at}, both promoted");
     assert_eq!(answers(fixture, "column").await, plain, "{at}, by the columns");
+    // Once is enough for the other spelling: it is the same by the time it is planned.
+    if at == "merged" {
+        fixture.engine.set_tables(tables(&["tier"]));
+        assert_eq!(answers(fixture, "arrow").await, plain, "{at}, one of two promoted");
+    }
     plain
 }
 
@@ -115,7 +115,7 @@ async fn answers_are_those_of_the_map() {
     let first = same(&fixture, "in the log").await;
     assert_eq!(first[0], ["60,20,2"]);
     assert_eq!(first[5], [",48", ",6", "gold,6"], "no tier, an empty one, gold");
-    assert_eq!(first[11], ["59,row 9"]);
+    assert_eq!(first[11], ["60,row 9"]);
     fixture.commit(&logs(&[])).await;
     append(&fixture, ROWS).await;
     assert_eq!(same(&fixture, "stored before").await[1], ["row 63"]);
@@ -148,7 +148,10 @@ async fn columns_and_maps_leave_files_and_row_groups_out() {
         let of_one = format!("SELECT message FROM logs WHERE {by} = '/route/00123'");
         assert_eq!(fixture.rows(&of_one).await.unwrap(), ["row 123"], "{by}");
         let plan = fixture.rows(&format!("EXPLAIN {of_one}")).await.unwrap().join("\n");
-        assert!(plan.contains("1 group") && plan.contains("http.route@"), "{by}: the other three files' bounds\n{plan}");
+        assert!(
+            plan.contains("1 group") && plan.contains("http.route@"),
+            "{by}: the other three files' bounds\n{plan}"
+        );
         assert!(!plan.contains("attributes"), "{by}: the map is not read\n{plan}");
         // Within the bounds of a file, and not there: its Bloom filter says so.
         let nowhere = format!("SELECT message FROM logs WHERE {by} = '/route/00122'");
@@ -175,7 +178,10 @@ async fn a_column_that_another_writer_left_empty_is_not_believed() {
     std::fs::rename(table.join(path), table.join(&theirs)).unwrap();
     let bounds = |word: &str| format!("\\\"http.route\\\":\\\"/route/{word}\\\"");
     assert!(text.contains(&bounds("00000")) && text.contains(&bounds("00057")), "{text}");
-    let text = text.replace(path, &theirs).replace(&bounds("00000"), &bounds("99999")).replace(&bounds("00057"), &bounds("99999"));
+    let text = text
+        .replace(path, &theirs)
+        .replace(&bounds("00000"), &bounds("99999"))
+        .replace(&bounds("00057"), &bounds("99999"));
     std::fs::write(&commit, text).unwrap();
     assert_eq!(same(&fixture, "written by another").await[0], ["60,20,2"]);
 }

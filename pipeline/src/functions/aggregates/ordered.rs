@@ -40,9 +40,7 @@ impl Function for Ordered {
 
     fn coerce(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match (self, types) {
-            (Self::PercentileDisc, [value, share])
-                if !value.is_nested() && (share.is_numeric() || share.is_null()) =>
-            {
+            (Self::PercentileDisc, [value, share]) if !value.is_nested() && (share.is_numeric() || share.is_null()) => {
                 Ok(vec![value.clone(), DataType::Float64])
             }
             (Self::Mode, [value]) if !value.is_nested() => Ok(vec![value.clone()]),
@@ -112,7 +110,8 @@ impl Values {
             Choice::MostFrequent => {
                 let runs = values.chunk_by(|a, b| compare(a, b) == Ordering::Equal);
                 // Of runs that are equally long the first stays.
-                runs.reduce(|best, run| if run.len() > best.len() { run } else { best }).and_then(|run| run.first().cloned())
+                runs.reduce(|best, run| if run.len() > best.len() { run } else { best })
+                    .and_then(|run| run.first().cloned())
             }
         }
     }
@@ -172,6 +171,11 @@ impl Many for Values {
     }
 
     fn fresh(&self) -> Box<dyn Many> {
-        Box::new(Self { choice: self.choice, is_descending: self.is_descending, item: self.item.clone(), groups: Vec::new() })
+        Box::new(Self {
+            choice: self.choice,
+            is_descending: self.is_descending,
+            item: self.item.clone(),
+            groups: Vec::new(),
+        })
     }
 }

@@ -43,9 +43,8 @@ pub(super) fn of(spec: &TableSpec) -> Result<StructType, SinkError> {
         Arc::new(field.as_ref().clone().with_metadata(metadata))
     };
     let schema = Schema::new(spec.table_schema().fields().iter().map(mark).collect::<Vec<_>>());
-    let schema: StructType = (&schema)
-        .try_into_kernel()
-        .map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })?;
+    let schema: StructType =
+        (&schema).try_into_kernel().map_err(|source| SinkError::Arrow { table: spec.name.clone(), source })?;
     Ok(schema)
 }
 

@@ -175,7 +175,8 @@ impl Output<'_> {
         let path = data_file_path(self.tenant.as_deref(), self.date.as_deref(), Uuid::new_v4());
         let object = |source| SinkError::Object { table: self.spec.name.clone(), path: path.clone(), source };
         let location = Path::parse(&path).map_err(|e| object(e.into()))?;
-        let properties = properties(&self.columns.promoted, self.spec, self.config, &self.columns.schema).map_err(|e| self.parquet(e))?;
+        let properties = properties(&self.columns.promoted, self.spec, self.config, &self.columns.schema)
+            .map_err(|e| self.parquet(e))?;
         let target = BufWriter::new(Arc::clone(&self.store), location);
         let parquet = AsyncArrowWriter::try_new(target, SchemaRef::clone(&self.columns.schema), Some(properties))
             .map_err(|e| self.parquet(e))?;

@@ -146,21 +146,54 @@ async fn what_only_postgres_says() {
     let client = door.client().await;
     for (sql, expected) in [
         // As Postgres prints them.
-        ("SELECT timestamp::text, timestamp || '' FROM logs WHERE message = 'GET /x 500'", "2026-01-02 03:00:30.5+00|2026-01-02 03:00:30.5+00"),
-        ("SELECT TIMESTAMP '2026-01-02T03:04:05.120'::text, DATE '2026-01-02'::varchar, 1.0::float8::text, 1e20::float8::text", "2026-01-02 03:04:05.12|2026-01-02|1|1e+20"),
-        ("SELECT (INTERVAL '1 day 2 hours')::text, true::text, NULL::timestamp::text, count(*)::text FROM logs", "1 day 02:00:00|true|NULL|6"),
-        ("SELECT max(timestamp)::text FROM logs GROUP BY service HAVING max(timestamp)::text LIKE '2026-01-03 %'", "2026-01-03 00:00:00+00"),
+        (
+            "SELECT timestamp::text, timestamp || '' FROM logs WHERE message = 'GET /x 500'",
+            "2026-01-02 03:00:30.5+00|2026-01-02 03:00:30.5+00",
+        ),
+        (
+            "SELECT TIMESTAMP '2026-01-02T03:04:05.120'::text, DATE '2026-01-02'::varchar, 1.0::float8::text, 1e20::float8::text",
+            "2026-01-02 03:04:05.12|2026-01-02|1|1e+20",
+        ),
+        (
+            "SELECT (INTERVAL '1 day 2 hours')::text, true::text, NULL::timestamp::text, count(*)::text FROM logs",
+            "1 day 02:00:00|true|NULL|6",
+        ),
+        (
+            "SELECT max(timestamp)::text FROM logs GROUP BY service HAVING max(timestamp)::text LIKE '2026-01-03 %'",
+            "2026-01-03 00:00:00+00",
+        ),
         // Rows and values as JSON.
-        ("SELECT json_agg(t) FROM (SELECT service, count(*) AS n FROM logs GROUP BY 1 ORDER BY 1) t", r#"[{"service":"db","n":2},{"service":"web","n":4}]"#),
-        ("SELECT row_to_json(t) FROM (SELECT 1 AS a, 'x\"y' AS \"B\", NULL::text AS c) AS t", r#"{"a":1,"B":"x\"y","c":null}"#),
+        (
+            "SELECT json_agg(t ORDER BY service) FROM (SELECT service, count(*) AS n FROM logs GROUP BY 1) t",
+            r#"[{"service":"db","n":2},{"service":"web","n":4}]"#,
+        ),
+        (
+            "SELECT row_to_json(t) FROM (SELECT 1 AS a, 'x\"y' AS \"B\", NULL::text AS c) AS t",
+            r#"{"a":1,"B":"x\"y","c":null}"#,
+        ),
         ("SELECT json_agg(host ORDER BY host DESC) FROM (SELECT DISTINCT host FROM logs) AS h", r#"["c","b","a"]"#),
-        ("SELECT to_json(attributes), to_jsonb(ARRAY[1, 2]) FROM logs WHERE attributes ->> 'ms' = '1200'", r#"{"ms":"1200"}|[1,2]"#),
-        ("SELECT json_build_object('n', count(*), 'first', min(timestamp)), json_build_array(1, NULL, 'a') FROM logs", r#"{"n" : 6, "first" : "2026-01-02T03:00:00Z"}|[1, null, "a"]"#),
+        (
+            "SELECT to_json(attributes), to_jsonb(ARRAY[1, 2]) FROM logs WHERE attributes ->> 'ms' = '1200'",
+            r#"{"ms":"1200"}|[1,2]"#,
+        ),
+        (
+            "SELECT json_build_object('n', count(*), 'first', min(timestamp)), json_build_array(1, NULL, 'a') FROM logs",
+            r#"{"n" : 6, "first" : "2026-01-02T03:00:00Z"}|[1, null, "a"]"#,
+        ),
         // What pgjdbc makes of {call upper(?)} and of its other escapes.
         ("select * from upper('abc') as result", "ABC"),
-        ("SELECT (CAST(1 || ' day' AS interval) + TIMESTAMP '2026-01-02 00:00:00')::date, substring('abc' for 2), pow(2, 3), ln(1)", "2026-01-03|ab|8|0"),
-        ("SELECT extract(day from TIMESTAMP '2026-01-02'), position('b' in 'abc'), trunc(1.55, 1), length(trim(trailing from 'a '))", "2|2|1.5|1"),
-        ("SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY host), mode() WITHIN GROUP (ORDER BY host) FROM logs", "a|a"),
+        (
+            "SELECT (CAST(1 || ' day' AS interval) + TIMESTAMP '2026-01-02 00:00:00')::date, substring('abc' for 2), pow(2, 3), ln(1)",
+            "2026-01-03|ab|8|0",
+        ),
+        (
+            "SELECT extract(day from TIMESTAMP '2026-01-02'), position('b' in 'abc'), trunc(1.55, 1), length(trim(trailing from 'a '))",
+            "2|2|1.5|1",
+        ),
+        (
+            "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY host), mode() WITHIN GROUP (ORDER BY host) FROM logs",
+            "a|a",
+        ),
     ] {
         assert_eq!(rows(&client, sql).await, [expected], "{sql}");
     }
@@ -169,7 +202,8 @@ async fn what_only_postgres_says() {
     assert_eq!(rows(&client, local).await, ["2026-01-01 22:00:00-05"]);
     let row = client.query_one("SELECT json_agg(t) AS all FROM (SELECT 1 AS a) t", &[]).await.unwrap();
     assert_eq!(row.columns()[0].type_(), &tokio_postgres::types::Type::JSON);
-    let null_key = client.simple_query("SELECT json_build_object(host, 1) FROM logs WHERE false OR host IS NOT NULL").await;
+    let null_key =
+        client.simple_query("SELECT json_build_object(host, 1) FROM logs WHERE false OR host IS NOT NULL").await;
     assert!(null_key.is_ok(), "{null_key:?}");
     let error = client.simple_query("SELECT json_build_object(NULL::text, 1)").await.unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("a key cannot be"), "{error:?}");

@@ -1,0 +1,205 @@
+//! Vacuums that die after any number of deletions, beside readers of every version there was: an answer is right, or there is none.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use highwater_broker::ManualClock;
+use highwater_pipeline::storage::{self, Storage};
+use highwater_pipeline::tables::{TableSpec, built_in_tables};
+use highwater_sinks::tables::TablesConfig;
+use highwater_sinks::tables::maintenance::{Eagerness, Maintainer, Upkeep};
+use highwater_sql::SqlError;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::fixture::{APPENDED_MS, Fixture, small};
+use crate::log::MemoryLog;
+
+/// Commits, and so files before they are merged.
+const COMMITS: u64 = 8;
+/// Rows of each.
+const ROWS: u64 = 5;
+
+/// A store in which deleting stands still for ever after some deletions, as it does for a process that was killed there.
+#[derive(Debug)]
+struct Mortal {
+    inner: Arc<dyn ObjectStore>,
+    life: Arc<Life>,
+}
+
+#[derive(Debug, Default)]
+struct Life {
+    deletions_left: AtomicUsize,
+    over: Notify,
+}
+
+impl Life {
+    async fn spend_one(&self) {
+        let spend = |left: usize| left.checked_sub(1);
+        if self.deletions_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).is_err() {
+            self.over.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl std::fmt::Display for Mortal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mortal({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Mortal {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
+        locations
+            .then(move |location| {
+                let (inner, life) = (Arc::clone(&inner), Arc::clone(&life));
+                async move {
+                    let location = location?;
+                    life.spend_one().await;
+                    inner.delete(&location).await?;
+                    Ok(location)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn logs() -> TableSpec {
+    built_in_tables().into_iter().find(|table| table.name == "logs").unwrap()
+}
+
+async fn maintainer(storage: &Storage, clock: &Arc<ManualClock>) -> Maintainer {
+    let (spec, config) = (Arc::new(logs()), Arc::new(TablesConfig::default()));
+    let clock: Arc<ManualClock> = Arc::clone(clock);
+    Maintainer::open(spec, storage, config, clock, Upkeep::new(0)).await.unwrap()
+}
+
+/// Asks for the rows of a version, or of now: the count, which has to be right, or that it was refused.
+async fn ask(fixture: &Fixture, version: Option<u64>, expected: u64) -> Option<()> {
+    let at = version.map_or_else(String::new, |version| format!(" AS OF VERSION {version}"));
+    let sql = format!("SELECT count(*), count(DISTINCT message) FROM logs{at}");
+    match (fixture.rows(&sql).await, version) {
+        (Ok(rows), _) => {
+            assert_eq!(rows, [format!("{expected},{expected}")], "{sql}");
+            Some(())
+        }
+        (Err(SqlError::Invalid { message, .. }), Some(_)) => {
+            assert!(message.contains("are deleted"), "{sql}: {message}");
+            None
+        }
+        // A file went after the query had looked for it, while the query ran. It ends, and says so.
+        (Err(SqlError::Storage { .. } | SqlError::File { .. } | SqlError::Execution { .. }), Some(_)) => None,
+        (Err(error), _) => panic!("{sql}: {error:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vacuum_killed_anywhere_leaves_right_answers_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let plain = storage::open(directory.path().join("storage").to_str().unwrap()).unwrap();
+    let life = Arc::new(Life::default());
+    let mortal = Arc::new(Mortal { inner: Arc::clone(plain.origin()), life: Arc::clone(&life) });
+    let storage = Storage::new(mortal, plain.url().clone()).unwrap();
+    let log = Arc::new(MemoryLog::default());
+    let fixture = Arc::new(Fixture::on(storage.clone(), directory, log, small(), built_in_tables()).await);
+    for commit in 0..COMMITS {
+        let rows: Vec<_> = (0..ROWS)
+            .map(|row| json!({"timestamp": "2026-01-02T03:00:00Z", "message": format!("{commit}/{row}")}))
+            .collect();
+        fixture.append_json("logs", 0, &json!(rows)).await;
+        fixture.commit(&logs()).await;
+    }
+    let lines = highwater_sinks::tables::inspect::history(&fixture.storage, "logs", 100).await.unwrap();
+    let mut versions: Vec<u64> = lines.iter().filter(|line| line.added_rows > 0).map(|line| line.version).collect();
+    versions.sort_unstable();
+    assert_eq!(versions.len() as u64, COMMITS);
+    let clock = Arc::new(ManualClock::new(APPENDED_MS));
+    let merged = maintainer(&storage, &clock).await.compact(Eagerness::Everything).await.unwrap();
+    assert_eq!((merged.merged_files, merged.files), (COMMITS, 1));
+    assert_eq!(maintainer(&storage, &clock).await.vacuum().await.unwrap().removed, 0, "somebody may still read them");
+
+    // One that asks all the while, whatever is going on.
+    let working = Arc::new(AtomicBool::new(true));
+    let asking = tokio::spawn({
+        let (fixture, versions, working) = (Arc::clone(&fixture), versions.clone(), Arc::clone(&working));
+        async move {
+            let mut at = 0;
+            while working.load(Ordering::SeqCst) {
+                let place = at % versions.len();
+                ask(&fixture, Some(versions[place]), (place as u64 + 1) * ROWS).await;
+                ask(&fixture, None, COMMITS * ROWS).await.unwrap();
+                at += 1;
+            }
+            at
+        }
+    });
+    clock.advance_ms(i64::try_from(TablesConfig::default().vacuum_after_ms).unwrap() + 1);
+    let mut deleted = 0;
+    for deletions in [0, 1, 1, 2, 1, usize::MAX] {
+        life.deletions_left.store(deletions, Ordering::SeqCst);
+        let mut maintainer = maintainer(&storage, &clock).await;
+        let vacuum = tokio::spawn(async move { maintainer.vacuum().await });
+        if deletions == usize::MAX {
+            deleted += vacuum.await.unwrap().unwrap().removed;
+        } else {
+            // Killed where it stands still.
+            life.over.notified().await;
+            vacuum.abort();
+            deleted += deletions as u64;
+        }
+        let mut there = 0;
+        for (place, version) in versions.iter().enumerate() {
+            there += u64::from(ask(&fixture, Some(*version), (place as u64 + 1) * ROWS).await.is_some());
+        }
+        // A version goes with the first of its files: those that were not yet written then are all that the younger ones have more.
+        assert!(there <= COMMITS - deleted, "{there} versions answer after {deleted} deletions");
+        ask(&fixture, None, COMMITS * ROWS).await.unwrap();
+    }
+    assert_eq!(deleted, COMMITS);
+    working.store(false, Ordering::SeqCst);
+    assert!(asking.await.unwrap() > 0);
+    for version in versions {
+        assert_eq!(ask(&fixture, Some(version), 0).await, None, "version {version} is gone");
+    }
+}
