@@ -4,14 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::DataFusionError;
+use datafusion::common::format::ExplainFormat;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -212,9 +216,14 @@ impl Engine {
         let work = async move {
             let columns = async {
                 let (state, _) = shared.session_for(Some(&tenant), &ask)?;
-                let plan = shared.logical(&state, ask.statement, ask.postgres.is_some()).await?;
+                let is_postgres = ask.postgres.is_some();
+                let plan = shared.logical(&state, ask.statement, is_postgres).await?;
                 let plan = state.optimize(&plan)?;
-                Ok::<_, PlanError>(Arc::clone(plan.schema().inner()))
+                Ok::<_, PlanError>(if is_postgres && is_json(&plan) {
+                    Arc::new(Schema::new(vec![Field::new(QUERY_PLAN, DataType::Utf8, false)]))
+                } else {
+                    Arc::clone(plan.schema().inner())
+                })
             };
             columns.await.map_err(|e| shared.explain(e))
         };
@@ -380,8 +389,14 @@ impl Shared {
         ask: Ask,
     ) -> Result<(SendableRecordBatchStream, QueryInfo), PlanError> {
         let (state, catalog) = self.session_for(tenant, &ask)?;
-        let plan = self.logical(&state, ask.statement, ask.postgres.is_some()).await?;
-        let physical = state.create_physical_plan(&plan).await?;
+        let is_postgres = ask.postgres.is_some();
+        let plan = self.logical(&state, ask.statement, is_postgres).await?;
+        let mut physical = state.create_physical_plan(&plan).await?;
+        if is_postgres && is_json(&plan) {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new_with_schema("plan", &physical.schema())?);
+            let only = ProjectionExpr::new(column, QUERY_PLAN);
+            physical = Arc::new(ProjectionExec::try_new(vec![only], physical)?);
+        }
         let stream = execute_stream(physical, state.task_ctx())?;
         Ok((stream, QueryInfo { tables: catalog.seen() }))
     }
@@ -409,6 +424,18 @@ impl From<SqlError> for PlanError {
 impl From<datafusion::error::DataFusionError> for PlanError {
     fn from(error: datafusion::error::DataFusionError) -> Self {
         Self::DataFusion(error)
+    }
+}
+
+/// The one column of a plan as Postgres shows it.
+const QUERY_PLAN: &str = "QUERY PLAN";
+
+/// A plan that is shown as Postgres's JSON.
+fn is_json(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Explain(explain) => explain.explain_format == ExplainFormat::PostgresJSON,
+        LogicalPlan::Analyze(analyze) => analyze.format == ExplainFormat::PostgresJSON,
+        _ => false,
     }
 }
 

@@ -19,6 +19,7 @@ mod copy;
 mod decode;
 mod encode;
 mod error;
+mod explain;
 mod interval;
 mod login;
 pub(crate) mod names;

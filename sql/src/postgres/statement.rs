@@ -16,7 +16,7 @@ use pgwire::messages::data::{FieldDescription, RowDescription};
 
 use super::command::{self, Command, Piece};
 use super::error::{PgError, code};
-use super::{casts, names, records, rewrite, types};
+use super::{casts, explain, names, records, rewrite, types};
 use crate::error::SqlError;
 use crate::guard;
 
@@ -180,6 +180,8 @@ impl Prepared {
 
 /// Parses a statement for the engine and sends it past the guard.
 fn query(text: &str) -> Result<Query, SqlError> {
+    let explained = explain::options(text)?;
+    let (text, is_json) = explained.as_ref().map_or((text, false), |(text, is_json)| (text.as_str(), *is_json));
     let tokens = guard::tokens(text, &HighwaterDialect)?;
     let (mut statement, names, told, parameters) = if command::is_about_catalog(&tokens) {
         let statement = compatible(text)?;
@@ -194,6 +196,7 @@ fn query(text: &str) -> Result<Query, SqlError> {
         let names = names::of(&statement);
         (statement, names, told, parameters)
     };
+    let told = if is_json { vec![Some(Type::JSON)] } else { told };
     names::make_distinct(&mut statement);
     if let Statement::Statement(inner) = &mut statement {
         rewrite::any(inner);

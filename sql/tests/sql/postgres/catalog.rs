@@ -202,6 +202,16 @@ async fn what_only_postgres_says() {
     assert_eq!(rows(&client, local).await, ["2026-01-01 22:00:00-05"]);
     let row = client.query_one("SELECT json_agg(t) AS all FROM (SELECT 1 AS a) t", &[]).await.unwrap();
     assert_eq!(row.columns()[0].type_(), &tokio_postgres::types::Type::JSON);
+    let plans =
+        client.query("EXPLAIN (FORMAT JSON) SELECT count(*) FROM logs WHERE service = 'web'", &[]).await.unwrap();
+    assert_eq!((plans.len(), plans[0].columns()[0].name()), (1, "QUERY PLAN"));
+    assert_eq!(plans[0].columns()[0].type_(), &tokio_postgres::types::Type::JSON);
+    let plan = rows(&client, "explain (format json, costs off) SELECT count(*) FROM logs").await;
+    let plan: serde_json::Value = serde_json::from_str(&plan[0]).unwrap();
+    assert!(plan[0]["Plan"]["Node Type"].is_string(), "{plan}");
+    let plan = rows(&client, "EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT JSON) SELECT count(*) FROM logs").await;
+    assert!(serde_json::from_str::<serde_json::Value>(&plan[0]).unwrap()[0]["Plan"].is_object(), "{plan:?}");
+    assert!(rows(&client, "EXPLAIN (ANALYZE, VERBOSE) SELECT 1").await.join("").contains("ProjectionExec"));
     let null_key =
         client.simple_query("SELECT json_build_object(host, 1) FROM logs WHERE false OR host IS NOT NULL").await;
     assert!(null_key.is_ok(), "{null_key:?}");
