@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::end_to_end::START_S;
 use crate::support::{EventStream, Server, Site, eventually};
 
+/// One partition of samples: a minute is one record, whatever the machine is at.
 const SLOS: &str = r#"
+log: { partitions: 1 }
 slos:
   - name: shop-availability
     objective: 99.9
