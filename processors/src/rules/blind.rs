@@ -1,9 +1,9 @@
 //! SQL rules that have gone blind, as PromQL rules can (`promql::silent`): the rollup has no rows for the rule any more, and had some before. A service that was renamed, an
 //! agent that has stopped: the rule itself would be silent for ever.
 //!
-//! It is told once nothing was there for [`QUIET_US`] of event time, or three windows where those are longer. Two kinds of rules are left alone: those that ask for
-//! absence (over no rows they have an alert), and those whose rollup has rows only where something is wrong, so that none is as it should be: with a HAVING, or a
-//! WHERE that asks for more than who sent the rows ([`SENDERS`]).
+//! It is told once nothing was there for [`QUIET_US`] of event time, or three windows where those are longer. Three kinds of rules are left alone: those that ask for
+//! absence (over no rows they have an alert); those whose rollup has rows only where something is wrong, so that none is as it should be: with a HAVING, or a
+//! WHERE that asks for more than who sent the rows ([`SENDERS`]); and those over logs or spans that name nobody, because it is no mistake that nothing happens.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::alert::Identity;
 use super::evidence::{quoted, quoted_name, select_of};
 use super::promql::{SELECTS_NOTHING, nothing_labels, nothing_texts};
-use crate::rollups::RollupPlan;
+use crate::rollups::{RollupPlan, Source};
 
 /// How long nothing has to be there, in event time.
 const QUIET_US: i64 = 15 * 60 * 1_000_000;
@@ -62,9 +62,12 @@ pub(super) type Sights = BTreeMap<String, Sight>;
 impl Watch {
     /// Of a rule's query over a rollup; `None` where none has to be there.
     pub(super) fn new(rollup: &RollupPlan, sql: &str) -> Option<Self> {
+        // Samples come whatever happens.
+        let mut names_somebody = rollup.source() == Source::Metrics;
         let mut below = Some(rollup);
         while let Some(one) = below {
             let select = select_of(one.sql())?;
+            names_somebody |= select.selection.is_some();
             if select.having.is_some() || !select.selection.iter().all(asks_who) {
                 return None;
             }
@@ -80,7 +83,10 @@ impl Watch {
         if let Some(condition) = select_of(sql).filter(reads_it).and_then(|select| select.selection) {
             conjuncts(&condition, &mut wanted);
         }
-        wanted.retain(|(column, _)| schema.column_with_name(column).is_some());
+        wanted.retain(|(column, _)| SENDERS.contains(&column.as_str()) && schema.column_with_name(column).is_some());
+        if !names_somebody && wanted.is_empty() {
+            return None;
+        }
         let windows = rollup.width_us().saturating_mul(QUIET_WINDOWS);
         Some(Self { wanted, quiet_us: QUIET_US.max(windows) })
     }
@@ -280,7 +286,8 @@ mod tests {
 
     #[test]
     fn it_is_told_after_a_quarter_of_an_hour_without_rows_however_time_comes() {
-        let all = watch("GROUP BY 1, 2, 3", "SELECT service, n FROM requests WHERE n > 10").unwrap();
+        let all =
+            watch("WHERE host LIKE '%' GROUP BY 1, 2, 3", "SELECT service, n FROM requests WHERE n > 10").unwrap();
         assert_eq!(play(&all, "....s..............."), "blind 20 ");
         assert_eq!(play(&all, "s..............o"), "", "in time");
         assert_eq!(play(&all, "s.................o.."), "blind 16 sees 19 ");
@@ -289,8 +296,14 @@ mod tests {
             watch("GROUP BY 1, 2, 3", "SELECT service, n FROM requests WHERE (service = 'shop' AND n > 1)").unwrap();
         assert_eq!(play(&one, "ooosoooooooooooooooo"), "blind 19 ");
         assert_eq!(one.conditions(), " AND \"service\" IN ('shop')");
+        let errors = "SELECT service, n FROM requests WHERE service = 'shop' AND level = 'ERROR'";
+        assert_eq!(
+            watch("GROUP BY 1, 2, 3", errors).unwrap().conditions(),
+            " AND \"service\" IN ('shop')",
+            "no errors are well"
+        );
         let two = "SELECT service, n FROM requests WHERE service IN ('shop', 'other') AND n > 1 OR host = 'a'";
-        assert_eq!(watch("GROUP BY 1, 2, 3", two).unwrap().conditions(), "");
+        assert_eq!(watch("WHERE host LIKE '%' GROUP BY 1, 2, 3", two).unwrap().conditions(), "");
     }
 
     #[test]
@@ -300,5 +313,9 @@ mod tests {
         assert!(watch("WHERE level = 'ERROR' GROUP BY 1, 2, 3", rule).is_none());
         assert!(watch("WHERE service = 'shop' AND message LIKE '%failed%' GROUP BY 1, 2, 3", rule).is_none());
         assert!(watch("GROUP BY 1, 2, 3 HAVING count(*) > 10", rule).is_none());
+        assert!(watch("GROUP BY 1, 2, 3", rule).is_none(), "nobody is named: logs come or do not");
+        let metrics = "SELECT tumble(timestamp, INTERVAL '1 minute') AS window_start, name, count(*) AS n FROM metrics GROUP BY 1, 2";
+        let metrics = RollupPlan::new(&RollupConfig::new("requests", metrics)).unwrap();
+        assert!(Watch::new(&metrics, "SELECT name, n FROM requests WHERE n > 10").is_some(), "samples come always");
     }
 }
