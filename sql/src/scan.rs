@@ -49,7 +49,7 @@ pub(crate) struct TenantTable {
     cut: OnceCell<Cut>,
     /// What the tail supersedes, in files and tail.
     superseded: OnceCell<Arc<Superseded>>,
-    /// The moment at which the query sees it; `None` for now.
+    /// The moment at which the query sees it; `None`: the present.
     as_of: Option<AsOf>,
 }
 

@@ -376,7 +376,7 @@ impl ScalarUDFImpl for OfRelation {
     }
 }
 
-/// `set_config(name, value, only for now)`: the value. What is to be set is set with SET.
+/// `set_config(name, value, is_local)`: gives the value and sets nothing; `SET` sets.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SetConfig(Signature);
 
