@@ -6,7 +6,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use bytes::Bytes;
-use highwater_pipeline::data::{content_type, ipc, metrics};
+use highwater_pipeline::data::{content_type, ipc, metrics, spans};
 use highwater_pipeline::log::{Header, Record};
 
 use crate::random::Random;
@@ -53,6 +53,8 @@ pub enum Foreign {
     Tombstone,
     /// A staleness marker.
     Stale,
+    /// Spans, one of them at no possible time now and then.
+    Spans,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +82,8 @@ impl Batch {
                 Foreign::BadText,
                 Foreign::Tombstone,
                 Foreign::Stale,
+                Foreign::Spans,
+                Foreign::Spans,
             ])),
         };
         let rows = (0..=random.below(6)).map(|_| Row::random(random)).collect();
@@ -98,7 +102,7 @@ impl Batch {
     pub fn good_rows(&self) -> Vec<String> {
         let good = self.rows.iter().enumerate().filter(|(_, row)| !row.refused);
         match self.door {
-            Door::Logs | Door::Metrics | Door::Foreign(Foreign::Json) => {
+            Door::Logs | Door::Metrics | Door::Foreign(Foreign::Json | Foreign::Spans) => {
                 good.map(|(index, _)| format!("b{}r{index}", self.number)).collect()
             }
             Door::Foreign(Foreign::Stale) => vec![format!("b{}r0", self.number)],
@@ -126,6 +130,7 @@ impl Batch {
             Foreign::BadText => (Some(Bytes::from_static(b"caf\xe9 \xff")), Some(content_type::TEXT)),
             Foreign::Tombstone => (None, None),
             Foreign::Stale => (Some(self.stale(now_ms)), Some(content_type::ARROW)),
+            Foreign::Spans => (Some(self.spans(now_ms)), Some(content_type::ARROW)),
         };
         let headers = content_type.map(|c| Header::new(content_type::HEADER, c.as_bytes())).into_iter().collect();
         Record { value, headers, ..Record::default() }
@@ -148,6 +153,38 @@ impl Batch {
         let columns = columns.collect();
         let batch = RecordBatch::try_new(schema, columns).expect("the columns are those of the schema");
         ipc::encode(&batch).expect("one small row")
+    }
+
+    /// A span for each row. One that is refused begins after the year 9999.
+    fn spans(&self, now_ms: i64) -> Bytes {
+        let schema = spans::wire_schema();
+        let texts = |text: &dyn Fn(usize, &Row) -> String| -> ArrayRef {
+            Arc::new(self.rows.iter().enumerate().map(|(index, row)| Some(text(index, row))).collect::<StringArray>())
+        };
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                "timestamp" => {
+                    let at_us = |row: &Row| match row.refused {
+                        true => Some(i64::MAX),
+                        false => row.behind_ms.map(|behind_ms| (now_ms - behind_ms) * 1_000),
+                    };
+                    let times: TimestampMicrosecondArray = self.rows.iter().map(at_us).collect();
+                    Arc::new(times.with_timezone("UTC"))
+                }
+                "duration_ns" => {
+                    Arc::new(self.rows.iter().map(|row| Some(row.value as i64 * 1_000)).collect::<Int64Array>())
+                }
+                "name" => texts(&|index, _| format!("b{}r{index}", self.number)),
+                "service" => texts(&|_, row| format!("s{}", row.service)),
+                "trace_id" => texts(&|index, _| format!("{:032x}", self.number * 100 + index + 1)),
+                "span_id" => texts(&|index, _| format!("{:016x}", index + 1)),
+                "tenant" => texts(&|_, _| "default".to_owned()),
+                _ => new_null_array(field.data_type(), self.rows.len()),
+            }
+        });
+        let columns = columns.collect();
+        let batch = RecordBatch::try_new(schema, columns).expect("the columns are those of the schema");
+        ipc::encode(&batch).expect("a few small rows")
     }
 }
 

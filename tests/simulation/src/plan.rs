@@ -96,8 +96,15 @@ pub struct Plan {
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
-const PATHS: [&str; 6] =
-    ["topics/logs/0/", "topics/metrics/", "topics/__highwater.partials/0/", "topics/rollup.", "groups", "checkpoint"];
+const PATHS: [&str; 7] = [
+    "topics/logs/0/",
+    "topics/metrics/",
+    "topics/spans/",
+    "topics/__highwater.partials/0/",
+    "topics/rollup.",
+    "groups",
+    "checkpoint",
+];
 
 impl Plan {
     /// The plan of a seed.

@@ -87,7 +87,11 @@ impl Sender {
     }
 
     async fn append(&self, batch: &Batch, foreign: Foreign, log: &dyn Log, now_ms: i64) -> bool {
-        let topic = if foreign == Foreign::Stale { "metrics" } else { "logs" };
+        let topic = match foreign {
+            Foreign::Stale => "metrics",
+            Foreign::Spans => "spans",
+            _ => "logs",
+        };
         let append = Append {
             topic: topic.into(),
             partition: batch.number as i32 % self.partitions,

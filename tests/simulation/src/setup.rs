@@ -92,6 +92,11 @@ const SQL: [Sql; 4] = [
                         avg(value) AS mean
                  FROM metrics GROUP BY 1, 2",
             ),
+            (
+                "calls",
+                "SELECT tumble(timestamp, INTERVAL '10 seconds') AS window_start, service, count(*) AS n, max(duration_ns) AS slowest
+                 FROM spans GROUP BY 1, 2",
+            ),
         ],
         rules: "groups:
   - name: all

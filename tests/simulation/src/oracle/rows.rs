@@ -46,7 +46,7 @@ pub fn check_rows(ledger: &Ledger, mirror: &Mirror, latest_ms: i64) -> Result<()
 
 fn stored(mirror: &Mirror) -> Result<BTreeMap<String, Copies>, String> {
     let mut found: BTreeMap<String, Copies> = BTreeMap::new();
-    for (kind, topic) in [(RowKind::Logs, "logs"), (RowKind::Metrics, "metrics")] {
+    for (kind, topic) in [(RowKind::Logs, "logs"), (RowKind::Metrics, "metrics"), (RowKind::Spans, "spans")] {
         let decoder = Decoder::new(kind.clone());
         for ((_, partition), records) in mirror.partitions().filter(|((t, _), _)| &**t == topic) {
             for record in records {
@@ -61,14 +61,18 @@ fn stored(mirror: &Mirror) -> Result<BTreeMap<String, Copies>, String> {
 }
 
 fn names(kind: &RowKind, batch: &RecordBatch) -> Result<Vec<String>, String> {
-    let column = if matches!(kind, RowKind::Logs) { "message" } else { "labels" };
+    let column = match kind {
+        RowKind::Logs => "message",
+        RowKind::Spans => "name",
+        _ => "labels",
+    };
     let texts = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>());
     let texts = texts.ok_or_else(|| format!("rows without a text column {column}"))?;
     texts
         .iter()
         .map(|text| {
             let text = text.unwrap_or_default();
-            if matches!(kind, RowKind::Logs) {
+            if column != "labels" {
                 return Ok(text.to_owned());
             }
             let labels: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("labels {text}: {e}"))?;
