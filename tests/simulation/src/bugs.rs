@@ -49,11 +49,13 @@ pub enum Bug {
     StaleWatermarks,
     /// A table's writer that was not first commits all the same, without looking where the table stands.
     TableDoesNotLook,
+    /// A task that asks for stored rows below an offset is given newer ones too.
+    ReadsPastTheCut,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoEffectCheck,
         Self::NoKeyCheck,
         Self::LetsZombiesIn,
@@ -65,6 +67,7 @@ impl Bug {
         Self::ForgetsDirectories,
         Self::StaleWatermarks,
         Self::TableDoesNotLook,
+        Self::ReadsPastTheCut,
     ];
 
     /// The disk with this bug, if it is one of the disk's.

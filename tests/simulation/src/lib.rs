@@ -34,6 +34,7 @@ pub mod random;
 pub mod senders;
 pub mod setup;
 pub mod storage;
+pub mod stored;
 pub mod table;
 pub mod time;
 pub mod trace;

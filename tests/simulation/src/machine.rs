@@ -8,7 +8,7 @@ use highwater_broker::{Broker, BrokerConfig, Clock, SimFs, Stepper};
 use highwater_pipeline::definitions::Definitions;
 use highwater_pipeline::log::{EmbeddedLog, Log, LogError, TopicConfig};
 use highwater_pipeline::runtime::{
-    DriverConfig, RecordedVersions, TaskSpec, TaskState, Tasks, VersionedFactory, Versions,
+    DriverConfig, History, RecordedVersions, TaskSpec, TaskState, Tasks, VersionedFactory, Versions,
 };
 use highwater_pipeline::sources::{Ingest, IngestConfig};
 use object_store::ObjectStore;
@@ -22,6 +22,7 @@ use crate::log::{Bells, Manners, SimLog};
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::storage::SimStorage;
+use crate::stored::StoredRows;
 use crate::table::{Table, TableWriter};
 use crate::time::Time;
 use crate::trace::Trace;
@@ -79,6 +80,8 @@ pub struct Process {
     tasks: Tasks,
     /// Second runs of tasks that run already.
     zombies: Vec<Tasks>,
+    /// Where tasks read tables.
+    stored: Arc<dyn History>,
     time: Time,
 }
 
@@ -132,7 +135,14 @@ impl Machine {
         let topic = TopicConfig::with_partitions(self.setup.partitions_of("logs"));
         let ingest = self.ingest(&calls, topic).await?;
         let clock: Arc<dyn Clock> = Arc::new(self.time.clone());
-        let tasks = Tasks::new(Arc::clone(&calls), objects, clock, self.driver);
+        let stored: Arc<dyn History> = Arc::new(StoredRows {
+            log: log.clone(),
+            time: self.time.clone(),
+            random: Mutex::new(random.fork()),
+            bug: self.bug,
+            coverage: self.coverage.clone(),
+        });
+        let tasks = Tasks::new(Arc::clone(&calls), objects, clock, self.driver).reading(Arc::clone(&stored));
         for spec in self.tasks(&definitions[0]) {
             tasks.start(spec);
         }
@@ -142,13 +152,15 @@ impl Machine {
             }
         }
         let zombies = Vec::new();
-        Ok(Process { log, ingest, calls, definitions, sim, stepper, workers, tasks, zombies, time: self.time.clone() })
+        let time = self.time.clone();
+        Ok(Process { log, ingest, calls, definitions, sim, stepper, workers, tasks, zombies, stored, time })
     }
 
     /// Runs a task a second time, beside the first.
     pub fn start_again(&self, process: &mut Process, task: usize) {
         let objects: Arc<dyn ObjectStore> = Arc::<SimStorage>::clone(&self.storage);
-        let zombie = Tasks::new(Arc::clone(&process.calls), objects, Arc::new(self.time.clone()), self.driver);
+        let zombie = Tasks::new(Arc::clone(&process.calls), objects, Arc::new(self.time.clone()), self.driver)
+            .reading(Arc::clone(&process.stored));
         let mut specs = self.tasks(&process.definitions[1]);
         zombie.start(specs.swap_remove(task % specs.len()));
         process.zombies.push(zombie);

@@ -162,8 +162,8 @@ impl Setup {
 }
 
 fn plan(sql: &Sql, partitions: i32) -> (Value, Topology) {
-    // No table is read here: what is edited begins with the rows that come from then on.
-    let rollup = |(name, sql): &(&str, &str)| RollupConfig { backfill: false, ..RollupConfig::new(*name, *sql) };
+    // What is new, or edited, begins with the rows that are stored.
+    let rollup = |(name, sql): &(&str, &str)| RollupConfig::new(*name, *sql);
     let rollups = sql.rollups.iter().map(rollup).collect();
     let rule_files = match sql.rules {
         "" => Vec::new(),

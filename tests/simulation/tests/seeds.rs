@@ -61,7 +61,7 @@ fn every_history_goes_well() {
 }
 
 /// What so many histories must come upon, or they show nothing.
-const MET: [&str; 23] = [
+const MET: [&str; 25] = [
     "alert transitions",
     "answered requests sent again",
     "calls of fenced runs refused",
@@ -81,7 +81,9 @@ const MET: [&str; 23] = [
     "restarts in order",
     "rows of closed windows",
     "calls refused by storage",
+    "slices of stored rows",
     "storage calls whose answer was lost",
+    "stored rows that could not be read",
     "table commits in conflict",
     "table commits whose answer was lost",
     "versions of definitions",

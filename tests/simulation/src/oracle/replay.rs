@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::mirror::{Mirror, Partition};
 use crate::setup::Setup;
+use crate::stored;
 
 /// One run of every task.
 pub struct Replays {
@@ -193,9 +194,16 @@ impl Replay {
         let from = usize::try_from(self.core.next_offset()).expect("offsets begin at 0");
         let mut effects = Effects::new();
         for record in &mirror.records(&input)[from..] {
-            self.core
-                .step(record, &mut effects)
-                .map_err(|e| format!("{} at {}: {e}", self.spec.name, record.offset))?;
+            let at = |e: &dyn std::fmt::Display| format!("{} at {}: {e}", self.spec.name, record.offset);
+            let slice = match self.core.asks(record).map_err(|e| at(&e))? {
+                Some(request) => {
+                    let records = mirror.records(&(request.table.as_str().into(), request.partition));
+                    let slice = stored::slice(records, &request).map_err(|e| at(&e))?;
+                    Some((request, slice))
+                }
+                None => None,
+            };
+            self.core.step_with(record, slice, &mut effects).map_err(|e| at(&e))?;
         }
         for effect in effects.take() {
             let output = self.outputs.entry((Arc::clone(&effect.topic), effect.partition)).or_default();
