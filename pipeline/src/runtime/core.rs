@@ -48,7 +48,9 @@ pub struct TaskCore {
 impl TaskCore {
     /// A task that has read nothing yet and begins at `next_offset`.
     pub fn new(spec: &TaskSpec, next_offset: i64) -> Result<Self, ProcessorError> {
-        let version = spec.versions.version_at(&spec.input, next_offset);
+        // What applied to the record before: where another version begins with the next one, the task switches to it there, whether it ran when the
+        // definitions changed or starts only now. In front of all records that is the first version there ever was.
+        let version = spec.versions.version_at(&spec.input, next_offset - 1);
         Ok(Self {
             input: spec.input.clone(),
             reader: Reader::new(&spec.kind),

@@ -254,7 +254,11 @@ fn state_is_handed_over_at_the_switch_and_the_same_after_a_restart() {
     let before = json!({"kept": 1, "edited": 1, "removed": 1});
     let after = json!({"kept": 1, "edited": 2, "added": 1});
     let input = TopicPartition { topic: "logs".into(), partition: 0 };
-    let spec = TaskSpec::versioned(input.clone(), InputKind::Table(RowKind::Logs), Arc::new(At5 { before, after }));
+    let spec = TaskSpec::versioned(
+        input.clone(),
+        InputKind::Table(RowKind::Logs),
+        Arc::new(TwoVersions { before, after, offset: 5 }),
+    );
     let record = |offset| StoredRecord {
         offset,
         timestamp_ms: NOW_MS,
@@ -287,11 +291,32 @@ fn state_is_handed_over_at_the_switch_and_the_same_after_a_restart() {
 }
 
 #[test]
+fn a_task_that_has_read_nothing_switches_whenever_it_starts() {
+    // Definitions changed while the partition was empty: both versions begin at its first record.
+    let versions =
+        Arc::new(TwoVersions { before: json!({"kept": 1}), after: json!({"kept": 1, "added": 1}), offset: 0 });
+    let input = TopicPartition { topic: "logs".into(), partition: 0 };
+    let spec = TaskSpec::versioned(input, InputKind::Table(RowKind::Logs), versions);
+    let mut core = TaskCore::new(&spec, 0).unwrap();
+    assert_eq!(core.version(), 1);
+    let value = Some(r#"{"message":"m"}"#.into());
+    let record = StoredRecord { offset: 0, timestamp_ms: NOW_MS, key: None, value, headers: Vec::new() };
+    core.step(&record, &mut Effects::new()).unwrap();
+    assert_eq!(core.version(), 2);
+    // As one that begins in the middle, where the record before was the last of the older version.
+    let versions = Arc::new(TwoVersions { before: json!({}), after: json!({}), offset: 5 });
+    let spec = TaskSpec { versions, ..spec };
+    for (next_offset, version) in [(0, 1), (5, 1), (6, 2)] {
+        assert_eq!(TaskCore::new(&spec, next_offset).unwrap().version(), version, "{next_offset}");
+    }
+}
+
+#[test]
 fn a_snapshot_that_names_no_version_is_of_the_one_that_applies_there() {
     let spec = TaskSpec::versioned(
         TopicPartition { topic: "logs".into(), partition: 0 },
         InputKind::Table(RowKind::Logs),
-        Arc::new(At5 { before: json!({}), after: json!({}) }),
+        Arc::new(TwoVersions { before: json!({}), after: json!({}), offset: 5 }),
     );
     for (offset, version) in [(4, 1), (5, 2)] {
         let mut writer = StateWriter::new();
@@ -302,20 +327,21 @@ fn a_snapshot_that_names_no_version_is_of_the_one_that_applies_there() {
     }
 }
 
-/// Version 2 from offset 5 on.
-struct At5 {
+/// Version 2 from this offset on, version 1 in front of it.
+struct TwoVersions {
     before: Value,
     after: Value,
+    offset: i64,
 }
 
 #[async_trait::async_trait]
-impl super::Versions for At5 {
+impl super::Versions for TwoVersions {
     async fn catch_up(&self) -> Result<(), crate::definitions::DefinitionsError> {
         Ok(())
     }
 
     fn version_at(&self, _input: &TopicPartition, offset: i64) -> u32 {
-        if offset < 5 { 1 } else { 2 }
+        if offset < self.offset { 1 } else { 2 }
     }
 
     fn make(&self, version: u32, input: &TopicPartition) -> Result<Box<dyn Processor>, ProcessorError> {
