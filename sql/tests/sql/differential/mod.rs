@@ -6,6 +6,7 @@
 //! `HIGHWATER_SQL_QUERIES=n` asks so many queries (300), `HIGHWATER_SQL_SEED=n` begins with this seed; a failure names the query's.
 //! DuckDB is that of `$HIGHWATER_PYTHON`; `HIGHWATER_REQUIRE_DUCKDB=1` makes its absence a failure.
 
+mod logic;
 mod queries;
 mod rows;
 
@@ -144,6 +145,20 @@ fn differ(sql: &str, ours: &[Vec<Value>], theirs: &[Vec<Value>]) -> Option<Strin
     rows.clone().find(differs).map(|(ours, theirs)| format!("{ours:?}, and DuckDB has {theirs:?}"))
 }
 
+/// What is wrong with our answer beside DuckDB's.
+fn compared(
+    sql: &str,
+    ours: Result<Vec<Vec<Value>>, String>,
+    theirs: Result<Vec<Vec<Value>>, String>,
+) -> Option<String> {
+    match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) => differ(sql, &sorted(ours), &sorted(theirs)),
+        (Err(error), Err(_)) => Some(format!("is no query for either: {error}")),
+        (Err(error), Ok(_)) => Some(error),
+        (Ok(_), Err(error)) => Some(format!("DuckDB: {error}")),
+    }
+}
+
 /// Commits what is in the log, some of it at a time, and merges files, for as long as there are queries.
 async fn tend(fixture: Arc<Fixture>, asking: Arc<AtomicBool>, merges: Arc<AtomicUsize>) {
     let clock = Arc::new(ManualClock::new(APPENDED_MS + 3_600_000));
@@ -187,15 +202,9 @@ async fn answers_are_those_of_duckdb_over_the_raw_rows() {
     let mut with_rows = 0;
     for ((asked, theirs), seed) in asked.iter().zip(theirs).zip(seed..) {
         let sql = &asked.ours;
-        let said = match (ours(&fixture, sql).await, theirs) {
-            (Ok(ours), Ok(theirs)) => {
-                with_rows += usize::from(ours.len() > 1);
-                differ(sql, &sorted(ours), &sorted(theirs))
-            }
-            (Err(error), Err(_)) => Some(format!("is no query for either: {error}")),
-            (Err(error), Ok(_)) => Some(error),
-            (Ok(_), Err(error)) => Some(format!("DuckDB: {error}")),
-        };
+        let ours = ours(&fixture, sql).await;
+        with_rows += usize::from(ours.as_ref().is_ok_and(|rows| rows.len() > 1));
+        let said = compared(sql, ours, theirs);
         wrong.extend(said.map(|said| format!("seed {seed}: {sql}\n  {said}")));
     }
     asking.store(false, Ordering::SeqCst);
