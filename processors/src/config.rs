@@ -25,6 +25,9 @@ pub struct ProcessorsConfig {
     /// Number of partitions of `logs`, `metrics`, rollups and partials (`log.partitions`).
     #[serde(skip)]
     pub partitions: i32,
+    /// Whether tasks can read tables: rules that are new look back in them. Not part of the definitions.
+    #[serde(skip)]
+    pub has_history: bool,
 }
 
 impl Default for ProcessorsConfig {
@@ -35,6 +38,7 @@ impl Default for ProcessorsConfig {
             external_labels: BTreeMap::new(),
             external_url: String::new(),
             partitions: 4,
+            has_history: true,
         }
     }
 }

@@ -137,7 +137,7 @@ fn is_default_late(late: &LatePolicy) -> bool {
 
 /// The definitions of a configuration.
 pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsError> {
-    let ProcessorsConfig { rollups, rule_files, external_labels, external_url, partitions } = config;
+    let ProcessorsConfig { rollups, rule_files, external_labels, external_url, partitions, has_history: _ } = config;
     let all = || rule_files.iter().flat_map(|file| &file.groups);
     let is_new = all().any(|group| {
         group.query_offset_ms != 0
@@ -186,6 +186,7 @@ pub fn from_definitions(definitions: &Value) -> Result<ProcessorsConfig, Process
         external_labels: stored.external_labels,
         external_url: stored.external_url,
         partitions: stored.partitions,
+        has_history: true,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::rollups::{
     self, BackfillProcessor, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan, Source,
 };
 use crate::rules::promql::router::Router;
-use crate::rules::promql::{Environment, GroupPlan, Selectors};
+use crate::rules::promql::{Environment, GroupPlan, Selectors, hash_of};
 use crate::rules::{RulePlan, RulesProcessor};
 
 /// Topic of partials and progress, from stage 1 to stage 2.
@@ -61,6 +61,7 @@ struct Plans {
     selectors: Option<Arc<Selectors>>,
     environment: Arc<Environment>,
     read_by_rules: BTreeSet<String>,
+    has_history: bool,
 }
 
 /// Plans and checks all rollups and rules and lays out the tasks.
@@ -93,6 +94,7 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
         selectors,
         environment,
         read_by_rules,
+        has_history: config.has_history,
     });
     let made = Arc::clone(&plans);
     let factory = move |input: &TopicPartition| -> ProcessorFactory {
@@ -167,11 +169,11 @@ impl Plans {
             }
             (BACKFILL_TOPIC, None) => {
                 let plans = self.rollups.iter().map(Arc::clone);
-                Box::new(BackfillProcessor::new(BACKFILL_TOPIC, partition, PARTIALS_TOPIC, partitions, plans))
+                Box::new(BackfillProcessor::new(BACKFILL_TOPIC, partition, PARTIALS_TOPIC, partitions, plans, hash_of(&self.groups)))
             }
             (RULES_TOPIC, None) => {
                 let sql = RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules);
-                Box::new(sql.with_groups(partitions, &self.groups, &self.environment))
+                Box::new(sql.with_groups(partitions, &self.groups, &self.environment, self.has_history))
             }
             _ => return Err(ProcessorError::new(format!("no task reads topic {topic}"))),
         })

@@ -343,3 +343,150 @@ fn an_edited_rule_starts_anew_and_the_others_go_on() {
     load(&mut same, 27..60);
     assert_eq!(transitions(&same), ["pending Loaded 10 10 -", "firing Loaded 20 10 20", "resolved Loaded 35 10 20"]);
 }
+
+/// Rules that look back, each in its way.
+const LOOKING_BACK: &str = "
+groups:
+  - name: back
+    rules:
+      - {record: mean, expr: 'avg_over_time(load[30s])'}
+      - {record: before, expr: 'load offset 20s'}
+      - {record: rise, expr: 'increase(load{instance=~\"0|x\"}[25s])'}
+      - {record: nested, expr: 'max_over_time(sum(load)[30s:5s])'}
+      - {record: never, expr: 'absent_over_time(nothing[1m])'}
+      - {record: 'job:load:sum', expr: 'sum by (job) (load)'}
+      - {alert: Mean, expr: 'avg_over_time(load{instance=\"0\"}[30s]) > 3'}
+";
+
+/// What rules recorded: second, series and value.
+fn recorded(house: &House) -> std::collections::BTreeSet<(i64, String, String)> {
+    use highwater_pipeline::data::{Decoded, Decoder, RowKind};
+    let mut all = std::collections::BTreeSet::new();
+    for partition in 0..2 {
+        for record in house.records("metrics-recorded", partition) {
+            let Decoded::Rows { batch, .. } = Decoder::new(RowKind::Metrics).decode(partition, record) else {
+                panic!("rows")
+            };
+            let column = |name: &str| std::sync::Arc::clone(batch.column_by_name(name).unwrap());
+            let (names, labels, values) = (column("name"), column("labels"), column("value"));
+            let times = column("timestamp");
+            let times = times.as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+            for row in 0..batch.num_rows() {
+                let series = format!("{}{}", names.as_string::<i32>().value(row), labels.as_string::<i32>().value(row));
+                let value = values.as_primitive::<arrow::datatypes::Float64Type>().value(row);
+                all.insert((times.value(row) / 1_000_000 - START_S, series, value.to_string()));
+            }
+        }
+    }
+    all
+}
+
+fn asked(house: &House) -> usize {
+    (0..2).map(|partition| house.records(highwater_processors::BACKFILL_TOPIC, partition).len()).sum()
+}
+
+#[test]
+fn a_rule_that_is_added_sees_what_was_stored() {
+    let mut always = House::new(&promql(LOOKING_BACK));
+    load(&mut always, 0..60);
+    assert_eq!(asked(&always), 0, "there was nothing before the rules");
+    let always = recorded(&always);
+    let play = |restless: bool| {
+        let mut house = House::new(&promql("groups: []"));
+        load(&mut house, 0..45);
+        house.reconfigure(&promql(LOOKING_BACK));
+        house.restless = restless;
+        load(&mut house, 45..60);
+        house
+    };
+    let calm = play(false);
+    assert!(asked(&calm) > 4, "several slices of each partition: {}", asked(&calm));
+    let seen = recorded(&calm);
+    let first = seen.first().unwrap().0;
+    assert_eq!(first, 41, "the first tick that had not been when the rules began");
+    // Every value as if the rules had always been there, but for what alerts say of when they began.
+    let values = |all: &std::collections::BTreeSet<(i64, String, String)>| {
+        let since = all.iter().filter(|(second, series, _)| *second >= first && !series.starts_with("ALERTS"));
+        since.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(values(&seen), values(&always));
+    assert!(values(&seen).contains(&(41, "mean{\"instance\":\"0\",\"job\":\"web\"}".to_owned(), "5.2".to_owned())));
+    assert_eq!(transitions(&calm), ["firing Mean 41 41 41", "resolved Mean 51 41 41"]);
+    let restless = play(true);
+    for topic in ["alerts", "metrics-recorded", "__highwater.rules"] {
+        for partition in 0..2 {
+            assert_eq!(calm.records(topic, partition), restless.records(topic, partition), "{topic}/{partition}");
+        }
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_looking_back_leaves_no_trace() {
+    let play = |restarts: Option<usize>| {
+        let mut house = House::new(&promql("groups: []"));
+        load(&mut house, 0..45);
+        house.reconfigure(&promql(LOOKING_BACK));
+        for partition in 0..2 {
+            let at_s = START_S + 45;
+            house.append_clock("metrics", partition, at_s * 1_000, Some(at_s * 1_000_000), false);
+        }
+        let mut rounds = 0;
+        while house.round() {
+            rounds += 1;
+            if restarts == Some(rounds) {
+                // Half of them from a snapshot of now, the others from that of before.
+                for task in 0..house.task_count() {
+                    if task % 2 == 0 {
+                        house.snapshot(task);
+                    }
+                    house.restart_and_catch_up(task);
+                }
+            }
+        }
+        load(&mut house, 45..60);
+        (house, rounds)
+    };
+    let (calm, rounds) = play(None);
+    assert!(rounds > 4, "{rounds}");
+    for at in 1..rounds {
+        let (restarted, _) = play(Some(at));
+        for topic in ["alerts", "metrics-recorded"] {
+            for partition in 0..2 {
+                let (found, expected) = (restarted.records(topic, partition), calm.records(topic, partition));
+                assert_eq!(found, expected, "{topic}/{partition}, restarted after round {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_recorded_is_looked_back_to_and_rules_with_all_they_need_do_not_ask() {
+    let sums = "
+groups:
+  - name: sums
+    rules:
+      - {record: 'job:load:sum', expr: 'sum by (job) (load)'}
+";
+    let mut house = House::new(&promql(sums));
+    load(&mut house, 0..40);
+    // Twenty minutes without a sample: memory has forgotten all.
+    for minute in 1..=20_i64 {
+        let at_s = START_S + 40 + minute * 60;
+        for partition in 0..2 {
+            house.append_clock("metrics", partition, at_s * 1_000, Some(at_s * 1_000_000), false);
+        }
+        house.settle();
+    }
+    load(&mut house, 1250..1260);
+    // Another label, and a rule over what there is: nothing has to be read.
+    let more = sums.replace("(load)'", "(load)', labels: {made: here}");
+    house.reconfigure(&promql(&format!("{more}      - {{record: most, expr: 'max_over_time(load[4m])'}}\n")));
+    load(&mut house, 1260..1262);
+    assert_eq!(asked(&house), 0);
+    let long = format!("{sums}      - {{alert: Had, expr: 'max_over_time(job:load:sum[30m]) > 10'}}\n");
+    house.reconfigure(&promql(&long));
+    load(&mut house, 1262..1270);
+    assert!(asked(&house) > 0);
+    let told = transitions(&house);
+    assert_eq!(told.last().map(String::as_str), Some("firing Had 1258 1258 1258"), "{told:?}");
+}

@@ -1,5 +1,6 @@
 //! Stored rows for tasks ([`History`]): a table's files and the tail behind them, as a query over both sees them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
 use highwater_pipeline::log::Log;
-use highwater_pipeline::runtime::{History, HistoryError, MAX_SLICE_ROWS, Slice, SliceRequest};
+use highwater_pipeline::runtime::{History, HistoryError, MAX_SLICE_ROWS, SeriesRequest, Slice, SliceRequest};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::{TableSpec, built_in_tables};
 use highwater_sql::{Engine, SqlConfig};
@@ -133,12 +134,14 @@ impl Rows<'_> {
     }
 
     fn from(&self, from_us: i64, until_us: i64) -> String {
-        let SliceRequest { table, partition, below_offset, .. } = self.request;
-        let instant = |us: i64| format!("arrow_cast({us}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
+        let SliceRequest { table, topic, partition, below_offset, series, .. } = self.request;
         let time = &self.spec.time_column;
         let mut sql = format!("FROM {table} WHERE _partition = {partition} AND _offset < {below_offset}");
         if self.spec.topics.len() > 1 {
-            sql.push_str(&format!(" AND _topic = '{table}'"));
+            sql.push_str(&format!(" AND _topic = '{}'", topic.as_ref().unwrap_or(table)));
+        }
+        if let Some(series) = series {
+            sql.push_str(&wanted(series, time));
         }
         if from_us > i64::MIN {
             sql.push_str(&format!(" AND {time} >= {}", instant(from_us)));
@@ -148,4 +151,32 @@ impl Rows<'_> {
         }
         sql
     }
+}
+
+fn instant(us: i64) -> String {
+    format!("arrow_cast({us}, 'Timestamp(Microsecond, Some(\"UTC\"))')")
+}
+
+/// A condition that what these selectors find satisfies: names are what files are sorted by.
+fn wanted(series: &SeriesRequest, time: &str) -> String {
+    // By since when they are wanted.
+    let mut names: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
+    let mut any_us: Option<i64> = None;
+    for one in &series.selectors {
+        match &one.names {
+            Some(of) => names.entry(one.from_us).or_default().extend(of.iter().map(String::as_str)),
+            None => any_us = Some(any_us.map_or(one.from_us, |any_us| any_us.min(one.from_us))),
+        }
+    }
+    let since = |from_us: i64| format!("{time} >= {}", instant(from_us));
+    let named = names.into_iter().map(|(from_us, names)| {
+        let names: Vec<String> = names.into_iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
+        format!("(name IN ({}) AND {})", names.join(", "), since(from_us))
+    });
+    let either: Vec<String> = named.chain(any_us.map(since)).collect();
+    let mut sql = format!(" AND ({})", either.join(" OR "));
+    if let Some(until_us) = series.until_us {
+        sql.push_str(&format!(" AND {time} < {}", instant(until_us)));
+    }
+    sql
 }

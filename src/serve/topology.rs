@@ -62,6 +62,7 @@ pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigErro
         external_labels: config.external_labels.clone(),
         // Not where this process listens: the same files elsewhere are the same definitions.
         external_url: config.external_url.clone().unwrap_or_default(),
+        has_history: true,
     })
 }
 

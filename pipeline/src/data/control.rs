@@ -39,12 +39,16 @@ pub enum Control {
         watermark_us: Option<i64>,
         /// True while the source's input is idle.
         idle: bool,
+        /// 16 hex digits, of a source that passes samples on to rules: the hash of the rules whose samples it passes on from this record on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rules: Option<String>,
     },
-    /// How far a rollup has been filled with the stored rows of one partition of its topic, those below the offset where its task begins.
+    /// How far a rollup has been filled with the stored rows of one partition of its topic, those below the offset where its task begins; or rules
+    /// with the stored samples that they look back to.
     Filled {
-        /// The rollup.
+        /// The rollup; `__metrics` for rules.
         rollup: String,
-        /// 16 hex digits: the hash of its definition.
+        /// 16 hex digits: the hash of its definition; what rules have asked for.
         definition: String,
         /// The partition, e.g. `logs/2`.
         source: String,

@@ -22,8 +22,11 @@ use crate::log::{Record, StoredRecord};
 /// The record that asks, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceRequest {
-    /// The table, which is also its topic.
+    /// The table, which is also its topic where none is named.
     pub table: String,
+    /// The topic, of a table that has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// Of that topic.
     pub partition: i32,
     /// Rows at this offset and beyond are not wanted.
@@ -35,9 +38,40 @@ pub struct SliceRequest {
     pub width_us: i64,
     /// Whom it is for.
     pub readers: Vec<SliceReader>,
+    /// Of `metrics`: the series that are wanted; `None` for all. Rows of others may be in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesRequest>,
 }
 
-/// A rollup that rows are read for.
+/// Series that rules look at, and where their samples are to go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesRequest {
+    /// The topic of the task that asks.
+    pub to_topic: String,
+    /// Its partition.
+    pub to_partition: i32,
+    /// 16 hex digits by which that task knows what it has asked for.
+    pub fill: String,
+    /// Rows at this event time and later are not wanted, Unix microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_us: Option<i64>,
+    /// A series is wanted that any of these finds.
+    pub selectors: Vec<SeriesSelector>,
+}
+
+/// A selector, and since when its series are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesSelector {
+    /// As PromQL has it.
+    pub selector: String,
+    /// The metrics that it may find; `None` where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// Rows before this event time are not wanted, Unix microseconds.
+    pub from_us: i64,
+}
+
+/// What rows are read for: a rollup, or rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceReader {
     /// Its name.

@@ -89,6 +89,7 @@ impl Backtest {
             }
         }
         let mut config = config.clone();
+        config.has_history = false;
         config.rollups.retain(|rollup| wanted.contains(&rollup.name));
         for rollup in &mut config.rollups {
             // All rows come from the tables here.

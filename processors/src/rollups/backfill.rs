@@ -1,4 +1,5 @@
-//! The task that reads stored rows for rollups that are new: a slice in, its partials out, and the request for the next slice. See [`filling`].
+//! The task that reads stored rows for rollups that are new: a slice in, its partials out, and the request for the next slice. See [`filling`]. For rules that
+//! are new a slice goes on as it is, but for what they do not look at: see [`stored`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::Result as DataFusionResult;
 use highwater_pipeline::data::Control;
 use highwater_pipeline::runtime::snapshot::StateReader;
-use highwater_pipeline::runtime::{At, Effects, Input, MAX_SLICE_ROWS, Processor, ProcessorError, Slice, SliceRequest};
+use highwater_pipeline::runtime::{At, Effects, Input, MAX_SLICE_ROWS, Processor, ProcessorError, SeriesRequest, Slice, SliceRequest};
 
 use super::filling::{self, hex};
 use super::groups::Groups;
 use super::partials;
 use super::plan::RollupPlan;
 use super::prepared::Prepared;
+use crate::rules::promql::stored;
 
 /// The widest slice that is asked for, microseconds: a month.
 const MAX_WIDTH_US: i64 = 30 * 24 * 60 * 60 * 1_000_000;
@@ -29,19 +31,57 @@ pub struct BackfillProcessor {
     partials_topic: Arc<str>,
     partitions: i32,
     plans: Vec<Arc<RollupPlan>>,
+    /// The hash of the rules.
+    rules: u64,
 }
 
 impl BackfillProcessor {
-    /// For partition `partition` of `topic`, writing to `partitions` partitions of `partials_topic`.
+    /// For partition `partition` of `topic`, writing to `partitions` partitions of `partials_topic`. `rules`: the hash of the rules in PromQL.
     pub fn new(
         topic: &str,
         partition: i32,
         partials_topic: &str,
         partitions: i32,
         plans: impl IntoIterator<Item = Arc<RollupPlan>>,
+        rules: u64,
     ) -> Self {
         let plans = plans.into_iter().collect();
-        Self { topic: topic.into(), partition, partials_topic: partials_topic.into(), partitions, plans }
+        Self { topic: topic.into(), partition, partials_topic: partials_topic.into(), partitions, plans, rules }
+    }
+
+    /// A slice for rules.
+    fn samples(
+        &self,
+        request: &SliceRequest,
+        series: &SeriesRequest,
+        slice: &Slice,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        // Where rules were edited again meanwhile they ask again.
+        if !request.readers.iter().any(|reader| reader.definition == hex(self.rules)) {
+            return Ok(());
+        }
+        let next_us = slice.next_us.filter(|next_us| series.until_us.is_none_or(|until_us| *next_us < until_us));
+        stored::send(request, series, slice, next_us, effects)?;
+        self.ask_next(request, slice, next_us, effects)
+    }
+
+    /// Asks for the slice that is next, where there is one.
+    fn ask_next(
+        &self,
+        request: &SliceRequest,
+        slice: &Slice,
+        next_us: Option<i64>,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let Some(next_us) = next_us else { return Ok(()) };
+        let rows: usize = slice.batches.iter().map(RecordBatch::num_rows).sum();
+        let width_us = slice.from_us.map_or(request.width_us, |from_us| slice.until_us.saturating_sub(from_us));
+        let is_sparse = rows < MAX_SLICE_ROWS / 8;
+        let width_us = if is_sparse { width_us.saturating_mul(WIDER).min(MAX_WIDTH_US) } else { width_us };
+        let next = SliceRequest { from_us: Some(next_us), width_us, ..request.clone() };
+        effects.push(&self.topic, self.partition, next.to_record()?);
+        Ok(())
     }
 
     fn slice(&self, request: &SliceRequest, slice: &Slice, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -79,13 +119,7 @@ impl BackfillProcessor {
         }
         let rows: usize = slice.batches.iter().map(RecordBatch::num_rows).sum();
         metrics::counter!("highwater_rollup_backfill_rows_total", "source" => partition).increment(rows as u64);
-        let Some(next_us) = slice.next_us else { return Ok(()) };
-        let width_us = slice.from_us.map_or(request.width_us, |from_us| slice.until_us.saturating_sub(from_us));
-        let is_sparse = rows < MAX_SLICE_ROWS / 8;
-        let width_us = if is_sparse { width_us.saturating_mul(WIDER).min(MAX_WIDTH_US) } else { width_us };
-        let next = SliceRequest { from_us: Some(next_us), width_us, ..request.clone() };
-        effects.push(&self.topic, self.partition, next.to_record()?);
-        Ok(())
+        self.ask_next(request, slice, slice.next_us, effects)
     }
 }
 
@@ -120,7 +154,10 @@ fn accumulate(plan: &RollupPlan, batches: &[RecordBatch]) -> DataFusionResult<Op
 impl Processor for BackfillProcessor {
     fn process(&mut self, _at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
-            Input::Slice(request, slice) => self.slice(request, slice, effects),
+            Input::Slice(request, slice) => match &request.series {
+                Some(series) => self.samples(request, series, slice, effects),
+                None => self.slice(request, slice, effects),
+            },
             Input::Rows(_) | Input::Stage(_) | Input::Control(_) | Input::Barrier(_) => Ok(()),
         }
     }

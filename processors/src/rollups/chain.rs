@@ -123,7 +123,7 @@ impl Chain {
         }
         self.told.watermark_us = Some(watermark_us);
         let source = self.source.to_string();
-        Some(Control::Progress { source, position, watermark_us: Some(watermark_us), idle: false })
+        Some(Control::Progress { source, position, watermark_us: Some(watermark_us), idle: false, rules: None })
     }
 
     pub(super) fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {

@@ -21,7 +21,7 @@ use super::plan::RollupPlan;
 /// What the sources of stored rows are called, in front of the partition's name.
 pub(super) const SOURCE: &str = "backfill/";
 /// Width of the first slice that is asked for, microseconds.
-const FIRST_WIDTH_US: i64 = 60 * 60 * 1_000_000;
+pub(crate) const FIRST_WIDTH_US: i64 = 60 * 60 * 1_000_000;
 
 /// How far a rollup is filled, in one stage-2 task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,15 +79,17 @@ pub(super) fn first_request(table: &str, partition: i32, cut: i64, plans: &[&Rol
     let reader = |plan: &&RollupPlan| SliceReader { name: plan.name.to_string(), definition: hex(plan.definition) };
     SliceRequest {
         table: table.to_owned(),
+        topic: None,
         partition,
         below_offset: cut,
         from_us: None,
         width_us: FIRST_WIDTH_US,
         readers: plans.iter().map(reader).collect(),
+        series: None,
     }
 }
 
 /// A definition's hash as it is written.
-pub(super) fn hex(definition: u64) -> String {
+pub(crate) fn hex(definition: u64) -> String {
     format!("{definition:016x}")
 }

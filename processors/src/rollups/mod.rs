@@ -26,7 +26,7 @@ mod closing;
 mod config;
 mod explain;
 mod extremes;
-mod filling;
+pub(crate) mod filling;
 mod fixed;
 mod fold;
 mod folding;

@@ -21,7 +21,7 @@ use super::evidence::{instant, quoted_name};
 use super::health::{Health, Shows, timed};
 use super::lines;
 use super::plan::RulePlan;
-use super::promql::ticks::{ROWS, Ticks};
+use super::promql::ticks::{ROWS, STORED_ROWS, Ticks};
 use super::promql::{Environment, GroupPlan};
 use super::tombstones::Tombstones;
 
@@ -111,17 +111,24 @@ impl RulesProcessor {
             alerts_topic: alerts::TOPIC.into(),
             rollups,
             rules,
-            ticks: Ticks::new(topic, partition, partitions, &[], &Arc::default()),
+            ticks: Ticks::new(topic, partition, partitions, &[], &Arc::default(), false),
             orphans: Vec::new(),
             tombstones: Tombstones::default(),
             shows: Shows::default(),
         }
     }
 
-    /// The same with rules in PromQL. `partitions` is the number of partitions of `metrics`.
+    /// The same with rules in PromQL. `partitions` is the number of partitions of `metrics`; `has_history`: whether there are tables in which new rules
+    /// look back.
     #[must_use]
-    pub fn with_groups(mut self, partitions: i32, plans: &[Arc<GroupPlan>], environment: &Arc<Environment>) -> Self {
-        self.ticks = Ticks::new(&self.topic, self.partition, partitions, plans, environment);
+    pub fn with_groups(
+        mut self,
+        partitions: i32,
+        plans: &[Arc<GroupPlan>],
+        environment: &Arc<Environment>,
+        has_history: bool,
+    ) -> Self {
+        self.ticks = Ticks::new(&self.topic, self.partition, partitions, plans, environment, has_history);
         self
     }
 
@@ -232,6 +239,7 @@ impl RulesProcessor {
     fn take(&mut self, at: At, input: Input<'_>, effects: &mut Effects) -> Result<(), ProcessorError> {
         match input {
             Input::Stage(rows) if &*rows.name == ROWS => self.ticks.rows(&rows),
+            Input::Stage(rows) if &*rows.name == STORED_ROWS => self.ticks.stored(&rows),
             Input::Stage(rows) => self.rows(rows),
             Input::Control(control @ Control::Progress { source, .. }) if self.ticks.knows(source) => {
                 self.ticks.progress(at, control, effects)
@@ -243,9 +251,13 @@ impl RulesProcessor {
                 self.superseded(source, *window_start_us);
                 Ok(())
             }
-            Input::Control(Control::Clock { .. } | Control::Filled { .. }) | Input::Rows(_) | Input::Slice(..) => {
+            Input::Control(Control::Filled { rollup, definition, source, done, .. }) => {
+                if rollup == ROWS && *done {
+                    self.ticks.answered(definition, source);
+                }
                 Ok(())
             }
+            Input::Control(Control::Clock { .. }) | Input::Rows(_) | Input::Slice(..) => Ok(()),
             Input::Barrier(writer) => {
                 self.write(writer)?;
                 self.ticks.write(writer)
@@ -259,6 +271,7 @@ impl Processor for RulesProcessor {
         if matches!(input, Input::Barrier(_)) {
             return self.take(at, input, effects);
         }
+        self.ticks.begin(at.position);
         self.tombstones.bury(&self.alerts_topic, at.append_time_us, effects);
         let from = effects.as_slice().len();
         self.take(at, input, effects)?;

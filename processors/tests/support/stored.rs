@@ -19,7 +19,8 @@ const WIDTH_US: i64 = 7_000_000;
 pub fn slice(topics: &BTreeMap<Partition, Vec<StoredRecord>>, request: &SliceRequest) -> Slice {
     let kind = if request.table == "logs" { RowKind::Logs } else { RowKind::Metrics };
     let decoder = Decoder::new(kind);
-    let records = topics.get(&(request.table.clone(), request.partition)).map_or(&[][..], Vec::as_slice);
+    let topic = request.topic.as_ref().unwrap_or(&request.table);
+    let records = topics.get(&(topic.clone(), request.partition)).map_or(&[][..], Vec::as_slice);
     let below = records.iter().filter(|record| record.offset < request.below_offset);
     let batches: Vec<RecordBatch> = below
         .filter_map(|record| match decoder.decode(request.partition, record) {

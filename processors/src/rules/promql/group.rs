@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use highwater_pipeline::data::time;
 use highwater_promql::{Cancel, Labels, METRIC_NAME, Options, Query, STALE_NAN, Sample, Steps, Value, is_stale};
 use highwater_templates::prometheus::{Context, Query as Queries, Sample as TemplateSample, expand};
 use serde::{Deserialize, Serialize};
 
+use super::super::duration::format_duration;
 use super::alerts::{self, Alert, Alerts, Candidate, Change, Holds};
 use super::head::{Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
@@ -20,6 +22,8 @@ pub struct GroupState {
     last_evaluation_ms: Option<i64>,
     /// A rule was not silent since somebody looked.
     has_news: bool,
+    /// Since when the head has all that its rules look at, as far as it goes back at all: what was older was too much for it. Unix milliseconds.
+    pub(super) since_ms: i64,
 }
 
 /// The state of a rule for one tenant.
@@ -32,6 +36,8 @@ pub struct RuleState {
     pub(crate) selects: Selects,
     /// Why the last evaluation failed.
     pub last_error: Option<String>,
+    /// It is not evaluated: what it looks back to has not come yet.
+    pub(super) waits: bool,
     /// Time of the last evaluation before it was restored, Unix milliseconds.
     restored_evaluation_ms: Option<i64>,
 }
@@ -65,6 +71,7 @@ impl RuleState {
             alerts: alerts.collect(),
             written: saved.written.iter().map(|labels| Labels::from_pairs(labels.iter())).collect(),
             last_error: saved.last_error,
+            waits: false,
             restored_evaluation_ms: saved.last_evaluation_ms,
             selects: saved.selects,
         }
@@ -104,6 +111,7 @@ impl GroupState {
             rules: plan.rules.iter().map(|_| RuleState::default()).collect(),
             last_evaluation_ms: None,
             has_news: true,
+            since_ms: i64::MIN,
         }
     }
 
@@ -166,10 +174,19 @@ impl GroupState {
         let mut fresh = Head::new();
         let mut idle_until_ms = i64::MAX;
         let as_of_ms = now_ms - plan.query_offset_ms;
+        let since_ms = self.since_ms;
         self.last_evaluation_ms = Some(now_ms);
         for (index, (rule, state)) in plan.rules.iter().zip(&mut self.rules).enumerate() {
+            if state.waits {
+                idle_until_ms = i64::MIN;
+                continue;
+            }
             let evaluated;
             let (value, due_ms) = match &mut watch {
+                _ if now_ms.saturating_sub(rule.reach_ms()) < since_ms => {
+                    evaluated = Err(too_much(rule, since_ms));
+                    (&evaluated, i64::MIN)
+                }
                 None => {
                     evaluated = value_of(rule, &View { head, fresh: &fresh }, as_of_ms);
                     (&evaluated, i64::MIN)
@@ -208,6 +225,16 @@ impl GroupState {
         }
         caused
     }
+}
+
+/// Why a rule is not evaluated whose samples do not go back as far as it looks.
+fn too_much(rule: &PromRule, since_ms: i64) -> String {
+    format!(
+        "the rule looks back {}, and samples up to {} are dropped, because the rules of this tenant look at too many; use a shorter range, or record what \
+         it needs with another rule",
+        format_duration(rule.reach_ms()),
+        time::format(since_ms.saturating_mul(1_000)),
+    )
 }
 
 /// What a rule's expression evaluates to, in the order of labels whatever order the engine found them in.

@@ -144,6 +144,12 @@ impl Head {
         self.by_id.get(&id).copied()
     }
 
+    /// Where the record is of the sample of this time, [`NO_RECORD`] for what rules wrote; `None` where there is no sample.
+    pub(crate) fn offset_at(&self, slot: u32, at_ms: i64) -> Option<i64> {
+        let points = &self.stored(slot)?.points;
+        points.binary_search_by_key(&at_ms, |point| point.at_ms).ok().map(|at| points[at].offset)
+    }
+
     /// Says what the id of a series is.
     pub(crate) fn name(&mut self, slot: u32, id: i64) {
         if let Some(stored) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
@@ -268,6 +274,11 @@ impl Head {
             stored.points.get(at).map(|point| point.at_ms)
         };
         self.slots.iter().flatten().filter_map(next).min()
+    }
+
+    /// Where this series is.
+    pub(crate) fn by_labels(&self, labels: &Labels) -> Option<u32> {
+        self.metrics.get(labels.name())?.series.get(labels).copied()
     }
 
     /// Where the record of a sample is; `None` where rules wrote it.

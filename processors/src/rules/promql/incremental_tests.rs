@@ -20,7 +20,7 @@ use super::plan::GroupPlan;
 use super::ticks::{ROWS, ROWS_VERSION, Ticks};
 
 /// Not a multiple of any interval.
-const START_MS: i64 = 1_772_323_203_500;
+pub(super) const START_MS: i64 = 1_772_323_203_500;
 
 /// Rules of every way to look at samples, and rules over what rules write.
 const RULES: &[&str] = &[
@@ -114,7 +114,7 @@ fn plans(rules: &[(usize, u8)], limit: u8) -> Vec<Arc<GroupPlan>> {
 }
 
 /// Rows of `metrics` as their tasks send them.
-fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> StageRows {
+pub(super) fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> StageRows {
     let (mut times, mut names, mut values, mut stale) = (vec![], vec![], vec![], vec![]);
     let (mut texts, mut ids, mut tenants) = (vec![], vec![], vec![]);
     for (series, back_ms, value) in samples {
@@ -153,7 +153,7 @@ fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> StageRows {
     StageRows { name: ROWS.into(), definition: ROWS_VERSION, source: "metrics/0".into(), batch }
 }
 
-fn snapshot(ticks: &Ticks) -> StateReader {
+pub(super) fn snapshot(ticks: &Ticks) -> StateReader {
     let mut writer = StateWriter::new();
     ticks.write(&mut writer).unwrap();
     writer.into_reader(0, 1)
@@ -180,6 +180,7 @@ fn play(make: &dyn Fn() -> Ticks, steps: &[Step], restarts: bool) -> (Vec<Effect
             position,
             watermark_us: Some(now_ms * 1_000),
             idle: false,
+            rules: None,
         };
         ticks.progress(at, &progress, &mut effects).unwrap();
         said.extend(effects.take());
@@ -204,7 +205,7 @@ proptest! {
         most_noted in prop_oneof![3 => Just(None), 1 => (0..9_usize).prop_map(Some)],
     ) {
         let plans = plans(&rules, limit);
-        let make = || Ticks::new("__highwater.rules", 0, 1, &plans, &Arc::default());
+        let make = || Ticks::new("__highwater.rules", 0, 1, &plans, &Arc::default(), false);
         let (expected, state) = play(&|| make().at_each_tick(), &steps, false);
         for restarts in [false, true] {
             let (got, got_state) = play(&|| make().noting_at_most(most_noted), &steps, restarts);

@@ -4,6 +4,7 @@
 //! - [`Head`]: the samples that they look at.
 //! - [`GroupState`]: alerts and recorded series; [`GroupState::evaluate`] is one evaluation.
 //! - [`timing`], [`watch`]: which of them have to be evaluated at a tick, by what has come and what goes out of sight.
+//! - [`look_back`], [`stored`]: what a new rule sees of the time before it.
 //! - [`ticks`]: the part of the rules task that evaluates them as event time goes on; [`router`]: how samples get there.
 
 mod alerts;
@@ -12,6 +13,9 @@ mod group;
 mod head;
 #[cfg(test)]
 mod incremental_tests;
+mod look_back;
+#[cfg(test)]
+mod look_back_tests;
 mod plan;
 mod postings;
 mod recorded;
@@ -20,6 +24,7 @@ mod saved;
 mod selector_index;
 mod silent;
 mod statement;
+pub(crate) mod stored;
 pub(crate) mod ticks;
 mod timing;
 mod watch;
@@ -28,7 +33,7 @@ pub use alerts::Alert;
 pub use board::{Board, Shown, board};
 pub use group::{GroupState, RuleState};
 pub use head::{Coordinate, Head};
-pub(crate) use plan::Selectors;
+pub(crate) use plan::{Selectors, hash_of};
 pub use plan::{Environment, GroupPlan, Kind, PromRule};
 pub use silent::ALERTNAME as SELECTS_NOTHING;
 pub(super) use silent::{annotations as nothing_texts, labels as nothing_labels};

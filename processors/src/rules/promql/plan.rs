@@ -1,6 +1,7 @@
 //! Rules in PromQL, ready to be evaluated. No state.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use highwater_promql::parser::ValueType;
@@ -59,6 +60,8 @@ pub struct PromRule {
     pub query: Query,
     /// When its value can change.
     pub(crate) timing: Timing,
+    /// What it looks at, its templates included, and how far back.
+    pub(crate) looks_back: Vec<LookBack>,
     /// What comes of its samples.
     pub kind: Kind,
     /// Labels to add: the group's and its own.
@@ -67,6 +70,14 @@ pub struct PromRule {
     pub written_labels: BTreeMap<String, String>,
     /// The rule as every record of it shows it.
     pub shown: serde_json::Value,
+}
+
+/// A selector, and how far back it looks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LookBack {
+    pub(crate) matchers: Vec<Matcher>,
+    /// Milliseconds before a tick.
+    pub(crate) reach_ms: i64,
 }
 
 /// What comes of a rule's samples.
@@ -135,17 +146,7 @@ impl GroupPlan {
 
     /// How far back its rules look, in milliseconds before the tick.
     pub(crate) fn reach_ms(&self) -> i64 {
-        let options = Options::default();
-        let at = self.query_offset_ms.saturating_neg();
-        let mut reach_ms = options.lookback_ms;
-        for rule in &self.rules {
-            // Steps of a subquery lie up to one further back at some ticks than at others.
-            let step_ms = rule.timing.steps_ms;
-            for selection in rule.query.selections(&Steps::instant(at), &options).unwrap_or_default() {
-                reach_ms = reach_ms.max(selection.start_ms.saturating_neg().saturating_add(step_ms));
-            }
-        }
-        reach_ms
+        self.rules.iter().map(PromRule::reach_ms).max().unwrap_or(0).max(Options::default().lookback_ms)
     }
 }
 
@@ -189,9 +190,36 @@ impl PromRule {
         let definition = XxHash64::oneshot(0, format!("promql 1\0{what}\0{shown}").as_bytes());
         shown["hash"] = format!("{definition:016x}").into();
         let id = format!("{file}\0{}\0{what}\0{}\0{occurrence}", group.name, rule.name());
+        let as_of_ms = group.query_offset_ms.saturating_neg();
         let (name, group) = (rule.name().to_owned(), group.name.clone());
         let timing = Timing::of(query.expr(), &Options::default());
-        Ok(Self { id, definition, name, group, query, timing, kind, labels, written_labels, shown })
+        let looks_back = Vec::new();
+        let rule = Self { id, definition, name, group, query, timing, looks_back, kind, labels, written_labels, shown };
+        Ok(Self { looks_back: rule.looks_back(as_of_ms), ..rule })
+    }
+
+    /// `as_of_ms`: the time as of which its expression is evaluated at a tick at 0.
+    fn looks_back(&self, as_of_ms: i64) -> Vec<LookBack> {
+        let options = Options::default();
+        let templates = self.template_queries();
+        let mut all: Vec<LookBack> = Vec::new();
+        for (query, at_ms) in templates.iter().map(|query| (query, 0)).chain([(&self.query, as_of_ms)]) {
+            // Steps of a subquery lie up to one further back at some ticks than at others.
+            let step_ms = Timing::of(query.expr(), &options).steps_ms;
+            for selection in query.selections(&Steps::instant(at_ms), &options).unwrap_or_default() {
+                let reach_ms = selection.start_ms.saturating_neg().saturating_add(step_ms);
+                match all.iter_mut().find(|known| known.matchers == selection.matchers) {
+                    Some(known) => known.reach_ms = known.reach_ms.max(reach_ms),
+                    None => all.push(LookBack { matchers: selection.matchers, reach_ms }),
+                }
+            }
+        }
+        all
+    }
+
+    /// How far back it looks, in milliseconds before a tick.
+    pub(crate) fn reach_ms(&self) -> i64 {
+        self.looks_back.iter().map(|look| look.reach_ms).max().unwrap_or(0)
     }
 
     /// Unique among the rules of a configuration, and the same for as long as the rule stays where it is.
@@ -210,9 +238,23 @@ impl PromRule {
     }
 }
 
+/// A hash of all that these rules say.
+pub(crate) fn hash_of(groups: &[Arc<GroupPlan>]) -> u64 {
+    let mut hasher = XxHash64::with_seed(0);
+    for rule in groups.iter().flat_map(|group| &group.rules) {
+        hasher.write(rule.id.as_bytes());
+        hasher.write(&rule.definition.to_le_bytes());
+    }
+    hasher.finish()
+}
+
 /// Which series of topic `metrics` any of some rules look at.
 #[derive(Debug, Clone)]
-pub(crate) struct Selectors(SelectorIndex);
+pub(crate) struct Selectors {
+    index: SelectorIndex,
+    /// Of these rules: [`hash_of`].
+    pub(crate) rules: u64,
+}
 
 impl Selectors {
     /// Those of these groups.
@@ -240,31 +282,32 @@ impl Selectors {
             }
         }
         let index = SelectorIndex::new(selectors.iter().map(Vec::as_slice));
-        Ok(Self(index.map_err(|e| ProcessorsError::Rule {
+        let index = index.map_err(|e| ProcessorsError::Rule {
             group: String::new(),
             rule: String::new(),
             reason: format!("selectors: {e}"),
-        })?))
+        })?;
+        Ok(Self { index, rules: hash_of(groups) })
     }
 
     /// The metrics they name; `None` where one names none.
     pub(crate) fn names(&self) -> Option<BTreeSet<String>> {
-        self.0.names()
+        self.index.names()
     }
 
     /// True where no rule looks at anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.index.is_empty()
     }
 
     /// True where a rule may look at some series of this metric.
     pub(crate) fn may_want(&self, name: &str) -> bool {
-        self.0.may_find(name)
+        self.index.may_find(name)
     }
 
     /// True where a rule looks at this series.
     pub(crate) fn wants(&self, labels: &Labels) -> bool {
-        self.0.finding(labels).next().is_some()
+        self.index.finding(labels).next().is_some()
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Selectors;
 use super::ticks::{READ, ROWS, ROWS_VERSION};
+use crate::rollups::filling::hex;
 
 /// Most rows of one record.
 const MAX_ROWS: usize = 8_192;
@@ -41,6 +42,9 @@ struct Progress {
     watermark_us: Option<i64>,
     idle: bool,
     reported: bool,
+    /// Whose samples are passed on: [`Selectors::rules`].
+    #[serde(default)]
+    rules: Option<u64>,
 }
 
 impl Router {
@@ -94,14 +98,16 @@ impl Router {
         Ok(())
     }
 
-    /// Says how far the partition has come, where that is another second, or it has fallen idle or woken.
+    /// Says how far the partition has come, where that is another second, or it has fallen idle or woken, or with this record other rules get samples.
     fn report(&mut self, at: At, effects: &mut Effects) {
+        let Some(selectors) = &self.selectors else { return };
         let second = |us: Option<i64>| us.map(|us| us.div_euclid(CLOCK_PERIOD_US));
-        let next = Progress { watermark_us: at.watermark_us, idle: at.idle, reported: true };
+        let next = Progress { watermark_us: at.watermark_us, idle: at.idle, reported: true, rules: Some(selectors.rules) };
         let news = second(next.watermark_us) > second(self.progress.watermark_us)
             || next.idle != self.progress.idle
+            || next.rules != self.progress.rules
             || !self.progress.reported;
-        if self.selectors.is_none() || !news {
+        if !news {
             return;
         }
         self.progress = next;
@@ -110,6 +116,7 @@ impl Router {
             position: at.position,
             watermark_us: at.watermark_us,
             idle: at.idle,
+            rules: Some(hex(selectors.rules)),
         };
         effects.push(&self.topic, 0, control.to_record());
     }

@@ -4,7 +4,7 @@
 //! [`LATENESS_US`] past it; what comes later for it is seen by the ticks after it. Of a group all rules see the same tick; what other groups record
 //! at a tick they see from the next on, so it does not matter in which order, or in which task, groups are evaluated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray};
@@ -21,12 +21,15 @@ use serde_json::json;
 use super::alerts::{Change, abandon};
 use super::board::{self, Board, Shown, ShownGroup};
 use super::group::{GroupState, RuleState, Saved, evidence as series_behind, looked_at};
-use super::head::{Coordinate, Head, Pushed, View};
+use super::head::{Coordinate, Head, NO_RECORD, Pushed, View};
+use super::look_back::{self, Asks, LookBack};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
 use super::silent::{ALERTNAME, Selects};
 use super::statement::{looks_at_ranges, of_series};
 use super::watch::{Watch, Watched};
+
+use crate::topology::BACKFILL_TOPIC;
 
 /// How far behind the watermark a tick is evaluated.
 pub(crate) const LATENESS_US: i64 = 5_000_000;
@@ -41,12 +44,15 @@ const MAX_EVIDENCE: usize = 10;
 /// Name of the rows of samples in the rules topic, and the version of their meaning.
 pub(crate) const ROWS: &str = "__metrics";
 pub(crate) const ROWS_VERSION: u64 = 1;
+/// Name of the rows of stored samples there; their definition is what was asked for.
+pub(crate) const STORED_ROWS: &str = "__metrics/stored";
 /// The columns of them that are read.
 pub(crate) const READ: [&str; 9] =
     [time::COLUMN, "name", "value", "stale", "labels", "series_id", "tenant", identity::PARTITION, identity::OFFSET];
 const SECTION: &str = "promql";
 const SECTION_VERSION: u64 = 1;
 const HEADS_SECTION: &str = "promql/heads";
+const LOOK_BACK_SECTION: &str = "promql/look_back";
 /// Sections of rules begin with this.
 const RULE_SECTION: &str = "promql/rule/";
 
@@ -66,6 +72,9 @@ pub(crate) struct Ticks {
     /// Time of the newest sample of a record that is dropped.
     gone_ms: Option<i64>,
     tenants: BTreeMap<String, Tenant>,
+    /// Rules that wait for stored samples.
+    look_back: LookBack,
+    most_samples: usize,
     recorded: Recorded,
     orphans: Vec<SavedRule>,
     watched: Arc<Watched>,
@@ -85,6 +94,8 @@ struct Tenant {
     watch: Watch,
     /// In the order of the plans.
     groups: Vec<GroupState>,
+    /// Time of the newest sample that was dropped because there were too many, Unix milliseconds.
+    dropped_ms: Option<i64>,
     /// As they were last shown.
     shown: Vec<ShownGroup>,
 }
@@ -94,7 +105,18 @@ impl Tenant {
         let mut watch = Watch::new(watched);
         watch.find_all(&head);
         let groups = plans.iter().map(|plan| GroupState::new(plan)).collect();
-        Self { head, watch, groups, shown: Vec::new() }
+        Self { head, watch, groups, dropped_ms: None, shown: Vec::new() }
+    }
+
+    /// Tells the rules which of them wait, and since when there are samples.
+    fn tell(&mut self, plans: &[Arc<GroupPlan>], look_back: &LookBack) {
+        for (plan, group) in plans.iter().zip(&mut self.groups) {
+            group.since_ms = self.dropped_ms.map_or(i64::MIN, |dropped_ms| dropped_ms.saturating_add(1));
+            for (rule, state) in plan.rules.iter().zip(&mut group.rules) {
+                state.waits = look_back.waits(rule);
+            }
+        }
+        self.watch.forget();
     }
 
     fn push(&mut self, labels: &Labels, timestamp_ms: i64, value: f64) {
@@ -119,6 +141,9 @@ struct Manifest {
     pruned_ms: i64,
     #[serde(default)]
     gone_ms: Option<i64>,
+    /// By tenant: [`Tenant::dropped_ms`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    dropped_ms: BTreeMap<String, i64>,
 }
 
 fn never() -> i64 {
@@ -142,7 +167,10 @@ impl Ticks {
         partitions: i32,
         plans: &[Arc<GroupPlan>],
         environment: &Arc<Environment>,
+        has_history: bool,
     ) -> Self {
+        let reach_ms = plans.iter().map(|plan| plan.reach_ms()).max().unwrap_or(0);
+        let sources = usize::try_from(partitions).unwrap_or(0);
         let places = plans.iter().enumerate().flat_map(|(group, plan)| {
             plan.rules.iter().enumerate().map(move |(at, rule)| (rule.id.clone(), (group, at)))
         });
@@ -153,11 +181,13 @@ impl Ticks {
             plans: plans.to_vec(),
             environment: Arc::clone(environment),
             merged: MergedWatermark::new((0..partitions).map(|p| format!("metrics/{p}"))),
-            reach_ms: plans.iter().map(|plan| plan.reach_ms()).max().unwrap_or(0),
+            reach_ms,
             reached_ms: None,
             pruned_ms: i64::MIN,
             gone_ms: None,
             tenants: BTreeMap::new(),
+            look_back: LookBack::new(plans, sources, reach_ms, has_history),
+            most_samples: MAX_SAMPLES,
             recorded: Recorded::new(partitions),
             orphans: Vec::new(),
             watched: Arc::new(Watched::new(plans)),
@@ -173,6 +203,13 @@ impl Ticks {
     #[cfg(test)]
     pub(super) fn at_each_tick(mut self) -> Self {
         self.each_tick = true;
+        self
+    }
+
+    /// With few samples, for tests.
+    #[cfg(test)]
+    pub(super) fn keeping_at_most(mut self, most_samples: usize) -> Self {
+        self.most_samples = most_samples;
         self
     }
 
@@ -193,8 +230,42 @@ impl Ticks {
         self.merged.index(source).is_some()
     }
 
+    /// To be told where the first record is that it reads, before it.
+    pub(crate) fn begin(&mut self, position: i64) {
+        if !self.look_back.is_begun() {
+            self.look_back.begin(position);
+        }
+    }
+
     /// Samples of series that a rule looks at.
     pub(crate) fn rows(&mut self, rows: &StageRows) -> Result<(), ProcessorError> {
+        self.take(rows, false)
+    }
+
+    /// Samples from before a rule began.
+    pub(crate) fn stored(&mut self, rows: &StageRows) -> Result<(), ProcessorError> {
+        if !self.look_back.has_asked(rows.definition) {
+            return Ok(());
+        }
+        self.take(rows, true)
+    }
+
+    /// A partition has no more samples from before a rule began.
+    pub(crate) fn answered(&mut self, fill: &str, source: &str) {
+        if self.look_back.answered(fill, source) {
+            self.tell();
+        }
+    }
+
+    /// Tells all rules which of them wait.
+    fn tell(&mut self) {
+        for tenant in self.tenants.values_mut() {
+            tenant.tell(&self.plans, &self.look_back);
+        }
+    }
+
+    /// Puts samples into the heads. Of stored ones those that are not there, or were there before what is.
+    fn take(&mut self, rows: &StageRows, is_stored: bool) -> Result<(), ProcessorError> {
         let batch = &rows.batch;
         let missing = |name: &str| ProcessorError::new(format!("rows of {ROWS} have no column {name}"));
         macro_rules! column {
@@ -214,6 +285,7 @@ impl Ticks {
         let stale = batch.column_by_name("stale").and_then(|c| c.as_boolean_opt()).ok_or_else(|| missing("stale"))?;
         let (names, labels, tenants) = (text("name")?, text("labels")?, text("tenant")?);
         let oldest_ms = self.reached_ms.map_or(i64::MIN, |reached| reached - self.reach_ms);
+        let is_recorded = is_stored && look_back::is_recorded(&rows.source);
         for row in 0..batch.num_rows() {
             let timestamp_ms = times.value(row).div_euclid(1_000);
             if timestamp_ms <= oldest_ms {
@@ -221,7 +293,9 @@ impl Ticks {
             }
             let name = tenants.value(row);
             if !self.tenants.contains_key(name) {
-                self.tenants.insert(name.to_owned(), Tenant::new(Head::new(), &self.plans, &self.watched));
+                let mut tenant = Tenant::new(Head::new(), &self.plans, &self.watched);
+                tenant.tell(&self.plans, &self.look_back);
+                self.tenants.insert(name.to_owned(), tenant);
             }
             let value = if stale.value(row) {
                 STALE_NAN
@@ -230,16 +304,29 @@ impl Ticks {
             } else {
                 continue;
             };
-            let from = Some(Coordinate { partition: partitions.value(row), offset: offsets.value(row) });
-            let Some(Tenant { head, watch, .. }) = self.tenants.get_mut(name) else { continue };
+            let coordinate = Coordinate { partition: partitions.value(row), offset: offsets.value(row) };
+            let from = (!is_recorded).then_some(coordinate);
+            let Some(Tenant { head, watch, dropped_ms, .. }) = self.tenants.get_mut(name) else { continue };
+            if dropped_ms.is_some_and(|dropped_ms| timestamp_ms <= dropped_ms) {
+                continue;
+            }
             let id = ids.value(row);
             let pushed = match head.by_id(id) {
                 Some(slot) => {
+                    // What came in while this was read is newer.
+                    let stays = |offset: i64| is_recorded || offset == NO_RECORD || offset >= coordinate.offset;
+                    if is_stored && head.offset_at(slot, timestamp_ms).is_some_and(stays) {
+                        continue;
+                    }
                     head.put_at(slot, timestamp_ms, value, from);
                     Pushed { slot, is_new: false }
                 }
                 None => {
                     let series = series_of(names.value(row), labels.value(row));
+                    if is_stored && head.by_labels(&series).is_some_and(|slot| head.offset_at(slot, timestamp_ms).is_some())
+                    {
+                        continue;
+                    }
                     let pushed = head.put(&series, timestamp_ms, value, from);
                     head.name(pushed.slot, id);
                     pushed
@@ -248,16 +335,17 @@ impl Ticks {
             watch.pushed(head, pushed, timestamp_ms);
         }
         for (name, tenant) in &mut self.tenants {
-            if tenant.head.len() > MAX_SAMPLES {
+            if tenant.head.len() > self.most_samples {
                 let (oldest, newest) = (tenant.head.next_ms(i64::MIN), tenant.head.newest_ms(i64::MAX));
                 let half = oldest.unwrap_or(0) / 2 + newest.unwrap_or(0) / 2;
                 self.gone_ms = self.gone_ms.max(tenant.prune(half));
-                tenant.watch.forget();
+                tenant.dropped_ms = tenant.dropped_ms.max(Some(half));
+                tenant.tell(&self.plans, &self.look_back);
                 metrics::counter!("highwater_rules_head_overflows_total").increment(1);
                 tracing::error!(
                     tenant = name,
-                    limit = MAX_SAMPLES,
-                    "rules select too many samples; the older half is dropped. Use shorter ranges, or recording rules"
+                    limit = self.most_samples,
+                    "rules select too many samples; the older half is dropped, and rules that look back there fail. Use shorter ranges, or recording rules"
                 );
             }
         }
@@ -266,14 +354,24 @@ impl Ticks {
 
     /// A partition of `metrics` has come this far.
     pub(crate) fn progress(&mut self, at: At, control: &Control, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let Control::Progress { source, watermark_us, idle, .. } = control else { return Ok(()) };
+        let Control::Progress { source, position, watermark_us, idle, rules } = control else { return Ok(()) };
         let Some(index) = self.merged.index(source) else { return Ok(()) };
         self.merged.report(index, *watermark_us, *idle);
+        self.look_back.cut(index, rules.as_deref(), *position);
         let Some(merged_us) = self.merged.watermark_us() else { return Ok(()) };
         let until_ms = merged_us.saturating_sub(LATENESS_US).div_euclid(1_000);
         self.abandon_orphans(at, until_ms, effects)?;
-        if self.plans.is_empty() || self.tenants.is_empty() {
-            return Ok(());
+        if self.plans.is_empty() {
+            return self.recorded.flush(effects);
+        }
+        self.look_back(at, until_ms, effects)?;
+        if self.look_back.all_wait(&self.plans) {
+            // What was before they began is over.
+            self.reached_ms = self.reached_ms.max(Some(until_ms));
+            return self.recorded.flush(effects);
+        }
+        if self.tenants.is_empty() {
+            return self.recorded.flush(effects);
         }
         let oldest = || self.tenants.values().filter_map(|tenant| tenant.head.next_ms(i64::MIN)).min();
         // Before the first sample there was nothing to be absent.
@@ -282,6 +380,27 @@ impl Ticks {
         self.run_until(at, until_ms, effects)?;
         self.show();
         self.recorded.flush(effects)
+    }
+
+    /// Asks for what new rules look back to, once it is known where they begin.
+    fn look_back(&mut self, at: At, until_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let behind_ms = self.plans.iter().map(|plan| plan.query_offset_ms).max().unwrap_or(0);
+        let now_ms = self.reached_ms.map_or(until_ms, |reached_ms| reached_ms.max(until_ms));
+        let asks = Asks {
+            topic: &self.topic,
+            partition: self.partition,
+            position: at.position,
+            now_ms,
+            recorded_ms: self.reached_ms.unwrap_or(until_ms).saturating_sub(behind_ms),
+        };
+        let (requests, is_done) = self.look_back.ask(&self.plans, &asks);
+        for request in requests {
+            effects.push(&Arc::from(BACKFILL_TOPIC), request.partition, request.to_record()?);
+        }
+        if is_done {
+            self.tell();
+        }
+        Ok(())
     }
 
     /// Shows how the rules stand.
@@ -411,6 +530,9 @@ impl Ticks {
                 if Selects::is_due(tick_ms, plan.interval_ms) {
                     let as_of_ms = tick_ms - plan.query_offset_ms;
                     for (place, (rule, state)) in plan.rules.iter().zip(&mut state.rules).enumerate() {
+                        if state.waits {
+                            continue;
+                        }
                         let known = tenant.watch.known((index, place), rule, &tenant.head, as_of_ms);
                         let head: &dyn SeriesSource = if self.each_tick { &tenant.head } else { &known };
                         let Some(change) = state.selects.look(rule, head, as_of_ms, tick_ms) else { continue };
@@ -520,7 +642,10 @@ impl Ticks {
             reached_ms: self.reached_ms,
             pruned_ms: self.pruned_ms,
             gone_ms: self.gone_ms,
+            dropped_ms: self.tenants.iter().filter_map(|(name, one)| Some((name.clone(), one.dropped_ms?))).collect(),
         };
+        let look_back = serde_json::to_vec(&self.look_back).map_err(failed)?;
+        writer.put(LOOK_BACK_SECTION, SECTION_VERSION, look_back);
         writer.put(SECTION, SECTION_VERSION, serde_json::to_vec(&manifest).map_err(failed)?);
         let heads = self.tenants.iter().map(|(name, tenant)| (name.as_str(), &tenant.head));
         writer.put(HEADS_SECTION, SECTION_VERSION, super::saved::encode(heads)?);
@@ -550,6 +675,7 @@ impl Ticks {
     }
 
     pub(crate) fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
+        let mut dropped_ms = BTreeMap::new();
         if let Some(body) = state.get(SECTION, SECTION_VERSION) {
             let unreadable = |e| ProcessorError::caused("section promql of the snapshot is unreadable", e);
             let manifest: Manifest = serde_json::from_slice(body).map_err(unreadable)?;
@@ -558,13 +684,16 @@ impl Ticks {
             }
             (self.reached_ms, self.pruned_ms) = (manifest.reached_ms, manifest.pruned_ms);
             self.gone_ms = manifest.gone_ms;
+            dropped_ms = manifest.dropped_ms;
         }
         if let Some(body) = state.get(HEADS_SECTION, SECTION_VERSION) {
             for (name, head) in super::saved::decode(body)? {
-                let tenant = Tenant::new(head, &self.plans, &self.watched);
+                let dropped_ms = dropped_ms.get(&name).copied();
+                let tenant = Tenant { dropped_ms, ..Tenant::new(head, &self.plans, &self.watched) };
                 self.tenants.insert(name, tenant);
             }
         }
+        let mut known: HashSet<(usize, usize)> = HashSet::new();
         for section in state.sections().iter().filter(|s| s.name.starts_with(RULE_SECTION)) {
             let saved: SavedRule = serde_json::from_slice(&section.body).map_err(|e| {
                 ProcessorError::caused(format!("section {} of the snapshot is unreadable", section.name), e)
@@ -577,6 +706,7 @@ impl Ticks {
                 self.orphans.push(saved);
                 continue;
             };
+            known.insert((group, index));
             for (name, rule) in saved.tenants {
                 if let Some(state) =
                     self.tenants.get_mut(&name).and_then(|tenant| tenant.groups[group].rules.get_mut(index))
@@ -585,6 +715,13 @@ impl Ticks {
                 }
             }
         }
+        let saved = state.get(LOOK_BACK_SECTION, SECTION_VERSION).map(|body| {
+            serde_json::from_slice(body)
+                .map_err(|e| ProcessorError::caused("section promql/look_back of the snapshot is unreadable", e))
+        });
+        let is_known = |rule: &PromRule| self.places.get(&rule.id).is_some_and(|place| known.contains(place));
+        self.look_back.restore(saved.transpose()?, &self.plans, self.reached_ms, is_known);
+        self.tell();
         Ok(())
     }
 }
@@ -598,7 +735,7 @@ impl Drop for Ticks {
 }
 
 /// The labels of a series, from its name and the canonical text of the others.
-fn series_of(name: &str, canonical: &str) -> Labels {
+pub(super) fn series_of(name: &str, canonical: &str) -> Labels {
     let labels: BTreeMap<String, String> = serde_json::from_str(canonical).unwrap_or_default();
     Labels::from_pairs(labels.into_iter().chain([(METRIC_NAME.to_owned(), name.to_owned())]))
 }

@@ -50,6 +50,7 @@ impl Played {
             external_labels: test.external_labels.clone(),
             external_url: test.external_url.clone(),
             partitions: 1,
+            has_history: false,
         };
         let mut backtest = Backtest::new(&config).map_err(|e| e.to_string())?;
         let at = |step: usize| start_ms + i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(interval_ms);
