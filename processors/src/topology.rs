@@ -169,7 +169,14 @@ impl Plans {
             }
             (BACKFILL_TOPIC, None) => {
                 let plans = self.rollups.iter().map(Arc::clone);
-                Box::new(BackfillProcessor::new(BACKFILL_TOPIC, partition, PARTIALS_TOPIC, partitions, plans, hash_of(&self.groups)))
+                Box::new(BackfillProcessor::new(
+                    BACKFILL_TOPIC,
+                    partition,
+                    PARTIALS_TOPIC,
+                    partitions,
+                    plans,
+                    hash_of(&self.groups),
+                ))
             }
             (RULES_TOPIC, None) => {
                 let sql = RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules);

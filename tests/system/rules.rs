@@ -157,6 +157,72 @@ async fn a_promql_rule_fires_over_a_kill_and_a_webhook_is_told() {
     assert!(bar.ends_with("│ fired 1x, 10m"), "{bar}");
 }
 
+/// A rule that is added sees the hours before it, from the table; one that was there goes on as if nothing had happened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_that_is_added_sees_the_hours_before_it() {
+    let site = Site::with_config("log: { partitions: 2 }\nrule_files: [rules.yaml]\n");
+    let there = "
+groups:
+  - name: there
+    rules:
+      - {alert: There, expr: 'max_over_time(load{instance=\"0\"}[1h]) > 0'}
+";
+    let added = format!(
+        "{there}
+  - name: added
+    rules:
+      - {{alert: Mean, expr: 'avg_over_time(load{{instance=\"0\"}}[2h]) > 7'}}
+      - {{alert: Before, expr: 'load{{instance=\"1\"}} offset 90m > 7'}}
+      - {{alert: Fell, expr: 'sum(delta(load{{instance=\"2\"}}[1h])) < -3'}}
+      - {{alert: Fired, expr: 'max_over_time(ALERTS{{alertname=\"There\"}}[1h]) > 0'}}
+"
+    );
+    site.write("rules.yaml", there);
+    let server = site.start().await;
+    let mut stream = EventStream::open(&server, "/api/v1/alerts/stream?from=earliest", None).await;
+    let send = async |server: &Server, seconds: Vec<i64>, value: f64| {
+        let sample = |second: &i64, instance: usize| {
+            let labels = json!({"job": "web", "instance": instance.to_string()});
+            json!({"name": "load", "value": value, "timestamp": START_S + second, "labels": labels})
+        };
+        let samples: Vec<Value> =
+            seconds.iter().flat_map(|second| (0..20).map(move |instance| sample(second, instance))).collect();
+        server.accepted("/metrics", json!({"metrics": samples}).to_string()).await;
+    };
+    send(&server, (0..240).map(|at| at * 30).collect(), 8.0).await;
+    let mut next = async || -> Value { serde_json::from_str(&stream.next().await.data).unwrap() };
+    let first = next().await;
+    assert_eq!((&first["alertname"], &first["state"]), (&json!("There"), &json!("firing")), "{first}");
+
+    site.write("rules.yaml", &added);
+    assert_eq!(server.post("/-/reload", "").await.status, 200);
+    send(&server, vec![7_230], 1.0).await;
+    let mut fired = std::collections::BTreeMap::new();
+    while fired.len() < 4 {
+        let one = next().await;
+        assert_eq!(one["state"], "firing", "{one}");
+        assert!(
+            one["timestamp"].as_str().unwrap() > "2026-03-01T01:59:20",
+            "nothing is evaluated of what was before: {one}"
+        );
+        fired.insert(one["alertname"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap());
+    }
+    // With the last sample of all, or before it.
+    let mean = fired["Mean"];
+    assert!((7.9..=8.0).contains(&mean), "{fired:?}");
+    assert_eq!((fired["Before"], fired["Fired"]), (8.0, 1.0), "{fired:?}");
+    assert!(fired["Fell"] < -6.9, "{fired:?}");
+    eventually("the rules are well", json!(["ok", "ok", "ok", "ok", "ok"]), async || {
+        let told = server.get("/api/v1/rules").await.json();
+        let groups = told["data"]["groups"].as_array().unwrap().clone();
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).map(|rule| rule["health"].clone()).collect()
+    })
+    .await;
+    assert_eq!(server.number("SELECT count(*) FROM alerts WHERE alertname = 'There'").await, 1);
+    server.stop().await;
+    site.verify().await;
+}
+
 /// What the statement in an alert's evidence gives is what decided: the newest sample of each series, or all of the range.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_statement_in_the_evidence_gives_the_samples_that_decided() {

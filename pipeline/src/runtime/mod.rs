@@ -51,7 +51,9 @@ pub use clock_records::ClockSchedule;
 pub use driver::{DriverConfig, TaskDriver};
 pub use effects::{Effect, Effects};
 pub use error::RuntimeError;
-pub use history::{History, HistoryError, MAX_SLICE_ROWS, SeriesRequest, SeriesSelector, Slice, SliceReader, SliceRequest};
+pub use history::{
+    History, HistoryError, MAX_SLICE_ROWS, SeriesRequest, SeriesSelector, Slice, SliceReader, SliceRequest,
+};
 pub use input::InputKind;
 pub use processor::{At, Input, Processor, ProcessorError, Rows};
 pub(crate) use retry::{Retried, retry};

@@ -9,7 +9,9 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::Result as DataFusionResult;
 use highwater_pipeline::data::Control;
 use highwater_pipeline::runtime::snapshot::StateReader;
-use highwater_pipeline::runtime::{At, Effects, Input, MAX_SLICE_ROWS, Processor, ProcessorError, SeriesRequest, Slice, SliceRequest};
+use highwater_pipeline::runtime::{
+    At, Effects, Input, MAX_SLICE_ROWS, Processor, ProcessorError, SeriesRequest, Slice, SliceRequest,
+};
 
 use super::filling::{self, hex};
 use super::groups::Groups;

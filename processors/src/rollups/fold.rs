@@ -357,8 +357,13 @@ impl FoldProcessor {
         let closed_us = plan.closed_until_us(merged_us);
         if *to_rules && !self.is_filling(rollup) && before.map(|b| plan.closed_until_us(b)) < Some(closed_us) {
             let source = self.name_of(rollup);
-            let control =
-                Control::Progress { source, position: at.position, watermark_us: Some(closed_us), idle: false, rules: None };
+            let control = Control::Progress {
+                source,
+                position: at.position,
+                watermark_us: Some(closed_us),
+                idle: false,
+                rules: None,
+            };
             effects.push(&self.rules_topic, 0, control.to_record());
         }
         if let Some(chain) = &mut self.rollups[rollup].chain

@@ -244,8 +244,13 @@ impl PartialsProcessor {
             return;
         }
         self.progress = next;
-        let control =
-            Control::Progress { source: self.source.to_string(), position: at.position, watermark_us, idle: at.idle, rules: None };
+        let control = Control::Progress {
+            source: self.source.to_string(),
+            position: at.position,
+            watermark_us,
+            idle: at.idle,
+            rules: None,
+        };
         let record: Record = control.to_record();
         for partition in 0..self.partitions {
             effects.push(&self.topic, partition, record.clone());

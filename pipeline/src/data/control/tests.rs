@@ -8,7 +8,8 @@ fn is_the_json_that_the_format_promises() {
     let text = r#"{"type":"clock","base_offset":41,"event_time_us":1700000000000000,"idle":false}"#;
     assert_eq!(clock.to_bytes(), text);
     assert_eq!(Control::parse(text.as_bytes()), Ok(clock));
-    let progress = Control::Progress { source: "logs/2".into(), position: 42, watermark_us: None, idle: true, rules: None };
+    let progress =
+        Control::Progress { source: "logs/2".into(), position: 42, watermark_us: None, idle: true, rules: None };
     let text = r#"{"type":"progress","source":"logs/2","position":42,"watermark_us":null,"idle":true}"#;
     assert_eq!(progress.to_bytes(), text);
     assert_eq!(Control::parse(text.as_bytes()), Ok(progress));

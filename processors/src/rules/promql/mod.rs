@@ -33,7 +33,7 @@ pub use alerts::Alert;
 pub use board::{Board, Shown, board};
 pub use group::{GroupState, RuleState};
 pub use head::{Coordinate, Head};
-pub(crate) use plan::{Selectors, hash_of};
 pub use plan::{Environment, GroupPlan, Kind, PromRule};
+pub(crate) use plan::{Selectors, hash_of};
 pub use silent::ALERTNAME as SELECTS_NOTHING;
 pub(super) use silent::{annotations as nothing_texts, labels as nothing_labels};

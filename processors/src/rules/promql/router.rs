@@ -102,7 +102,8 @@ impl Router {
     fn report(&mut self, at: At, effects: &mut Effects) {
         let Some(selectors) = &self.selectors else { return };
         let second = |us: Option<i64>| us.map(|us| us.div_euclid(CLOCK_PERIOD_US));
-        let next = Progress { watermark_us: at.watermark_us, idle: at.idle, reported: true, rules: Some(selectors.rules) };
+        let next =
+            Progress { watermark_us: at.watermark_us, idle: at.idle, reported: true, rules: Some(selectors.rules) };
         let news = second(next.watermark_us) > second(self.progress.watermark_us)
             || next.idle != self.progress.idle
             || next.rules != self.progress.rules

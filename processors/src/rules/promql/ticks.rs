@@ -323,7 +323,8 @@ impl Ticks {
                 }
                 None => {
                     let series = series_of(names.value(row), labels.value(row));
-                    if is_stored && head.by_labels(&series).is_some_and(|slot| head.offset_at(slot, timestamp_ms).is_some())
+                    if is_stored
+                        && head.by_labels(&series).is_some_and(|slot| head.offset_at(slot, timestamp_ms).is_some())
                     {
                         continue;
                     }
