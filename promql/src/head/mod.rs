@@ -1,21 +1,25 @@
 //! Recent samples in memory: compressed, with an index of labels. A pure structure: no clock, no IO; whoever owns it says what comes in
-//! and what is old.
+//! and what is old. Rules in PromQL look at one.
 //!
-//! Samples of a series lie in chunks of 120, the last of which is open. They come in time order as a rule; one that does not is
-//! put into its place at the cost of writing its chunk anew. Of samples at one time the last to come stays. Labels
-//! are kept once, with the series that have them, so that a series that has ended leaves nothing behind.
+//! The newest samples of a series lie there as they are, those before them in chunks that are read from any place on ([`chunk`], [`column`]). They come
+//! in time order as a rule; one that does not is put into its place at the cost of writing its chunk anew. Of samples at one time the last to come
+//! stays. Labels are kept once, with the series that have them, so that a series that has ended leaves nothing behind. A series that is read has its
+//! labels built for its readers until it is not read any more.
 //!
-//! Invariants: chunks of a series are in time order and do not overlap; no time is in a series twice; a series has at least one
-//! sample; the labels kept are exactly those of the series there are.
+//! Invariants: samples of a series are in time order, and no time is in a series twice; a series has at least one sample; the labels kept are exactly
+//! those of the series there are.
 
-mod bits;
 mod chunk;
+mod column;
 mod grow;
 mod pairs;
+mod series;
 mod symbols;
+mod tail;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -25,13 +29,47 @@ use hashbrown::HashTable;
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::source::{CompiledMatcher, Matcher, Selection, Series, SeriesSource, SourceError};
-use chunk::{Chunk, OpenChunk};
+use chunk::Gathered;
+pub use chunk::{NO_MARK, Point};
 use grow::push;
 use pairs::{Pair, Pairs};
+use series::HeadSeries;
+pub use series::HistogramPoint;
 
 /// A series of a [`Head`], for as long as [`Head::truncate`] does not say it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesRef(u32);
+
+impl SeriesRef {
+    /// That at a place; there need not be one.
+    #[must_use]
+    pub fn at(place: u32) -> Self {
+        Self(place)
+    }
+
+    /// Its place: another series may have it once this one is gone. Places are counted from 0.
+    #[must_use]
+    pub fn place(self) -> u32 {
+        self.0
+    }
+}
+
+/// A series that has got a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Which.
+    pub series: SeriesRef,
+    /// It is its first.
+    pub is_new: bool,
+}
+
+impl Point {
+    /// A sample with nothing noted beside it.
+    #[must_use]
+    pub fn new(time_ms: i64, value: f64) -> Self {
+        Self { time_ms, value, mark: NO_MARK }
+    }
+}
 
 /// Recent samples of many series.
 #[derive(Debug, Default)]
@@ -42,14 +80,7 @@ pub struct Head {
     free: Vec<u32>,
     hasher: RandomState,
     samples: usize,
-}
-
-#[derive(Debug)]
-struct HeadSeries {
-    /// In the order of their names.
-    labels: Box<[Pair]>,
-    closed: Vec<Chunk>,
-    open: Option<Box<OpenChunk>>,
+    gathered: Gathered,
 }
 
 impl Head {
@@ -63,6 +94,17 @@ impl Head {
     #[must_use]
     pub fn series_count(&self) -> usize {
         self.series.len() - self.free.len()
+    }
+
+    /// Places that there are, taken or free.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Every series, in the order of their places.
+    pub fn all(&self) -> impl Iterator<Item = SeriesRef> + '_ {
+        (0_u32..).zip(&self.series).filter_map(|(id, series)| series.as_ref().map(|_| SeriesRef(id)))
     }
 
     /// Memory in use, bytes: samples, labels, index. An estimate from the sizes of what is held.
@@ -82,10 +124,37 @@ impl Head {
     }
 
     /// Adds a sample to the series of these labels, which may be new.
-    pub fn append(&mut self, labels: &Labels, time_ms: i64, value: f64) -> SeriesRef {
-        if let Some(found) = self.find(labels) {
-            self.append_to(found, time_ms, value);
-            return found;
+    pub fn append(&mut self, labels: &Labels, point: Point) -> Appended {
+        let appended = self.series_of(labels);
+        self.append_to(appended.series, point);
+        appended
+    }
+
+    /// Adds a native histogram to the series of these labels, which may be new.
+    pub fn append_histogram(&mut self, labels: &Labels, point: HistogramPoint) -> Appended {
+        let appended = self.series_of(labels);
+        self.append_histogram_to(appended.series, point);
+        appended
+    }
+
+    /// Adds a sample to a series that is there; false where it is gone.
+    pub fn append_to(&mut self, series: SeriesRef, point: Point) -> bool {
+        let Some(series) = self.series.get_mut(series.0 as usize).and_then(Option::as_mut) else { return false };
+        self.samples = self.samples.saturating_add_signed(series.append(point, &mut self.gathered));
+        true
+    }
+
+    /// Adds a native histogram to a series that is there; false where it is gone.
+    pub fn append_histogram_to(&mut self, series: SeriesRef, point: HistogramPoint) -> bool {
+        let Some(series) = self.series.get_mut(series.0 as usize).and_then(Option::as_mut) else { return false };
+        self.samples = self.samples.saturating_add_signed(series.append_histogram(point, &mut self.gathered));
+        true
+    }
+
+    /// The series of these labels. Where it is new it has no samples yet, and is to get one at once.
+    fn series_of(&mut self, labels: &Labels) -> Appended {
+        if let Some(series) = self.find(labels) {
+            return Appended { series, is_new: false };
         }
         let id = match self.free.pop() {
             Some(id) => id,
@@ -96,22 +165,12 @@ impl Head {
             }
         };
         let pairs = labels.as_slice().iter().map(|(name, value)| self.pairs.add(name, value, id)).collect();
-        let series =
-            HeadSeries { labels: pairs, closed: Vec::new(), open: Some(Box::new(OpenChunk::new(time_ms, value))) };
-        self.series[id as usize] = Some(series);
-        self.samples += 1;
+        self.series[id as usize] = Some(HeadSeries::new(pairs));
         let hash = self.hash(labels);
         let (series, pairs, hasher) = (&self.series, &self.pairs, &self.hasher);
         let rehash = |id: &u32| hash_pairs(series[*id as usize].as_ref(), pairs, hasher);
         self.by_labels.insert_unique(hash, id, rehash);
-        SeriesRef(id)
-    }
-
-    /// Adds a sample to a series that is there; false where it is gone.
-    pub fn append_to(&mut self, series: SeriesRef, time_ms: i64, value: f64) -> bool {
-        let Some(series) = self.series.get_mut(series.0 as usize).and_then(Option::as_mut) else { return false };
-        self.samples += usize::from(series.append(time_ms, value));
-        true
+        Appended { series: SeriesRef(id), is_new: true }
     }
 
     /// Samples there are.
@@ -120,30 +179,45 @@ impl Head {
         self.samples
     }
 
-    /// Forgets chunks that end before this time, and series that have none left; gives these. Samples of a chunk go together, so some
-    /// before this time stay.
-    pub fn truncate(&mut self, before_ms: i64) -> Vec<SeriesRef> {
+    /// Forgets samples before this time, and series that have none left; gives these. `dropped` hears of every series that has lost floats when the
+    /// last of them was. Labels that nobody has read since it was last called are no longer built.
+    pub fn truncate(&mut self, before_ms: i64, mut dropped: impl FnMut(SeriesRef, i64)) -> Vec<SeriesRef> {
         let mut gone = Vec::new();
-        for id in 0..self.series.len() {
-            let Some(series) = self.series[id].as_mut() else { continue };
-            self.samples -= series.truncate(before_ms);
-            if !series.closed.is_empty() || series.open.is_some() {
-                continue;
+        for (id, place) in (0_u32..).zip(&mut self.series) {
+            let Some(series) = place else { continue };
+            let (count, last_ms) = series.truncate(before_ms);
+            self.samples -= count;
+            if let Some(last_ms) = last_ms {
+                dropped(SeriesRef(id), last_ms);
             }
-            let id = u32::try_from(id).unwrap_or(u32::MAX);
-            let hash = hash_pairs(Some(series), &self.pairs, &self.hasher);
-            if let Ok(entry) = self.by_labels.find_entry(hash, |other| *other == id) {
-                entry.remove();
-            }
-            let labels = std::mem::take(&mut series.labels);
-            self.series[id as usize] = None;
-            push(&mut self.free, id);
-            gone.push(SeriesRef(id));
-            for pair in labels {
-                self.pairs.remove(pair, id);
+            if series.is_empty() {
+                gone.push(SeriesRef(id));
+            } else {
+                series.built.age();
             }
         }
+        self.remove(&gone);
         gone
+    }
+
+    fn remove(&mut self, gone: &[SeriesRef]) {
+        let mut pairs: Vec<Pair> = Vec::new();
+        for SeriesRef(id) in gone {
+            let hash = hash_pairs(self.series_at(*id), &self.pairs, &self.hasher);
+            if let Ok(entry) = self.by_labels.find_entry(hash, |other| other == id) {
+                entry.remove();
+            }
+            if let Some(series) = self.series[*id as usize].take() {
+                pairs.extend(series.labels);
+            }
+            push(&mut self.free, *id);
+        }
+        pairs.sort_unstable();
+        pairs.dedup();
+        let series = &self.series;
+        for pair in pairs {
+            self.pairs.remove(pair, |id| series.get(id as usize).is_none_or(Option::is_none));
+        }
     }
 
     /// The series that satisfy all matchers.
@@ -160,22 +234,67 @@ impl Head {
         Ok(ids.filter(|id| matches(*id)).map(SeriesRef).collect())
     }
 
-    /// Labels of a series, if it is there.
+    /// Whether there is a series of this label.
     #[must_use]
-    pub fn labels(&self, series: SeriesRef) -> Option<Labels> {
-        let label = |pair| (Arc::clone(self.pairs.name(pair)), Arc::clone(self.pairs.value(pair)));
-        let series = self.series_at(series.0)?;
-        Some(Labels::new(series.labels.iter().copied().map(label).collect()))
+    pub fn has_label(&self, name: &str, value: &str) -> bool {
+        self.pairs.find(name, value).is_some()
     }
 
-    /// The samples of a series at `start_ms < t <= end_ms`.
+    /// Labels of a series, if it is there.
     #[must_use]
-    pub fn samples(&self, series: SeriesRef, start_ms: i64, end_ms: i64) -> (Vec<i64>, Vec<f64>) {
-        let mut samples = (Vec::new(), Vec::new());
-        if let Some(series) = self.series_at(series.0) {
-            series.read(start_ms, end_ms, &mut samples);
+    pub fn labels(&self, series: SeriesRef) -> Option<&Labels> {
+        self.series_at(series.0).map(|series| self.labels_of(series))
+    }
+
+    fn labels_of<'a>(&'a self, series: &'a HeadSeries) -> &'a Labels {
+        let label = |pair| (Arc::clone(self.pairs.name(pair)), Arc::clone(self.pairs.value(pair)));
+        series.built.get_or(|| Labels::new(series.labels.iter().copied().map(label).collect()))
+    }
+
+    /// The order of two series by their labels, which need not be built for it.
+    #[must_use]
+    pub fn compare(&self, a: SeriesRef, b: SeriesRef) -> Ordering {
+        let pairs = |series: SeriesRef| self.series_at(series.0).map_or(&[][..], |series| &*series.labels);
+        let (a, b) = (pairs(a), pairs(b));
+        let text = |pair: Pair| (self.pairs.name(pair), self.pairs.value(pair));
+        let different = a.iter().zip(b).find(|(a, b)| a != b).map(|(a, b)| text(*a).cmp(&text(*b)));
+        different.unwrap_or_else(|| a.len().cmp(&b.len()))
+    }
+
+    /// The floats of a series at `start_ms < t <= end_ms`, one after the other.
+    pub fn points(&self, series: SeriesRef, start_ms: i64, end_ms: i64) -> impl Iterator<Item = Point> + '_ {
+        self.series_at(series.0).into_iter().flat_map(move |series| series.points(start_ms, end_ms))
+    }
+
+    /// The native histograms of a series at `start_ms < t <= end_ms`.
+    #[must_use]
+    pub fn histograms(&self, series: SeriesRef, start_ms: i64, end_ms: i64) -> &[HistogramPoint] {
+        self.series_at(series.0).map_or(&[], |series| series.histograms_within(start_ms, end_ms))
+    }
+
+    /// The last float of a series that is at most as late as this.
+    #[must_use]
+    pub fn newest(&self, series: SeriesRef, end_ms: i64) -> Option<Point> {
+        self.series_at(series.0)?.newest(end_ms)
+    }
+
+    /// The time of the first sample of a series that is later than this.
+    #[must_use]
+    pub fn next_ms(&self, series: SeriesRef, after_ms: i64) -> Option<i64> {
+        self.series_at(series.0)?.next_ms(after_ms)
+    }
+
+    /// A series with its samples at `start_ms < t <= end_ms`, where there are some.
+    #[must_use]
+    pub fn read(&self, series: SeriesRef, start_ms: i64, end_ms: i64) -> Option<Series> {
+        let stored = self.series_at(series.0)?;
+        let mut read = Series::default();
+        stored.fill(start_ms, end_ms, &mut read);
+        if read.is_empty() {
+            return None;
         }
-        samples
+        read.labels = self.labels_of(stored).clone();
+        Some(read)
     }
 
     fn series_at(&self, id: u32) -> Option<&HeadSeries> {
@@ -184,15 +303,16 @@ impl Head {
 
     /// Series that satisfy the one matcher that fewest do, of those that name values; `None` where none does.
     fn candidates(&self, matchers: &[CompiledMatcher]) -> Option<Vec<u32>> {
-        let of = |matcher: &CompiledMatcher| -> Option<Vec<u32>> {
+        let of = |matcher: &CompiledMatcher| -> Option<Vec<Pair>> {
             let values = matcher.literals().filter(|values| values.iter().all(|value| !value.is_empty()))?;
-            let pairs = values.into_iter().filter_map(|value| self.pairs.find(matcher.label(), value));
-            let mut ids: Vec<u32> = pairs.flat_map(|pair| self.pairs.series(pair)).copied().collect();
-            ids.sort_unstable();
-            ids.dedup();
-            Some(ids)
+            Some(values.into_iter().filter_map(|value| self.pairs.find(matcher.label(), value)).collect())
         };
-        matchers.iter().filter_map(of).min_by_key(Vec::len)
+        let count = |pairs: &Vec<Pair>| pairs.iter().map(|pair| self.pairs.series(*pair).len()).sum::<usize>();
+        let fewest = matchers.iter().filter_map(of).min_by_key(count)?;
+        let mut ids: Vec<u32> = fewest.into_iter().flat_map(|pair| self.pairs.series(pair)).copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Some(ids)
     }
 
     fn satisfies(&self, series: &HeadSeries, matchers: &[CompiledMatcher]) -> bool {
@@ -226,102 +346,10 @@ fn hash_texts<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, hasher: &Ran
     state.finish()
 }
 
-impl HeadSeries {
-    /// Whether there is a sample more now.
-    fn append(&mut self, time_ms: i64, value: f64) -> bool {
-        match &mut self.open {
-            Some(open) if time_ms > open.last_ms() => {
-                if open.is_full() {
-                    let full = std::mem::replace(&mut **open, OpenChunk::new(time_ms, value));
-                    push(&mut self.closed, full.close());
-                } else {
-                    open.push(time_ms, value);
-                }
-                true
-            }
-            None if self.closed.last().is_none_or(|last| last.last_ms() < time_ms) => {
-                self.open = Some(Box::new(OpenChunk::new(time_ms, value)));
-                true
-            }
-            _ => self.insert(time_ms, value),
-        }
-    }
-
-    /// Puts a sample among earlier ones: writes the chunk that it belongs to anew.
-    fn insert(&mut self, time_ms: i64, value: f64) -> bool {
-        let at = self.closed.partition_point(|chunk| chunk.last_ms() < time_ms);
-        let in_open = self.open.as_ref().is_some_and(|open| at == self.closed.len() || open.first_ms() <= time_ms);
-        let mut samples: Vec<(i64, f64)> = match (&self.open, in_open) {
-            (Some(open), true) => open.samples().collect(),
-            _ => self.closed.get(at).map_or_else(Vec::new, |chunk| chunk.samples().collect()),
-        };
-        let more = match samples.binary_search_by_key(&time_ms, |sample| sample.0) {
-            Ok(place) => {
-                samples[place].1 = value;
-                false
-            }
-            Err(place) => {
-                samples.insert(place, (time_ms, value));
-                true
-            }
-        };
-        let mut written: Vec<OpenChunk> = Vec::new();
-        for (time_ms, value) in samples {
-            match written.last_mut() {
-                Some(last) if !last.is_full() => last.push(time_ms, value),
-                _ => written.push(OpenChunk::new(time_ms, value)),
-            }
-        }
-        if in_open {
-            self.open = written.pop().map(Box::new);
-            self.closed.extend(written.into_iter().map(OpenChunk::close));
-        } else {
-            self.closed.splice(at..=at, written.into_iter().map(OpenChunk::close));
-        }
-        more
-    }
-
-    /// How many samples went.
-    fn truncate(&mut self, before_ms: i64) -> usize {
-        let old = self.closed.partition_point(|chunk| chunk.last_ms() < before_ms);
-        let mut gone: usize = self.closed.drain(..old).map(|chunk| chunk.samples().count()).sum();
-        if let Some(open) = self.open.take_if(|open| open.last_ms() < before_ms) {
-            gone += open.samples().count();
-        }
-        if self.closed.capacity() > 2 * self.closed.len() + 4 {
-            self.closed.shrink_to_fit();
-        }
-        gone
-    }
-
-    fn read(&self, start_ms: i64, end_ms: i64, into: &mut (Vec<i64>, Vec<f64>)) {
-        let from = self.closed.partition_point(|chunk| chunk.last_ms() <= start_ms);
-        let closed = self.closed[from..].iter().take_while(|chunk| chunk.first_ms() <= end_ms).map(Chunk::samples);
-        let open = self.open.iter().map(|open| open.samples());
-        for (time_ms, value) in closed.chain(open).flatten() {
-            if start_ms < time_ms && time_ms <= end_ms {
-                into.0.push(time_ms);
-                into.1.push(value);
-            }
-        }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        let chunks =
-            self.closed.capacity() * size_of::<Chunk>() + self.closed.iter().map(Chunk::heap_bytes).sum::<usize>();
-        let open = self.open.as_ref().map_or(0, |open| size_of::<OpenChunk>() + open.heap_bytes());
-        self.labels.len() * size_of::<Pair>() + chunks + open
-    }
-}
-
 impl SeriesSource for Head {
     fn select(&self, selection: &Selection) -> Result<Vec<Series>, SourceError> {
         let found = self.matching(&selection.matchers).map_err(|e| SourceError::TooMuch(e.to_string()))?;
-        let read = |series: SeriesRef| {
-            let (times_ms, values) = self.samples(series, selection.start_ms, selection.end_ms);
-            let labels = self.labels(series).filter(|_| !times_ms.is_empty())?;
-            Some(Series::floats(labels, times_ms, values))
-        };
+        let read = |series: SeriesRef| self.read(series, selection.start_ms, selection.end_ms);
         Ok(found.into_iter().filter_map(read).collect())
     }
 }

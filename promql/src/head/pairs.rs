@@ -12,7 +12,7 @@ use super::symbols::{Symbol, Symbols};
 /// A label: its number.
 pub(super) type Pair = u32;
 
-/// Labels, and the series of each in ascending order.
+/// Labels, and the series of each.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     names: Symbols,
@@ -69,7 +69,7 @@ impl Pairs {
         self.by_text.find(hash(&self.hasher, name, value), is_it).copied()
     }
 
-    /// A series, which is no number with the highest bit, has this label.
+    /// A series, which is no number with the highest bit, has this label; to be said once.
     pub(super) fn add(&mut self, name: &Arc<str>, value: &Arc<str>, series: u32) -> Pair {
         let known = self.names.find(name).and_then(|name| self.find_value(name, value));
         if let Some(pair) = known {
@@ -99,9 +99,8 @@ impl Pairs {
 
     fn add_series(&mut self, pair: Pair, series: u32) {
         match self.entries[pair as usize].series.held() {
-            Held::One(other) if other == series => {}
             Held::One(other) => {
-                let list = vec![other.min(series), other.max(series)];
+                let list = vec![other, series];
                 let at = match self.free_lists.pop() {
                     Some(at) => {
                         self.lists[at as usize] = list;
@@ -114,36 +113,33 @@ impl Pairs {
                 };
                 self.entries[pair as usize].series = Postings(at | IS_LIST);
             }
-            Held::List(at) => {
-                let list = &mut self.lists[at];
-                match list.last() {
-                    // New series have the highest numbers as a rule.
-                    Some(last) if *last < series => push(list, series),
-                    _ => {
-                        if let Err(place) = list.binary_search(&series) {
-                            list.insert(place, series);
-                        }
-                    }
-                }
-            }
+            Held::List(at) => push(&mut self.lists[at], series),
         }
     }
 
-    /// A series is gone that had this label.
-    pub(super) fn remove(&mut self, pair: Pair, series: u32) {
+    /// Some of the series that have this label are gone.
+    pub(super) fn remove(&mut self, pair: Pair, is_gone: impl Fn(u32) -> bool) {
         match self.entries[pair as usize].series.held() {
-            Held::One(_) => self.forget(pair),
+            Held::One(series) if is_gone(series) => self.forget(pair),
+            Held::One(_) => {}
             Held::List(at) => {
                 let list = &mut self.lists[at];
-                if let Ok(place) = list.binary_search(&series) {
-                    list.remove(place);
-                }
-                if let [last] = **list {
-                    *list = Vec::new();
-                    push(&mut self.free_lists, u32::try_from(at).unwrap_or(u32::MAX));
-                    self.entries[pair as usize].series = Postings(last);
-                } else if list.capacity() > 2 * list.len() + 8 {
-                    list.shrink_to_fit();
+                list.retain(|series| !is_gone(*series));
+                let left = match **list {
+                    [] => None,
+                    [last] => Some(last),
+                    _ => {
+                        if list.capacity() > 2 * list.len() + 8 {
+                            list.shrink_to_fit();
+                        }
+                        return;
+                    }
+                };
+                *list = Vec::new();
+                push(&mut self.free_lists, u32::try_from(at).unwrap_or(u32::MAX));
+                match left {
+                    Some(last) => self.entries[pair as usize].series = Postings(last),
+                    None => self.forget(pair),
                 }
             }
         }
@@ -212,23 +208,25 @@ mod tests {
         let mut pairs = Pairs::default();
         let job = pairs.add(&text("job"), &text("a"), 7);
         assert_eq!(pairs.series(job), [7]);
-        assert_eq!(pairs.add(&text("job"), &text("a"), 3), job);
-        assert_eq!(pairs.add(&text("job"), &text("a"), 7), job);
-        assert_eq!(pairs.add(&text("job"), &text("a"), 9), job);
-        assert_eq!(pairs.add(&text("job"), &text("a"), 5), job);
-        assert_eq!(pairs.series(job), [3, 5, 7, 9]);
+        for series in [3, 9, 5] {
+            assert_eq!(pairs.add(&text("job"), &text("a"), series), job);
+        }
+        assert_eq!(pairs.series(job), [7, 3, 9, 5]);
         let zone = pairs.add(&text("zone"), &text("a"), 0);
         assert_ne!(zone, job);
         assert_eq!((&**pairs.name(zone), &**pairs.value(zone)), ("zone", "a"));
-        for gone in [5, 3, 9] {
-            pairs.remove(job, gone);
-        }
+        pairs.remove(job, |series| series == 3);
+        assert_eq!(pairs.series(job), [7, 9, 5]);
+        pairs.remove(job, |series| series != 7);
         assert_eq!((pairs.series(job), pairs.find("job", "a")), ([7].as_slice(), Some(job)));
-        pairs.remove(job, 7);
+        pairs.remove(job, |series| series == 8);
+        pairs.remove(job, |series| series == 7);
         assert_eq!((pairs.find("job", "a"), pairs.find("zone", "a")), (None, Some(zone)));
         // Its number is taken again, and so is the list.
         assert_eq!(pairs.add(&text("job"), &text("b"), 1), job);
         assert_eq!(pairs.add(&text("job"), &text("b"), 2), job);
         assert_eq!((pairs.series(job), pairs.lists.len()), ([1, 2].as_slice(), 1));
+        pairs.remove(job, |_| true);
+        assert_eq!((pairs.find("job", "b"), pairs.free_lists.len()), (None, 1));
     }
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::histogram::Histogram;
 use crate::source::MatchOp;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -26,10 +27,10 @@ fn samples_are_found_by_labels_and_time() {
     let mut head = Head::new();
     for (job, offset) in [("a", 0.0), ("b", 100.0)] {
         for i in 0..300_i64 {
-            head.append(&labels(&[("__name__", "up"), ("job", job)]), i * 15_000, offset + i as f64);
+            head.append(&labels(&[("__name__", "up"), ("job", job)]), Point::new(i * 15_000, offset + i as f64));
         }
     }
-    head.append(&labels(&[("__name__", "down")]), 0, 1.0);
+    head.append(&labels(&[("__name__", "down")]), Point::new(0, 1.0));
     assert_eq!((head.series_count(), head.sample_count()), (3, 601));
     let up = Matcher::equal("__name__", "up");
     assert_eq!(
@@ -59,30 +60,95 @@ fn what_is_old_goes_and_leaves_nothing_behind() {
     let empty = head.memory_bytes();
     let short = labels(&[("__name__", "x"), ("id", "short")]);
     let long = labels(&[("__name__", "x"), ("id", "long")]);
-    let gone = head.append(&short, 0, 1.0);
+    let gone = head.append(&short, Point::new(0, 1.0));
+    assert!(gone.is_new);
+    let gone = gone.series;
+    let mut kept = gone;
     for i in 0..1_000_i64 {
-        head.append(&long, i * 1000, 1.0);
+        kept = head.append(&long, Point::new(i * 1000, 1.0)).series;
     }
-    assert_eq!(head.truncate(500_000), [gone]);
-    assert!(!head.append_to(gone, 1, 1.0));
-    assert_eq!(head.find(&short), None);
+    let mut dropped = Vec::new();
+    assert_eq!(head.truncate(500_000, |series, last_ms| dropped.push((series, last_ms))), [gone]);
+    assert_eq!(dropped, [(gone, 0), (kept, 499_000)]);
+    assert!(!head.append_to(gone, Point::new(1, 1.0)));
+    assert_eq!((head.find(&short), head.labels(gone)), (None, None));
     assert_eq!(head.matching(&[Matcher::equal("id", "short")]).unwrap(), []);
-    // Whole chunks: the one of 480,000 to 599,000 stays.
-    assert_eq!(head.sample_count(), 1_000 - 480);
-    assert_eq!(select(&head, &[], i64::MIN, i64::MAX)[0].1[0].0, 480_000);
+    assert_eq!(head.sample_count(), 500);
+    assert_eq!(select(&head, &[], i64::MIN, i64::MAX)[0].1[0].0, 500_000);
+    assert_eq!(head.truncate(500_000, |_, _| panic!("nothing is older")), []);
     // Its place is taken again, under other labels.
-    let other = head.append(&labels(&[("__name__", "y")]), 0, 2.0);
+    let other = head.append(&labels(&[("__name__", "y")]), Point::new(0, 2.0)).series;
     assert_eq!(other, gone);
     assert_eq!(head.labels(other).unwrap().to_string(), "y");
-    assert_eq!(head.truncate(i64::MAX).len(), 2);
+    assert_eq!(head.truncate(i64::MAX, |_, _| {}).len(), 2);
     assert_eq!((head.series_count(), head.sample_count()), (0, 0));
-    assert_eq!(head.pairs.find("__name__", "x"), None);
+    assert!(!head.has_label("__name__", "x"));
     assert!(head.memory_bytes() < empty + 2_000, "{}", head.memory_bytes());
 }
 
 #[test]
-fn an_active_series_takes_less_than_four_hundred_bytes() {
-    // Three thousand series with ten labels, as a scrape has them, and the last five minutes of a counter each.
+fn labels_are_built_for_as_long_as_somebody_reads_them() {
+    let mut head = Head::new();
+    let series: Vec<SeriesRef> = ["b", "a", "ab"]
+        .map(|id| head.append(&labels(&[("__name__", "x"), ("id", id), ("z", "1")]), Point::new(10, 1.0)).series)
+        .into();
+    let bare = head.memory_bytes();
+    let mut sorted = series.clone();
+    sorted.sort_by(|a, b| head.compare(*a, *b));
+    assert_eq!(sorted, [series[1], series[2], series[0]]);
+    assert_eq!(head.compare(series[0], series[0]), Ordering::Equal);
+    assert_eq!(head.memory_bytes(), bare);
+    assert_eq!(head.labels(series[0]).unwrap().get("id"), Some("b"));
+    let built = head.memory_bytes();
+    assert!(built > bare + 3 * 32, "{built}");
+    head.truncate(0, |_, _| {});
+    assert_eq!(head.memory_bytes(), built);
+    head.truncate(0, |_, _| {});
+    assert_eq!(head.memory_bytes(), bare);
+}
+
+#[test]
+fn a_time_has_a_float_or_a_native_histogram() {
+    let mut head = Head::new();
+    let x = labels(&[("__name__", "x")]);
+    let histogram = |time_ms: i64, count: f64| {
+        let histogram = Arc::new(Histogram { count, ..Histogram::default() });
+        HistogramPoint { time_ms, histogram, mark: time_ms * 2 }
+    };
+    let all = |head: &Head, from_ms: i64, to_ms: i64| {
+        let read = head.read(head.find(&x).unwrap(), from_ms, to_ms).unwrap_or_default();
+        let histograms = read.histograms.iter().map(|(time_ms, histogram)| (*time_ms, histogram.count));
+        (read.timestamps_ms.clone(), histograms.collect::<Vec<_>>())
+    };
+    let series = head.append_histogram(&x, histogram(20, 1.0)).series;
+    for time_ms in 0..30 {
+        head.append_to(series, Point::new(time_ms, 1.0));
+    }
+    assert_eq!((head.sample_count(), all(&head, 0, 100).1), (30, vec![]));
+    // Among the compressed ones, and among the newest.
+    for (time_ms, count) in [(5, 5.0), (29, 2.0), (5, 6.0), (40, 3.0)] {
+        head.append_histogram(&x, histogram(time_ms, count));
+    }
+    assert_eq!(head.sample_count(), 31);
+    let times: Vec<i64> = (0..29).filter(|time_ms| *time_ms != 5).collect();
+    assert_eq!(all(&head, -1, 100), (times, vec![(5, 6.0), (29, 2.0), (40, 3.0)]));
+    assert_eq!(all(&head, 5, 29), ((6..29).collect(), vec![(29, 2.0)]));
+    assert_eq!(head.histograms(series, 5, 29)[0].mark, 58);
+    assert_eq!(
+        (head.next_ms(series, 4), head.next_ms(series, 28), head.next_ms(series, 40)),
+        (Some(5), Some(29), None)
+    );
+    assert_eq!(head.newest(series, 29).unwrap().time_ms, 28);
+    assert_eq!(head.truncate(29, |_, _| {}), []);
+    assert_eq!((head.sample_count(), all(&head, 0, 100)), (2, (vec![], vec![(29, 2.0), (40, 3.0)])));
+    assert_eq!(head.truncate(41, |_, _| panic!("no floats are there")), [series]);
+    assert_eq!(head.sample_count(), 0);
+}
+
+#[test]
+fn an_active_series_takes_at_most_half_a_kilobyte() {
+    // Three thousand series with ten labels, as a scrape has them, and the last five minutes of a counter each, with the
+    // offset of each sample.
     let mut head = Head::new();
     for i in 0..3_000_u32 {
         let (instance, path) = (format!("10.0.{}.{}:9100", i / 250, i % 250), format!("/api/v1/{}", i % 40));
@@ -101,51 +167,69 @@ fn an_active_series_takes_less_than_four_hundred_bytes() {
         let mut count = 0.0;
         for k in 0..20_i64 {
             count += f64::from(i % 7) + (k % 3) as f64;
-            head.append(&series, k * 15_000, count);
+            let offset = k * 3_000 + i64::from(i % 13);
+            head.append(&series, Point { time_ms: k * 15_000, value: count, mark: offset });
         }
     }
     let each = head.memory_bytes() / head.series_count();
-    assert!(each <= 400, "{each} bytes per series");
+    assert!(each <= 512, "{each} bytes per series");
 }
 
 proptest! {
     /// Against a map: samples in any order, times repeated, truncated now and then.
     #[test]
     fn a_head_is_a_map_of_maps(
-        steps in prop::collection::vec((0_u8..4, 0_i64..2_000, prop::num::f64::ANY, 0_u8..200), 0..600),
+        steps in prop::collection::vec(
+            (
+                0_u8..4,
+                prop_oneof![3 => 0_i64..2_000, 1 => -9_000_000_000_i64..9_000_000_000],
+                prop_oneof![prop::num::f64::ANY, (0..100_i32).prop_map(f64::from)],
+                prop_oneof![3 => 0_i64..9, 1 => Just(NO_MARK), 1 => any::<i64>()],
+                0_u8..200,
+            ),
+            0..900,
+        ),
+        in_order in any::<bool>(),
     ) {
         let mut head = Head::new();
-        let mut model: BTreeMap<u8, BTreeMap<i64, u64>> = BTreeMap::new();
-        let mut cut = i64::MIN;
-        for (series, time_ms, value, truncate) in steps {
+        let mut model: BTreeMap<u8, BTreeMap<i64, (u64, i64)>> = BTreeMap::new();
+        for (at, (series, time_ms, value, mark, truncate)) in (0..).zip(steps) {
+            let time_ms = if in_order { at * 7 + time_ms % 10 } else { time_ms };
             let id = series.to_string();
-            head.append(&labels(&[("__name__", "x"), ("id", &id)]), time_ms, value);
-            model.entry(series).or_default().insert(time_ms, value.to_bits());
+            head.append(&labels(&[("__name__", "x"), ("id", &id)]), Point { time_ms, value, mark });
+            model.entry(series).or_default().insert(time_ms, (value.to_bits(), mark));
             if truncate == 0 {
-                cut = cut.max(1_000);
-                head.truncate(1_000);
+                let before_ms = if in_order { at * 3 } else { 1_000 };
+                let gone = head.truncate(before_ms, |_, _| {});
+                let were = model.len();
                 for samples in model.values_mut() {
-                    samples.retain(|time_ms, _| *time_ms >= 1_000);
+                    samples.retain(|time_ms, _| *time_ms >= before_ms);
                 }
                 model.retain(|_, samples| !samples.is_empty());
+                prop_assert_eq!(gone.len(), were - model.len());
             }
         }
-        // Samples before the last cut may have stayed in their chunks.
-        let from = cut.saturating_sub(1);
-        let wanted: Vec<_> = model
-            .iter()
-            .map(|(id, samples)| {
-                let samples: Vec<_> = samples.iter().filter(|(t, _)| **t > from).map(|(t, v)| (*t, *v)).collect();
-                (format!("x{{id=\"{id}\"}}"), samples)
-            })
-            .filter(|(_, samples)| !samples.is_empty())
-            .collect();
-        let found: Vec<_> = select(&head, &[], from, i64::MAX)
-            .into_iter()
-            .map(|(name, samples)| (name, samples.into_iter().map(|(t, v)| (t, v.to_bits())).collect::<Vec<_>>()))
-            .collect();
-        prop_assert_eq!(found, wanted);
-        let count: usize = head.matching(&[]).unwrap().into_iter().map(|s| head.samples(s, i64::MIN, i64::MAX).0.len()).sum();
-        prop_assert_eq!(head.sample_count(), count);
+        prop_assert_eq!(head.sample_count(), model.values().map(BTreeMap::len).sum::<usize>());
+        prop_assert_eq!(head.series_count(), model.len());
+        for (id, samples) in &model {
+            let id = id.to_string();
+            let series = head.find(&labels(&[("__name__", "x"), ("id", &id)])).unwrap();
+            for (from_ms, to_ms) in [(i64::MIN, i64::MAX), (99, 1_500), (1_000, 1_000), (-1, 8_000_000_000), (700, 900)] {
+                let wanted: Vec<_> = samples.iter().filter(|(t, _)| from_ms < **t && **t <= to_ms).collect();
+                let points: Vec<_> =
+                    head.points(series, from_ms, to_ms).map(|p| (p.time_ms, (p.value.to_bits(), p.mark))).collect();
+                prop_assert_eq!(points, wanted.iter().map(|(t, v)| (**t, **v)).collect::<Vec<_>>());
+                let read = head.read(series, from_ms, to_ms).unwrap_or_default();
+                prop_assert_eq!(&read.timestamps_ms, &wanted.iter().map(|(t, _)| **t).collect::<Vec<_>>());
+                let values: Vec<u64> = read.values.iter().map(|value| value.to_bits()).collect();
+                prop_assert_eq!(values, wanted.iter().map(|(_, v)| v.0).collect::<Vec<_>>());
+                let newest = samples.range(..=to_ms).next_back().map(|(t, v)| (*t, v.0, v.1));
+                prop_assert_eq!(head.newest(series, to_ms).map(|p| (p.time_ms, p.value.to_bits(), p.mark)), newest);
+                let next = samples.keys().copied().find(|t| *t > from_ms);
+                prop_assert_eq!(head.next_ms(series, from_ms), next);
+            }
+        }
+        let all = select(&head, &[], i64::MIN, i64::MAX);
+        prop_assert_eq!(all.len(), model.len());
     }
 }

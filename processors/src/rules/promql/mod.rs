@@ -17,7 +17,6 @@ mod look_back;
 #[cfg(test)]
 mod look_back_tests;
 mod plan;
-mod postings;
 mod recorded;
 pub(crate) mod router;
 mod saved;

@@ -37,13 +37,16 @@ pub(super) fn encode<'a>(heads: impl Iterator<Item = (&'a str, &'a Head)>) -> Re
     for (tenant, head) in heads {
         let mut all = Vec::new();
         for series in head.series() {
-            times.extend(series.points.iter().map(|point| point.at_ms));
-            offsets.extend(series.points.iter().map(|point| point.offset));
-            bits.extend(series.points.iter().map(|point| point.value.to_bits().cast_signed()));
+            let before = times.len();
+            for point in series.points() {
+                times.push(point.time_ms);
+                offsets.push(point.mark);
+                bits.push(point.value.to_bits().cast_signed());
+            }
             all.push(Series {
                 labels: series.labels,
-                newest: series.partition.zip(series.points.last().map(|point| point.offset)),
-                samples: series.points.len(),
+                newest: series.partition.zip(offsets[before..].last().copied()),
+                samples: times.len() - before,
             });
         }
         manifest.push((tenant.to_owned(), all));

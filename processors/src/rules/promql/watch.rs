@@ -225,7 +225,7 @@ impl Watch {
             let found = &mut self.found[selector as usize];
             let news_ms = std::mem::replace(&mut found.news_ms, i64::MAX);
             if !found.is_sorted {
-                found.slots.sort_by(|a, b| head.labels(*a).cmp(&head.labels(*b)));
+                head.sort(&mut found.slots);
                 found.is_sorted = true;
             }
             for user in &self.watched.users[selector as usize] {
