@@ -97,6 +97,24 @@ fn row_groups_are_bounded_and_their_bounds_merged() {
 }
 
 #[test]
+fn append_times_of_many_records_are_packed_as_deltas() {
+    let (spec, batch) = rollup(&(0..10_000).map(|i| (DAY, Some(i as f64), None)).collect::<Vec<_>>(), "t");
+    let at = batch.schema().index_of(identity::APPEND_TIME).unwrap();
+    let encodings_of = |records: i64| {
+        let mut columns = batch.columns().to_vec();
+        columns[at] = Arc::new(time::array((0..10_000).map(|row| DAY + row % records * 1_000).collect()));
+        let batch = RecordBatch::try_new(batch.schema(), columns).unwrap();
+        let files = encode(&spec, &TablesConfig::default(), &[batch]).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(files[0].bytes.clone()).unwrap();
+        let columns = reader.metadata().row_group(0).columns();
+        let column = columns.iter().find(|c| c.column_path().string() == identity::APPEND_TIME).unwrap();
+        column.encodings().collect::<Vec<_>>()
+    };
+    assert!(encodings_of(10_000).contains(&parquet::basic::Encoding::DELTA_BINARY_PACKED));
+    assert!(!encodings_of(100).contains(&parquet::basic::Encoding::DELTA_BINARY_PACKED));
+}
+
+#[test]
 fn rows_are_split_by_tenant_and_date_and_sorted_inside() {
     let rows: Vec<LogRow> = [("b", 1, "y", 2), ("a", 0, "x", 1), ("b", 0, "y", 1), ("b", 1, "x", 9), ("b", 1, "y", 1)]
         .iter()
