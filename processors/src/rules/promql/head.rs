@@ -124,8 +124,8 @@ impl Head {
 
     /// Where the record is of the sample of this time, [`NO_RECORD`] for what rules wrote; `None` where there is no sample.
     pub(crate) fn offset_at(&self, slot: u32, at_ms: i64) -> Option<i64> {
-        let points = &self.stored(slot)?.points;
-        points.binary_search_by_key(&at_ms, |point| point.at_ms).ok().map(|at| points[at].offset)
+        let newest = self.samples.newest(SeriesRef::at(slot), at_ms)?;
+        (newest.time_ms == at_ms).then_some(newest.mark)
     }
 
     /// Says what the id of a series is.
@@ -193,16 +193,15 @@ impl Head {
 
     /// Where this series is.
     pub(crate) fn by_labels(&self, labels: &Labels) -> Option<u32> {
-        self.metrics.get(labels.name())?.series.get(labels).copied()
+        self.samples.find(labels).map(SeriesRef::place)
     }
 
     /// Where the record of a sample is; `None` where rules wrote it.
     pub fn record_of(&self, labels: &Labels, timestamp_ms: i64) -> Option<Coordinate> {
-        let series = self.samples.find(labels)?;
-        let partition = self.origin(series.place()).partition?;
-        let point = self.samples.newest(series, timestamp_ms)?;
-        let is_it = point.time_ms == timestamp_ms && point.mark != NO_RECORD;
-        is_it.then_some(Coordinate { partition, offset: point.mark })
+        let slot = self.by_labels(labels)?;
+        let partition = self.origin(slot).partition?;
+        let offset = self.offset_at(slot, timestamp_ms).filter(|offset| *offset != NO_RECORD)?;
+        Some(Coordinate { partition, offset })
     }
 
     /// Every series, in the order of their labels.
