@@ -2,7 +2,7 @@
 """Rows 11 and 12 of the benchmarks: 20 queries people ask, on the very same files, by Highwater, DuckDB and chDB; and what the files take up.
 
     cargo run --release -p highwater-benches --example fill_tables -- --dir DIR/lake --ids --logs 20000000 --samples 100000000
-    echo '{data_dir: DIR/data, storage: {url: DIR/lake}, self_monitoring: false}' > bench.yaml
+    echo '{data_dir: DIR/data, storage: {url: DIR/lake}, self_monitoring: false, tables: {retention: [{table: logs}]}}' > bench.yaml   # for ever: logs of March
     highwater serve --config bench.yaml
     benches/tables.py DIR/lake [--server http://127.0.0.1:8080] [--runs 3] [--threads N] [--cold] [--only WORD]
 
