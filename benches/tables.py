@@ -99,7 +99,8 @@ class ChDb:
         self.settings = " SETTINGS max_query_size = 100000000" + (f", max_threads = {options.threads}" if options.threads else "")
         self.names = {}
         for table, paths in files(options.lake).items():
-            self.names[table] = "file('{" + ",".join(paths) + "}', Parquet)" if len(paths) > 1 else f"file('{paths[0]}', Parquet)"
+            # Not one pattern for all: braces with slashes in them match nothing.
+            self.names[table] = "(" + " UNION ALL ".join(f"SELECT * FROM file('{path}', Parquet)" for path in paths) + ")"
 
     def ask(self, query):
         query = query.replace("TIMESTAMP '", "toDateTime64('").replace(":00:00'", ":00:00', 6, 'UTC')")
