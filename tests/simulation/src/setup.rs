@@ -169,8 +169,7 @@ fn plan(sql: &Sql, partitions: i32) -> (Value, Topology) {
         "" => Vec::new(),
         rules => vec![RuleFile::parse("rules.yaml", rules).expect("the rules are fixed")],
     };
-    let config =
-        ProcessorsConfig { rollups, rule_files, partitions, has_history: false, ..ProcessorsConfig::default() };
+    let config = ProcessorsConfig { rollups, rule_files, partitions, ..ProcessorsConfig::default() };
     let definitions = to_definitions(&config).expect("the definitions are fixed");
     (definitions, topology(&config).expect("the definitions are fixed"))
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use highwater_pipeline::data::metrics;
 use highwater_pipeline::runtime::{SeriesRequest, SeriesSelector, SliceReader, SliceRequest};
-use highwater_promql::{METRIC_NAME, Matcher};
+use highwater_promql::{METRIC_NAME, Matcher, Options};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
@@ -40,6 +40,8 @@ pub(super) struct LookBack {
     waiting: BTreeSet<String>,
     /// Hashes of selectors, by the time since when the head has all their samples, as far as it goes back at all.
     since_ms: BTreeMap<i64, BTreeSet<u64>>,
+    /// What rules recorded up to this time is read as well: the head has what came after it. `None` where there were no rules.
+    recorded_ms: Option<i64>,
     /// By partition of `metrics`.
     cuts: Vec<Option<i64>>,
     fill: Option<Fill>,
@@ -62,8 +64,8 @@ pub(super) struct Asks<'a> {
     pub(super) position: i64,
     /// The tick that is next is after this.
     pub(super) now_ms: i64,
-    /// All that rules record from now on is after this.
-    pub(super) recorded_ms: i64,
+    /// How far before a tick rules record.
+    pub(super) behind_ms: i64,
 }
 
 impl LookBack {
@@ -96,6 +98,8 @@ impl LookBack {
         is_known: impl Fn(&PromRule) -> bool,
     ) {
         let has_history = !self.waiting.is_empty();
+        let lookback_ms = Options::default().lookback_ms;
+        let had_ms = saved.as_ref().map_or(lookback_ms, |saved| saved.reach_ms);
         match saved {
             Some(saved) if saved.rules == self.rules && saved.cuts.len() == self.cuts.len() => {
                 *self = Self { reach_ms: self.reach_ms, ..saved };
@@ -111,6 +115,7 @@ impl LookBack {
                     let since_ms = since_ms.max(reached_ms.saturating_sub(saved.reach_ms));
                     self.since_ms.entry(since_ms).or_default().extend(selectors);
                 }
+                self.is_begun = saved.is_begun;
                 self.waiting.retain(|id| {
                     let rule = rules_of(plans).find(|rule| rule.id == *id);
                     saved.waiting.contains(id) || !rule.is_some_and(&is_known)
@@ -122,9 +127,10 @@ impl LookBack {
                 self.since_ms.entry(i64::MIN).or_default().extend(selectors);
                 let known: BTreeSet<&str> = known().map(|rule| rule.id.as_str()).collect();
                 self.waiting.retain(|id| !known.contains(id.as_str()));
+                self.is_begun = true;
             }
         }
-        self.is_begun = true;
+        self.recorded_ms = reached_ms.map(|reached_ms| reached_ms.saturating_sub(had_ms));
         if let Some(reached_ms) = reached_ms {
             let has_all = |rule: &PromRule| {
                 rule.looks_back.iter().all(|look| self.has(&look.matchers, reached_ms.saturating_sub(look.reach_ms)))
@@ -197,14 +203,17 @@ impl LookBack {
                     readers: vec![reader.clone()],
                     series: Some(series.clone()),
                 };
-                let until_us = Some(asks.recorded_ms.saturating_add(1).saturating_mul(1_000));
+                // All of it was written long ago, and what is to be written is behind it.
+                let recorded_ms = self.recorded_ms.map(|at_ms| at_ms.min(asks.now_ms.saturating_sub(asks.behind_ms)));
+                let until_us = recorded_ms.map(|recorded_ms| recorded_ms.saturating_add(1).saturating_mul(1_000));
                 let recorded = SliceRequest {
                     topic: Some(metrics::RECORDED_TOPIC.to_owned()),
                     below_offset: i64::MAX,
                     series: Some(SeriesRequest { until_us, ..series.clone() }),
                     ..came_in.clone()
                 };
-                for request in [came_in, recorded].into_iter().filter(|request| request.below_offset > 0) {
+                let both = [Some(came_in), until_us.map(|_| recorded)].into_iter().flatten();
+                for request in both.filter(|request| request.below_offset > 0) {
                     fill.left.insert(source(&request));
                     requests.push(request);
                 }

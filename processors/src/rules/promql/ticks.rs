@@ -387,13 +387,7 @@ impl Ticks {
     fn look_back(&mut self, at: At, until_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
         let behind_ms = self.plans.iter().map(|plan| plan.query_offset_ms).max().unwrap_or(0);
         let now_ms = self.reached_ms.map_or(until_ms, |reached_ms| reached_ms.max(until_ms));
-        let asks = Asks {
-            topic: &self.topic,
-            partition: self.partition,
-            position: at.position,
-            now_ms,
-            recorded_ms: self.reached_ms.unwrap_or(until_ms).saturating_sub(behind_ms),
-        };
+        let asks = Asks { topic: &self.topic, partition: self.partition, position: at.position, now_ms, behind_ms };
         let (requests, is_done) = self.look_back.ask(&self.plans, &asks);
         for request in requests {
             effects.push(&Arc::from(BACKFILL_TOPIC), request.partition, request.to_record()?);
