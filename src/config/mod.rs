@@ -276,20 +276,7 @@ impl Config {
     pub(crate) fn scrape(&self) -> Result<ScrapeConfig, ConfigError> {
         let refuse = |error: scrape::config::ConfigError| ConfigError::said(error.to_string());
         let mut written = self.scrape_configs.clone();
-        let mut files = Vec::new();
-        for pattern in &self.scrape_config_files {
-            let pattern = self.folder.join(pattern).display().to_string();
-            let found = glob::glob(&pattern)
-                .map_err(|error| ConfigError::in_key("scrape_config_files", format!("{pattern:?}: {error}")))?;
-            let found: Vec<PathBuf> = found.filter_map(Result::ok).collect();
-            if found.is_empty() && !pattern.contains(['*', '?', '[']) {
-                return Err(ConfigError::in_key("scrape_config_files", format!("{pattern}: no such file")));
-            }
-            files.extend(found);
-        }
-        for file in files {
-            written.extend(ScrapeConfigs::of_file(&file).map_err(refuse)?);
-        }
+        written.add_files(&self.scrape_config_files, &self.folder).map_err(refuse)?;
         written.resolve(&self.global, &self.folder).map_err(refuse)
     }
 

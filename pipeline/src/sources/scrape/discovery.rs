@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::config::{FileSdConfig, JobConfig, TargetGroup};
 use super::target::{FILE, FoundGroup};
+use super::transport::{Stamp, stamp};
 
 /// The files of one job as they were last read.
 #[derive(Debug, Default)]
@@ -19,9 +19,6 @@ struct File {
     stamp: Stamp,
     groups: Vec<FoundGroup>,
 }
-
-/// When a file was written, and how large it is.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Files {
     /// Looks at the files; true where what they say has changed. A file that cannot be read says what it said before; one that is gone says nothing.
@@ -67,11 +64,6 @@ impl Files {
         let written = job.static_configs.iter().cloned().map(|group| FoundGroup { place: None, group });
         written.chain(self.known.values().flat_map(|file| file.groups.iter().cloned())).collect()
     }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// The files that a path with at most one `*` stands for.

@@ -1,6 +1,9 @@
 //! Asking a target for its page.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use highwater_broker::Clock;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::client::{self, Client};
@@ -29,10 +32,10 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn new(job: &JobConfig) -> Result<Self, String> {
+    pub(super) fn new(job: &JobConfig, clock: &Arc<dyn Clock>) -> Self {
         let accept_encoding = if job.enable_compression { "gzip" } else { "identity" };
         let accept = accept(&job.protocols, job.names.escaping);
-        Ok(Self { client: Client::new(&job.http)?, accept, accept_encoding })
+        Self { client: Client::new(&job.http, clock), accept, accept_encoding }
     }
 
     /// Asks for a page of at most so many bytes, as it comes over the wire.
@@ -46,7 +49,8 @@ impl Fetcher {
     async fn ask(&self, target: &Target, max_size_bytes: usize) -> Result<Answer, String> {
         let request = self
             .client
-            .get(target.url.clone())?
+            .get(target.url.clone())
+            .await?
             .header(ACCEPT, &self.accept)
             .header(ACCEPT_ENCODING, self.accept_encoding)
             .header("X-Prometheus-Scrape-Timeout-Seconds", target.timeout.as_secs_f64().to_string());

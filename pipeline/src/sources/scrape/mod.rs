@@ -12,6 +12,8 @@
 mod client;
 pub mod config;
 mod discovery;
+mod dns;
+mod dns_discovery;
 mod exposition;
 mod fetch;
 mod http_discovery;
@@ -21,10 +23,13 @@ mod relabel;
 mod runner;
 mod series;
 mod server_name;
+mod servers;
 mod status;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod transport;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,9 +45,9 @@ use tokio_util::sync::CancellationToken;
 use config::{JobConfig, ScrapeConfig};
 use discovery::Files;
 use fetch::Fetcher;
-use http_discovery::Servers;
 use labels::Labels;
-use runner::{Running, Shared, SharedFetcher};
+use runner::{Running, Shared};
+use servers::Servers;
 pub use status::{ActiveTarget, DroppedTarget, TargetHealth, TargetMetadata, Targets};
 use target::Target;
 
@@ -96,7 +101,7 @@ struct Inner {
 #[derive(Default)]
 struct Pool {
     job: Option<Arc<JobConfig>>,
-    fetcher: Option<SharedFetcher>,
+    fetcher: Option<Arc<Fetcher>>,
     files: Files,
     servers: Servers,
     running: HashMap<u64, Arc<Running>>,
@@ -181,13 +186,10 @@ impl Scraper {
 
     fn sync_pool(&self, pool: &mut Pool, job: JobConfig, now_ms: i64) {
         let files_changed = pool.files.refresh(&job.file_sd_configs, now_ms);
-        let servers_changed = pool.servers.refresh(&job.http_sd_configs, &self.0.shared, &self.0.changed);
+        let servers_changed = pool.servers.refresh(&job.servers, &self.0.shared, &self.0.changed);
         let job_changed = pool.job.as_deref() != Some(&job);
         if job_changed {
-            let fetcher = Fetcher::new(&job);
-            if let Err(error) = &fetcher {
-                tracing::error!(job = job.job_name, error, "the targets of a job cannot be asked");
-            }
+            let fetcher = Fetcher::new(&job, &self.0.shared.clock);
             (pool.job, pool.fetcher) = (Some(Arc::new(job)), Some(Arc::new(fetcher)));
         }
         let (Some(job), Some(fetcher)) = (&pool.job, &pool.fetcher) else { return };

@@ -22,14 +22,11 @@ const TOLERANCE_MS: i64 = 2;
 /// A target that is gone goes stale after this part of an interval more than one: if it comes back before, nothing happened.
 const GRACE_PERCENT: u32 = 10;
 
-/// What asks the targets of a job, or why it cannot.
-pub(super) type SharedFetcher = Arc<Result<Fetcher, String>>;
-
 /// A target and how it is.
 #[derive(Debug)]
 pub(super) struct Running {
     /// What it is now. A reload may change its job, and what it does is then done by new rules.
-    pub(super) target: RwLock<(Arc<Target>, SharedFetcher)>,
+    pub(super) target: RwLock<(Arc<Target>, Arc<Fetcher>)>,
     pub(super) last: Mutex<Last>,
     /// It is gone.
     pub(super) removed: CancellationToken,
@@ -114,11 +111,10 @@ async fn scrape(shared: &Shared, running: &Running, mut memory: Memory, at_ms: i
 }
 
 /// The page of a target, decompressed.
-async fn ask(shared: &Shared, target: &Target, fetcher: &Result<Fetcher, String>) -> Result<(Bytes, Format), String> {
+async fn ask(shared: &Shared, target: &Target, fetcher: &Fetcher) -> Result<(Bytes, Format), String> {
     if let Some(error) = &target.forced_error {
         return Err(error.clone());
     }
-    let fetcher = fetcher.as_ref().map_err(Clone::clone)?;
     let limit = shared.ingest.config().max_body_size_bytes;
     let limit = if target.job.body_size_limit == 0 { limit } else { limit.min(target.job.body_size_limit) };
     let Answer { body, encoding, content_type } = fetcher.fetch(target, limit).await?;

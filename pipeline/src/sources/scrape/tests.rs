@@ -128,6 +128,76 @@ async fn targets_are_scraped_under_tls_by_the_name_of_their_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_and_servers_that_list_them_are_asked_with_tokens() {
+    use axum::http::{HeaderMap, StatusCode};
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Tokens are good for ever, until they are taken back.
+    let given = Arc::new(Mutex::new(0));
+    let give = Arc::clone(&given);
+    let token = axum::routing::post(async move |body: String| {
+        assert_eq!(body, "grant_type=client_credentials&scope=metrics");
+        let mut given = give.lock();
+        *given += 1;
+        ([(header::CONTENT_TYPE, "application/json")], format!(r#"{{"access_token":"t{given}","token_type":"Bearer"}}"#))
+    });
+    let good = Arc::new(Mutex::new(vec!["Bearer t1".to_owned(), "Bearer t2".to_owned()]));
+    let check = {
+        let good = Arc::clone(&good);
+        move |headers: &HeaderMap, body: String| {
+            let login = headers.get(header::AUTHORIZATION).map(|login| login.to_str().unwrap().to_owned());
+            match good.lock().iter().any(|good| Some(good) == login.as_ref()) {
+                true => (StatusCode::OK, body),
+                false => (StatusCode::UNAUTHORIZED, String::new()),
+            }
+        }
+    };
+    let (page, list) = (check.clone(), check);
+    let listed = format!(r#"[{{"targets": ["{address}"]}}]"#);
+    let router = Router::new()
+        .route("/token", token)
+        .route(
+            "/metrics",
+            get(async move |headers: HeaderMap| {
+                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], page(&headers, "a 1\n".into()))
+            }),
+        )
+        .route(
+            "/targets",
+            get(async move |headers: HeaderMap| {
+                ([(header::CONTENT_TYPE, "application/json")], list(&headers, listed.clone()))
+            }),
+        );
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let oauth2 = format!(
+        "oauth2: {{ client_id: me, client_secret: s, scopes: [metrics], token_url: 'http://{address}/token' }}"
+    );
+    let job = format!(
+        "[{{ job_name: j, scrape_interval: 200ms, {oauth2}, \
+           http_sd_configs: [{{ url: 'http://{address}/targets', refresh_interval: 200ms, {oauth2} }}] }}]"
+    );
+    let shutdown = CancellationToken::new();
+    let (scraper, scraping) = Scraper::start(
+        config(&job),
+        Arc::clone(&world.ingest),
+        Arc::new(SystemClock),
+        Arc::new(Everything),
+        shutdown.clone(),
+    );
+    let health = || scraper.active().first().map(|target| target.health);
+    until("the target is up", || health() == Some(TargetHealth::Up)).await;
+    assert_eq!(*given.lock(), 2, "one for the list and one for the target");
+    // Both are taken back: one scrape fails, and the next one has another token.
+    good.lock().clear();
+    until("the target is down", || health() == Some(TargetHealth::Down)).await;
+    good.lock().extend((1..1_000).map(|number| format!("Bearer t{number}")));
+    until("the target is up again", || health() == Some(TargetHealth::Up)).await;
+    shutdown.cancel();
+    scraping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targets_come_from_servers_that_list_them() {
     let world = World::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,15 +1,14 @@
-//! Where targets are found: files, and HTTP servers that list them.
+//! Where targets are found: files, HTTP servers that list them, and names.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
-use super::http_client::{HttpKeys, TlsConfig};
-use super::units::{Hidden, PromDuration};
-use super::{Authorization, BasicAuth, ConfigError, HttpClientConfig, HttpHeader};
+use super::http_client::with_http_keys;
+use super::units::PromDuration;
+use super::{ConfigError, HttpClientConfig};
 
 /// `file_sd_configs`: files of targets, read again where they change.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -33,6 +32,67 @@ pub struct HttpSdConfig {
     pub http: HttpClientConfig,
 }
 
+/// A server that is asked for targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerConfig {
+    /// It lists them.
+    Http(Box<HttpSdConfig>),
+    /// It knows the addresses of names.
+    Dns(DnsSdConfig),
+}
+
+impl ServerConfig {
+    /// How often it is asked.
+    pub fn refresh_interval(&self) -> Duration {
+        match self {
+            Self::Http(config) => config.refresh_interval.0,
+            Self::Dns(config) => config.refresh_interval.0,
+        }
+    }
+}
+
+/// `dns_sd_configs`: names whose records are the targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSdConfig {
+    /// Names.
+    pub names: Vec<String>,
+    /// Which records of them.
+    pub kind: RecordKind,
+    /// The port of all targets; records of servers have their own.
+    pub port: u16,
+    /// How often they are asked for.
+    pub refresh_interval: PromDuration,
+}
+
+/// Records that lead to targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// Addresses.
+    A,
+    /// Addresses of IPv6.
+    Aaaa,
+    /// Servers, with their ports.
+    Srv,
+    /// Servers that take mail.
+    Mx,
+    /// Servers of names.
+    Ns,
+}
+
+/// As it is written down.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenDnsSd {
+    names: Vec<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    port: u16,
+    #[serde(default = "half_a_minute")]
+    refresh_interval: PromDuration,
+}
+
+with_http_keys! {
 /// As it is written down.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,28 +100,11 @@ pub(super) struct WrittenHttpSd {
     url: String,
     #[serde(default = "one_minute")]
     refresh_interval: PromDuration,
-    #[serde(default)]
-    basic_auth: Option<BasicAuth>,
-    #[serde(default)]
-    authorization: Option<Authorization>,
-    #[serde(default)]
-    bearer_token: Option<Hidden>,
-    #[serde(default)]
-    bearer_token_file: Option<PathBuf>,
-    #[serde(default)]
-    tls_config: TlsConfig,
-    #[serde(default)]
-    follow_redirects: Option<bool>,
-    #[serde(default)]
-    enable_http2: Option<bool>,
-    #[serde(default)]
-    http_headers: BTreeMap<String, HttpHeader>,
-    #[serde(default)]
-    proxy_url: Option<String>,
-    #[serde(default)]
-    no_proxy: Option<String>,
-    #[serde(default)]
-    proxy_from_environment: bool,
+}
+}
+
+fn half_a_minute() -> PromDuration {
+    PromDuration(Duration::from_secs(30))
 }
 
 fn five_minutes() -> PromDuration {
@@ -110,23 +153,37 @@ impl WrittenHttpSd {
         if self.refresh_interval.0.is_zero() {
             return Err("http_sd_configs: refresh_interval must be above 0".into());
         }
-        let http = HttpClientConfig::new(
-            HttpKeys {
-                basic_auth: self.basic_auth.as_ref(),
-                authorization: self.authorization.as_ref(),
-                bearer_token: self.bearer_token.as_ref(),
-                bearer_token_file: self.bearer_token_file.as_ref(),
-                tls_config: &self.tls_config,
-                follow_redirects: self.follow_redirects,
-                enable_http2: self.enable_http2,
-                http_headers: &self.http_headers,
-                proxy_url: self.proxy_url.as_ref(),
-                no_proxy: self.no_proxy.as_ref(),
-                proxy_from_environment: self.proxy_from_environment,
-            },
-            folder,
-        );
+        let http = self.http(folder);
         let http = http.map_err(|error| format!("http_sd_configs: {error}"))?;
         Ok(HttpSdConfig { url, refresh_interval: self.refresh_interval, http })
+    }
+}
+
+impl WrittenDnsSd {
+    /// Checks it.
+    pub(super) fn resolve(&self) -> Result<DnsSdConfig, ConfigError> {
+        if self.names.is_empty() || self.names.iter().any(String::is_empty) {
+            return Err("dns_sd_configs: name at least one name, and none that is empty".into());
+        }
+        let kind = match self.kind.as_deref().unwrap_or("SRV").to_ascii_uppercase().as_str() {
+            "A" => RecordKind::A,
+            "AAAA" => RecordKind::Aaaa,
+            "SRV" => RecordKind::Srv,
+            "MX" => RecordKind::Mx,
+            "NS" => RecordKind::Ns,
+            other => return Err(format!("dns_sd_configs: type {other:?} is none of SRV, A, AAAA, MX and NS").into()),
+        };
+        if self.port == 0 && kind != RecordKind::Srv {
+            return Err("dns_sd_configs: port is missing; only records of type SRV have one of their own".into());
+        }
+        if self.refresh_interval.0.is_zero() {
+            return Err("dns_sd_configs: refresh_interval must be above 0".into());
+        }
+        Ok(DnsSdConfig {
+            names: self.names.clone(),
+            kind,
+            port: self.port,
+            refresh_interval: self.refresh_interval,
+        })
     }
 }

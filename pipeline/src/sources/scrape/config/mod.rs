@@ -1,8 +1,12 @@
 //! `scrape_configs` as in prometheus.yml. Files written for Prometheus load unchanged; what is not known, or not there, is an error with its place.
 
+mod absent;
 mod discovery;
+mod files;
+mod global;
 mod http_client;
 mod names;
+mod oauth2;
 mod relabel;
 mod units;
 
@@ -12,11 +16,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use discovery::WrittenHttpSd;
-pub use discovery::{FileSdConfig, HttpSdConfig};
-use http_client::HttpKeys;
-pub use http_client::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, TlsConfig};
+use absent::{Absent, NoDiscovery};
+use discovery::{WrittenDnsSd, WrittenHttpSd};
+pub use discovery::{DnsSdConfig, FileSdConfig, HttpSdConfig, RecordKind, ServerConfig};
+pub use global::GlobalConfig;
+use http_client::with_http_keys;
+pub use http_client::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, ProxyConfig, TlsConfig};
 pub use names::{Escaping, Names, Validation};
+pub use oauth2::OAuth2;
 pub use relabel::{Action, RelabelConfig};
 pub use units::{Hidden, PromDuration, Size, Text};
 
@@ -37,42 +44,6 @@ impl From<String> for ConfigError {
     fn from(text: String) -> Self {
         Self(text)
     }
-}
-
-/// What holds for jobs that say nothing else: `global` of a prometheus.yml.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GlobalConfig {
-    /// How often targets are scraped; 1 minute where nothing is said.
-    pub scrape_interval: Option<PromDuration>,
-    /// How long a scrape may take; 10 seconds where nothing is said.
-    pub scrape_timeout: Option<PromDuration>,
-    /// Expositions that are understood, best first.
-    pub scrape_protocols: Option<Vec<Protocol>>,
-    /// Limits of each scrape.
-    pub body_size_limit: Option<Size>,
-    /// See [`JobConfig::sample_limit`].
-    pub sample_limit: Option<usize>,
-    /// See [`JobConfig::target_limit`].
-    pub target_limit: Option<usize>,
-    /// See [`JobConfig::label_limit`].
-    pub label_limit: Option<usize>,
-    /// See [`JobConfig::label_name_length_limit`].
-    pub label_name_length_limit: Option<usize>,
-    /// See [`JobConfig::label_value_length_limit`].
-    pub label_value_length_limit: Option<usize>,
-    /// Dropped targets that are remembered, for people.
-    pub keep_dropped_targets: Option<usize>,
-    /// See [`JobConfig::native_histograms`].
-    pub scrape_native_histograms: Option<bool>,
-    /// See [`JobConfig::classic_histograms`].
-    pub always_scrape_classic_histograms: Option<bool>,
-    /// See [`JobConfig::extra_metrics`].
-    pub extra_scrape_metrics: Option<bool>,
-    /// Which names samples may have.
-    pub metric_name_validation_scheme: Validation,
-    /// How targets are to write names that are not plain.
-    pub metric_name_escaping_scheme: Option<Escaping>,
 }
 
 /// An exposition that a target may be asked for.
@@ -125,6 +96,7 @@ pub struct TargetGroup {
     pub labels: BTreeMap<String, Text>,
 }
 
+with_http_keys! {
 /// One entry of `scrape_configs`, as it is written down.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -156,21 +128,60 @@ struct Written {
     static_configs: Vec<TargetGroup>,
     file_sd_configs: Vec<FileSdConfig>,
     http_sd_configs: Vec<WrittenHttpSd>,
+    dns_sd_configs: Vec<WrittenDnsSd>,
     relabel_configs: Vec<RelabelConfig>,
     metric_relabel_configs: Vec<RelabelConfig>,
-    basic_auth: Option<BasicAuth>,
-    authorization: Option<Authorization>,
-    bearer_token: Option<Hidden>,
-    bearer_token_file: Option<PathBuf>,
-    tls_config: TlsConfig,
-    follow_redirects: Option<bool>,
-    enable_http2: Option<bool>,
-    http_headers: BTreeMap<String, HttpHeader>,
-    proxy_url: Option<String>,
-    no_proxy: Option<String>,
-    proxy_from_environment: bool,
+    #[serde(rename = "convert_classic_histograms_to_nhcb")]
+    convert_classic: Absent,
+    #[serde(rename = "native_histogram_bucket_limit", alias = "native_histogram_min_bucket_factor")]
+    fewer_buckets: Absent,
+    #[serde(rename = "scrape_failure_log_file")]
+    failure_log: Absent,
+    #[serde(
+        rename = "kubernetes_sd_configs",
+        alias = "aws_sd_configs",
+        alias = "azure_sd_configs",
+        alias = "consul_sd_configs",
+        alias = "digitalocean_sd_configs",
+        alias = "docker_sd_configs",
+        alias = "dockerswarm_sd_configs",
+        alias = "ec2_sd_configs",
+        alias = "ecs_sd_configs",
+        alias = "elasticache_sd_configs",
+        alias = "eureka_sd_configs",
+        alias = "gce_sd_configs",
+        alias = "hetzner_sd_configs",
+        alias = "ionos_sd_configs",
+        alias = "kuma_sd_configs",
+        alias = "lightsail_sd_configs",
+        alias = "linode_sd_configs",
+        alias = "marathon_sd_configs",
+        alias = "msk_sd_configs",
+        alias = "nerve_sd_configs",
+        alias = "nomad_sd_configs",
+        alias = "oci_sd_configs",
+        alias = "openstack_sd_configs",
+        alias = "outscale_sd_configs",
+        alias = "ovhcloud_sd_configs",
+        alias = "puppetdb_sd_configs",
+        alias = "rds_sd_configs",
+        alias = "scaleway_sd_configs",
+        alias = "serverset_sd_configs",
+        alias = "stackit_sd_configs",
+        alias = "triton_sd_configs",
+        alias = "uyuni_sd_configs",
+        alias = "vultr_sd_configs"
+    )]
+    other_discovery: NoDiscovery,
     /// Not Prometheus's: whose samples they are.
     tenant: Option<String>,
+    /// What its file says of timeouts: it yields to a short interval.
+    #[serde(skip)]
+    default_timeout: Option<PromDuration>,
+    /// Where its relative paths lead from, where that is not the folder of the configuration.
+    #[serde(skip)]
+    folder: Option<PathBuf>,
+}
 }
 
 /// One job, with every default filled in.
@@ -226,8 +237,8 @@ pub struct JobConfig {
     pub static_configs: Vec<TargetGroup>,
     /// Files of targets.
     pub file_sd_configs: Vec<FileSdConfig>,
-    /// Servers that list targets.
-    pub http_sd_configs: Vec<HttpSdConfig>,
+    /// Servers that are asked for targets.
+    pub servers: Vec<ServerConfig>,
     /// What is done to targets.
     pub relabel: Relabelling,
     /// What is done to samples.
@@ -250,65 +261,13 @@ pub struct ScrapeConfig {
 #[serde(transparent)]
 pub struct ScrapeConfigs(Vec<Written>);
 
-/// A file of `scrape_config_files`: what it has beside jobs, and what holds for them, is Prometheus's business.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct JobsFile {
-    global: FileGlobal,
-    scrape_configs: ScrapeConfigs,
-}
-
-/// What of a file's `global` holds for its jobs.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FileGlobal {
-    scrape_interval: Option<PromDuration>,
-    scrape_timeout: Option<PromDuration>,
-    scrape_protocols: Option<Vec<Protocol>>,
-    scrape_native_histograms: Option<bool>,
-    always_scrape_classic_histograms: Option<bool>,
-    body_size_limit: Option<Size>,
-    sample_limit: Option<usize>,
-    target_limit: Option<usize>,
-    label_limit: Option<usize>,
-    label_name_length_limit: Option<usize>,
-    label_value_length_limit: Option<usize>,
-    keep_dropped_targets: Option<usize>,
-    extra_scrape_metrics: Option<bool>,
-    metric_name_validation_scheme: Validation,
-    metric_name_escaping_scheme: Option<Escaping>,
-}
-
 impl ScrapeConfigs {
-    /// Reads `scrape_configs` of a file, which may be a whole prometheus.yml.
-    ///
-    /// # Errors
-    /// What is wrong, with file and line.
-    pub fn of_file(file: &Path) -> Result<Self, ConfigError> {
-        let place = file.display();
-        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {place}: {error}"))?;
-        let read: JobsFile = serde_saphyr::from_str(&text).map_err(|error| {
-            let plain = error.without_snippet();
-            let line = plain.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
-            format!("{place}{line}: {plain}")
-        })?;
-        let JobsFile { global, mut scrape_configs } = read;
-        for job in &mut scrape_configs.0 {
-            job.inherit(&global);
-        }
-        Ok(scrape_configs)
-    }
-
-    /// Adds jobs behind these.
-    pub fn extend(&mut self, more: Self) {
-        self.0.extend(more.0);
-    }
-
     /// Fills in defaults, checks, and takes relative paths from this folder.
     ///
     /// # Errors
     /// What is wrong, with the name of the job.
     pub fn resolve(&self, global: &GlobalConfig, folder: &Path) -> Result<ScrapeConfig, ConfigError> {
+        global.check()?;
         let mut names = BTreeSet::new();
         let mut jobs = Vec::with_capacity(self.0.len());
         for (index, written) in self.0.iter().enumerate() {
@@ -319,24 +278,24 @@ impl ScrapeConfigs {
             if !names.insert(written.job_name.as_str()) {
                 return Err(in_job("there are two jobs of this name".into()).into());
             }
-            jobs.push(written.resolve(global, folder).map_err(in_job)?);
+            let mut whole = written.clone();
+            whole.inherit(global);
+            jobs.push(whole.resolve(written.folder.as_deref().unwrap_or(folder)).map_err(in_job)?);
         }
         Ok(ScrapeConfig { jobs })
     }
 }
 
 impl Written {
-    /// What the job does not say is as its file's `global` says.
-    fn inherit(&mut self, global: &FileGlobal) {
+    /// What the job does not say is as `global` says: that of its file, and then that of the configuration.
+    fn inherit(&mut self, global: &GlobalConfig) {
         fn fill<T: Clone>(own: &mut Option<T>, global: Option<&T>) {
             if own.is_none() {
                 *own = global.cloned();
             }
         }
         fill(&mut self.scrape_interval, global.scrape_interval.as_ref());
-        // The file's timeout yields to a job's short interval.
-        let fits = |timeout: &&PromDuration| self.scrape_interval.is_none_or(|interval| **timeout <= interval);
-        fill(&mut self.scrape_timeout, global.scrape_timeout.as_ref().filter(fits));
+        fill(&mut self.default_timeout, global.scrape_timeout.as_ref());
         fill(&mut self.scrape_protocols, global.scrape_protocols.as_ref());
         fill(&mut self.scrape_native_histograms, global.scrape_native_histograms.as_ref());
         fill(&mut self.always_scrape_classic_histograms, global.always_scrape_classic_histograms.as_ref());
@@ -354,9 +313,9 @@ impl Written {
         );
     }
 
-    fn resolve(&self, global: &GlobalConfig, folder: &Path) -> Result<JobConfig, ConfigError> {
-        let scrape_interval =
-            self.scrape_interval.or(global.scrape_interval).unwrap_or(PromDuration(Duration::from_secs(60)));
+    /// When nothing more is inherited.
+    fn resolve(&self, folder: &Path) -> Result<JobConfig, ConfigError> {
+        let scrape_interval = self.scrape_interval.unwrap_or(PromDuration(Duration::from_secs(60)));
         if scrape_interval.0.is_zero() {
             return Err("scrape_interval must be above 0".into());
         }
@@ -366,47 +325,19 @@ impl Written {
             }
             Some(timeout) => timeout,
             // The default yields to a short interval.
-            None => global.scrape_timeout.unwrap_or(PromDuration(Duration::from_secs(10))).min(scrape_interval),
+            None => self.default_timeout.unwrap_or(PromDuration(Duration::from_secs(10))).min(scrape_interval),
         };
         if scrape_timeout.0.is_zero() {
             return Err("scrape_timeout must be above 0".into());
         }
-        let (validation, escaping) = names::inherit(
-            (self.metric_name_validation_scheme, self.metric_name_escaping_scheme),
-            (global.metric_name_validation_scheme, global.metric_name_escaping_scheme),
-        );
-        let names = Names::new(validation, escaping)?;
-        let native_histograms = self.scrape_native_histograms.or(global.scrape_native_histograms).unwrap_or(false);
-        let protocols = match (&self.scrape_protocols, &global.scrape_protocols) {
-            (Some(named), _) | (None, Some(named)) if !named.is_empty() => named.clone(),
-            _ => {
-                use Protocol::{
-                    OpenMetricsText0_0_1, OpenMetricsText1_0_0, PrometheusProto, PrometheusText0_0_4,
-                    PrometheusText1_0_0,
-                };
-                let text = [OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText1_0_0, PrometheusText0_0_4];
-                // Only protobuf has native histograms.
-                native_histograms.then_some(PrometheusProto).into_iter().chain(text).collect()
-            }
-        };
-        let http = HttpClientConfig::new(
-            HttpKeys {
-                basic_auth: self.basic_auth.as_ref(),
-                authorization: self.authorization.as_ref(),
-                bearer_token: self.bearer_token.as_ref(),
-                bearer_token_file: self.bearer_token_file.as_ref(),
-                tls_config: &self.tls_config,
-                follow_redirects: self.follow_redirects,
-                enable_http2: self.enable_http2,
-                http_headers: &self.http_headers,
-                proxy_url: self.proxy_url.as_ref(),
-                no_proxy: self.no_proxy.as_ref(),
-                proxy_from_environment: self.proxy_from_environment,
-            },
-            folder,
-        )?;
+        let names = Names::new(self.metric_name_validation_scheme, self.metric_name_escaping_scheme)?;
+        let native_histograms = self.scrape_native_histograms.unwrap_or(false);
+        let protocols = protocols(self.scrape_protocols.as_deref(), native_histograms)?;
+        let http = self.http(folder)?;
         let file_sd_configs = self.file_sd_configs.iter().map(|sd| sd.resolve(folder)).collect::<Result<_, _>>()?;
-        let http_sd_configs = self.http_sd_configs.iter().map(|sd| sd.resolve(folder)).collect::<Result<_, _>>()?;
+        let listing = self.http_sd_configs.iter().map(|sd| sd.resolve(folder).map(|sd| ServerConfig::Http(Box::new(sd))));
+        let naming = self.dns_sd_configs.iter().map(|sd| sd.resolve().map(ServerConfig::Dns));
+        let servers = listing.chain(naming).collect::<Result<_, _>>()?;
         for group in &self.static_configs {
             for target in &group.targets {
                 if target.0.contains("://") || target.0.contains('/') {
@@ -428,11 +359,8 @@ impl Written {
             protocols,
             fallback_protocol: self.fallback_scrape_protocol,
             native_histograms,
-            classic_histograms: self
-                .always_scrape_classic_histograms
-                .or(global.always_scrape_classic_histograms)
-                .unwrap_or(false),
-            extra_metrics: self.extra_scrape_metrics.or(global.extra_scrape_metrics).unwrap_or(false),
+            classic_histograms: self.always_scrape_classic_histograms.unwrap_or(false),
+            extra_metrics: self.extra_scrape_metrics.unwrap_or(false),
             names,
             metrics_path: self.metrics_path.clone().unwrap_or_else(|| "/metrics".into()),
             scheme: self.scheme,
@@ -441,16 +369,16 @@ impl Written {
             honor_timestamps: self.honor_timestamps.unwrap_or(true),
             track_timestamps_staleness: self.track_timestamps_staleness,
             enable_compression: self.enable_compression.unwrap_or(true),
-            body_size_limit: self.body_size_limit.or(global.body_size_limit).unwrap_or_default().0,
-            sample_limit: self.sample_limit.or(global.sample_limit).unwrap_or(0),
-            target_limit: self.target_limit.or(global.target_limit).unwrap_or(0),
-            label_limit: self.label_limit.or(global.label_limit).unwrap_or(0),
-            label_name_length_limit: self.label_name_length_limit.or(global.label_name_length_limit).unwrap_or(0),
-            label_value_length_limit: self.label_value_length_limit.or(global.label_value_length_limit).unwrap_or(0),
-            keep_dropped_targets: self.keep_dropped_targets.or(global.keep_dropped_targets).unwrap_or(0),
+            body_size_limit: self.body_size_limit.unwrap_or_default().0,
+            sample_limit: self.sample_limit.unwrap_or(0),
+            target_limit: self.target_limit.unwrap_or(0),
+            label_limit: self.label_limit.unwrap_or(0),
+            label_name_length_limit: self.label_name_length_limit.unwrap_or(0),
+            label_value_length_limit: self.label_value_length_limit.unwrap_or(0),
+            keep_dropped_targets: self.keep_dropped_targets.unwrap_or(0),
             static_configs: self.static_configs.clone(),
             file_sd_configs,
-            http_sd_configs,
+            servers,
             relabel: Relabelling::new(&self.relabel_configs).map_err(|error| format!("relabel_configs{error}"))?,
             metric_relabel: Relabelling::new(&self.metric_relabel_configs)
                 .map_err(|error| format!("metric_relabel_configs{error}"))?,
@@ -458,6 +386,25 @@ impl Written {
             tenant: crate::data::Tenant::new(tenant).map_err(|error| error.to_string())?,
         })
     }
+}
+
+/// What is asked for, best first.
+fn protocols(named: Option<&[Protocol]>, native_histograms: bool) -> Result<Vec<Protocol>, ConfigError> {
+    use Protocol::{
+        OpenMetricsText0_0_1, OpenMetricsText1_0_0, PrometheusProto, PrometheusText0_0_4, PrometheusText1_0_0,
+    };
+    let Some(named) = named else {
+        let text = [OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText1_0_0, PrometheusText0_0_4];
+        // Only protobuf has native histograms.
+        return Ok(native_histograms.then_some(PrometheusProto).into_iter().chain(text).collect());
+    };
+    if named.is_empty() {
+        return Err("scrape_protocols: name at least one, or leave the key out".into());
+    }
+    if let Some(double) = named.iter().enumerate().find(|(at, protocol)| named[..*at].contains(protocol)) {
+        return Err(format!("scrape_protocols: {:?} is there twice", double.1).into());
+    }
+    Ok(named.to_vec())
 }
 
 #[cfg(test)]
@@ -511,29 +458,36 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_prometheus_yml_gives_its_jobs() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("prometheus.yml");
-        let text = "global: { scrape_interval: 15s, scrape_timeout: 12s, evaluation_interval: 15s, external_labels: { a: b } }\n\
-                    alerting: { alertmanagers: [] }\nrule_files: [x.yml]\nscrape_configs:\n\
-                    - job_name: prometheus\n  static_configs: [{ targets: ['localhost:9090'] }]\n\
-                    - { job_name: quick, scrape_interval: 5s }\n";
-        std::fs::write(&file, text).unwrap();
-        let written = ScrapeConfigs::of_file(&file).unwrap();
-        let config = written.resolve(&GlobalConfig::default(), Path::new("/")).unwrap();
-        let times = |job: &JobConfig| (job.scrape_interval.as_ms(), job.scrape_timeout.as_ms());
-        assert_eq!(config.jobs.iter().map(times).collect::<Vec<_>>(), [(15_000, 12_000), (5_000, 5_000)]);
-        std::fs::write(&file, "scrape_configs:\n- job_name: a\n  scrape_intervall: 1s\n").unwrap();
-        let error = ScrapeConfigs::of_file(&file).unwrap_err().to_string();
-        assert!(error.contains("prometheus.yml:3") && error.contains("scrape_intervall"), "{error}");
-    }
-
-    #[test]
     fn defaults_are_prometheus_defaults() {
         let config = read("[{ job_name: a }, { job_name: b, scrape_interval: 5s }]").unwrap();
         let of = |at: usize| (config.jobs[at].scrape_interval.as_ms(), config.jobs[at].scrape_timeout.as_ms());
         assert_eq!((of(0), of(1)), ((60_000, 10_000), (5_000, 5_000)));
         assert_eq!((config.jobs[0].metrics_path.as_str(), config.jobs[0].scheme), ("/metrics", Scheme::Http));
+    }
+
+    #[test]
+    fn keys_that_say_nothing_are_taken() {
+        let yaml = "[{ job_name: a, kubernetes_sd_configs: [], convert_classic_histograms_to_nhcb: false, \
+                     native_histogram_bucket_limit: 0, scrape_failure_log_file: '' }]";
+        assert_eq!(read(yaml).unwrap().jobs.len(), 1);
+        let global: GlobalConfig = serde_saphyr::from_str("evaluation_interval: 15s").unwrap();
+        let error = ScrapeConfigs::default().resolve(&global, Path::new("/")).unwrap_err().to_string();
+        assert_eq!(error, "global: evaluation_interval is not there in Highwater: give rule groups an interval each");
+    }
+
+    #[test]
+    fn names_are_looked_up_as_prometheus_does() {
+        let yaml = "[{ job_name: a, dns_sd_configs: [{ names: [_m._tcp.example] }, { names: [b], type: aaaa, port: 80 }] }]";
+        let servers = read(yaml).unwrap().jobs.swap_remove(0).servers;
+        let dns = |names: &str, kind, port| {
+            ServerConfig::Dns(DnsSdConfig {
+                names: vec![names.into()],
+                kind,
+                port,
+                refresh_interval: PromDuration(Duration::from_secs(30)),
+            })
+        };
+        assert_eq!(servers, [dns("_m._tcp.example", RecordKind::Srv, 0), dns("b", RecordKind::Aaaa, 80)]);
     }
 
     #[test]
@@ -543,7 +497,27 @@ mod tests {
             ("[{ scrape_interval: 5s }]", "job_name is missing"),
             ("[{ job_name: a }, { job_name: a }]", "two jobs of this name"),
             ("[{ job_name: a, scrape_interval: 5s, scrape_timeout: 6s }]", "longer than scrape_interval"),
-            ("[{ job_name: a, kubernetes_sd_configs: [{ role: pod }] }]", "kubernetes_sd_configs"),
+            ("[{ job_name: a, consul_sd_configs: [{ server: a }] }]", "this discovery of Prometheus is not there in Highwater"),
+            ("[{ job_name: a, convert_classic_histograms_to_nhcb: true }]", "this key of Prometheus is not there"),
+            ("[{ job_name: a, dns_sd_configs: [{ names: [] }] }]", "name at least one name"),
+            ("[{ job_name: a, dns_sd_configs: [{ names: [a], type: A }] }]", "port is missing"),
+            ("[{ job_name: a, dns_sd_configs: [{ names: [a], type: TXT }] }]", "none of SRV, A, AAAA, MX and NS"),
+            ("[{ job_name: a, oauth2: { token_url: 'http://a/' } }]", "oauth2: client_id is missing"),
+            ("[{ job_name: a, oauth2: { client_id: a, token_url: a } }]", "oauth2: token_url \"a\""),
+            ("[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', grant_type: password } }]", "only client_credentials is"),
+            ("[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', iss: b } }]", "this key of Prometheus is not there"),
+            (
+                "[{ job_name: a, bearer_token: x, oauth2: { client_id: a, token_url: 'http://a/' } }]",
+                "at most one of basic_auth, authorization, oauth2",
+            ),
+            ("[{ job_name: a, no_proxy: b }]", "no_proxy needs a proxy_url"),
+            ("[{ job_name: a, proxy_url: 'socks5://a:1' }]", "write http://host:port"),
+            ("[{ job_name: a, http_headers: { Authorization: { values: [x] } } }]", "is set otherwise"),
+            ("[{ job_name: a, scrape_protocols: [] }]", "name at least one"),
+            (
+                "[{ job_name: a, scrape_protocols: [PrometheusProto, PrometheusProto] }]",
+                "PrometheusProto is there twice",
+            ),
             ("[{ job_name: a, static_configs: [{ targets: ['http://a:1'] }] }]", "not a valid hostname"),
             ("[{ job_name: a, file_sd_configs: [{ files: [a.txt] }] }]", ".json, .yml or .yaml"),
             ("[{ job_name: a, http_sd_configs: [{ url: 'ftp://a/b' }] }]", "the scheme must be http or https"),
@@ -570,5 +544,8 @@ mod tests {
     fn secrets_are_not_printed() {
         let config = read("[{ job_name: a, basic_auth: { username: u, password: hunter2 } }]").unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+        let yaml = "[{ job_name: a, oauth2: { client_id: u, client_secret: hunter2, token_url: 'http://a/t' }, \
+                     proxy_url: 'http://p:1', proxy_connect_header: { Proxy-Authorization: [hunter2] } }]";
+        assert!(!format!("{:?}", read(yaml).unwrap()).contains("hunter2"));
     }
 }
