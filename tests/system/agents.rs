@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Site, SmallDisk, eventually, skipped};
+use crate::support::{Agent, Site, SmallDisk, eventually, free_address, skipped};
 
 /// Writes numbered lines and rotates its file by rename every now and then, as logrotate does with a writer that opens its file anew.
 fn write_rotating(directory: &Path, from: usize, lines: usize, per_file: usize) {
@@ -78,6 +78,8 @@ async fn nothing_is_lost_or_doubled_under_rotation_and_kills() {
     server.until(count, i64::try_from(LINES).unwrap()).await;
     let distinct = "SELECT count(DISTINCT message) AS n FROM logs WHERE service = 'app'";
     assert_eq!(server.number(distinct).await, i64::try_from(LINES).unwrap());
+    // Another file, and another batch.
+    server.until("SELECT count(*) AS n FROM logs WHERE service = 'pods'", 3).await;
     let rows = server
         .sql("SELECT message, level, attributes['log.iostream'] AS stream, attributes['k8s.pod.name'] AS pod, attributes['env'] AS env, \
               CAST(timestamp AS VARCHAR) AS at FROM logs WHERE service = 'pods' ORDER BY timestamp")
@@ -104,7 +106,7 @@ async fn nothing_is_lost_or_doubled_under_rotation_and_kills() {
 async fn an_agent_ships_straight_to_the_log_and_tells_its_lag() {
     let site = Site::new();
     let server = site.start().await;
-    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let metrics = free_address();
     site.write("app.log", "2026-03-01 12:00:00 WARN one\n2026-03-01 12:00:01 INFO two\n");
     site.write(
         "agent.yaml",
@@ -126,7 +128,8 @@ async fn an_agent_ships_straight_to_the_log_and_tells_its_lag() {
     .await;
     let client = reqwest::Client::new();
     eventually("nothing is left to read", true, async || {
-        let page = client.get(format!("http://{metrics}/metrics")).send().await.unwrap().text().await.unwrap();
+        let Ok(answer) = client.get(format!("http://{metrics}/metrics")).send().await else { return false };
+        let page = answer.text().await.unwrap_or_default();
         let line = |name: &str, value: &str| page.lines().any(|line| line.starts_with(name) && line.ends_with(value));
         line("highwater_agent_lag_bytes{", " 0") && line("highwater_agent_spool_rows ", " 0")
     })
@@ -165,7 +168,7 @@ async fn an_agent_whose_disk_is_full_waits_and_loses_nothing() {
         Err(error) => return skipped("an agent whose disk is full", &format!("cannot mount a tmpfs: {error}")),
     };
     // Nobody answers yet.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = free_address();
     let file = site.path().join("app.log");
     append(&file, 0, LINES - 4_000);
     let (file_text, url, state) = (file.to_str().unwrap(), format!("http://{free}"), disk.path.join("state"));
@@ -229,8 +232,8 @@ async fn an_agent_that_ships_to_kafka_and_is_killed_sends_every_line_at_least_on
 async fn what_a_spool_cannot_hold_is_counted_and_said() {
     const LINES: usize = 20_000;
     let site = Site::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
+    let metrics = free_address();
     let file = site.path().join("app.log");
     append(&file, 0, LINES);
     site.write(

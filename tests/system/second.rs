@@ -3,7 +3,6 @@
 //! The first runs `--roles gateway,query` on its embedded log; workers with `log.kind: kafka` reach it as any Kafka client does, in one
 //! consumer group, each task's outputs and progress in one transaction. Tables and snapshots are in one directory.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::end_to_end::{ALERTING, RULES, START_S};
-use crate::support::{Load, Progress, Server, Site, eventually};
+use crate::support::{Load, Progress, Server, Site, eventually, free_address};
 
 /// An hour after the windows of the alerts.
 const HOUR_S: i64 = START_S + 3600;
@@ -28,12 +27,12 @@ struct First {
 impl First {
     /// Starts it with these roles. It listens on the same Kafka port whenever it is started again.
     async fn start(roles: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_address();
         let site = Site::with_config(&format!("roles: [{roles}]\nkafka: {{ listen: \"{free}\" }}\n{ALERTING}"));
         site.write("rules.yaml", RULES);
         let server = site.start().await;
-        assert_eq!(server.kafka(), free.to_string());
-        Self { site, server, brokers: free.to_string() }
+        assert_eq!(server.kafka(), free);
+        Self { site, server, brokers: free }
     }
 
     /// A place for a process with these roles on the first one's log.

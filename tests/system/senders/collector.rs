@@ -9,7 +9,7 @@ use crate::support::{Server, Site};
 
 /// Tries again soon, and for ever.
 const RETRY: &str =
-    "retry_on_failure: { initial_interval: 50ms, max_interval: 500ms, max_elapsed_time: 0 }, timeout: 20s";
+    "retry_on_failure: { initial_interval: 50ms, max_interval: 500ms, max_elapsed_time: 0 }, timeout: 120s";
 
 fn exporter(tenant: &str, more: &str) -> String {
     format!(

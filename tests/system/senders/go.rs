@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::absent;
-use crate::support::{Reply, Server, Site, eventually};
+use crate::support::{Reply, Server, Site, eventually, free_address};
 
 /// The program of this name; `None` where it cannot be had, which is said.
 pub async fn program(name: &str) -> Option<PathBuf> {
@@ -35,8 +35,7 @@ pub struct Collector {
 impl Collector {
     /// Starts it: what it receives goes out by all of these exporters, each a name and its settings in YAML (flow style).
     pub async fn start(program: &Path, site: &Site, exporters: &[(String, String)]) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let address = free.to_string();
+        let address = free_address();
         let names = exporters.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         let settings: String = exporters.iter().map(|(name, settings)| format!("  {name}: {settings}\n")).collect();
         let pipeline = format!("{{ receivers: [otlp], exporters: [{names}] }}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::{absent, cache};
-use crate::support::{Site, eventually};
+use crate::support::{Site, eventually, free_address};
 
 /// `$HIGHWATER_PROMETHEUS`, one that tests have fetched, or the one on the path.
 async fn binary() -> Option<PathBuf> {
@@ -37,8 +37,7 @@ struct Prometheus {
 impl Prometheus {
     /// Starts it with these remotes, and waits until it answers.
     async fn start(binary: &PathBuf, site: &Site, remote_write: &str) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let address = free.to_string();
+        let address = free_address();
         let config = format!(
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
              scrape_configs: [{{ job_name: self, static_configs: [{{ targets: ['{address}'] }}] }}]\n{remote_write}"

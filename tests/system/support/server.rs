@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 
 use super::command::{command, signal};
+use super::ports::free_address;
 use super::site::Site;
 use super::wait::{DEADLINE, eventually, within};
 
@@ -36,8 +37,7 @@ pub struct Addresses {
 impl Addresses {
     /// Its own HTTP port, free ones for the others.
     pub fn of_http(http: &str) -> Self {
-        let free = "127.0.0.1:0".to_owned();
-        Self { http: http.to_owned(), otlp_grpc: free.clone(), otlp_http: free }
+        Self { http: http.to_owned(), otlp_grpc: free_address(), otlp_http: free_address() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::command::{Ran, highwater};
+use super::ports::free_address;
 use super::server::{Addresses, Server};
 
 /// Commits often, so that tests see Parquet soon.
@@ -106,7 +107,7 @@ impl Site {
 
     /// Starts the server and does not wait.
     pub fn spawn(&self) -> Server {
-        Server::spawn(self, &Addresses::of_http("127.0.0.1:0"))
+        Server::spawn(self, &Addresses::of_http(&free_address()))
     }
 
     /// Runs `highwater` in this directory.
