@@ -21,6 +21,7 @@ use super::spans::{SpanColumns, SpanParts};
 
 mod attributes;
 mod exponential;
+mod json;
 mod logs;
 mod metrics;
 mod names;
@@ -160,7 +161,7 @@ fn decode<M: Message + Default + DeserializeOwned>(
             if bytes.trim_ascii_start().first() != Some(&b'{') {
                 return Err(malformed("expected a JSON object".to_owned()));
             }
-            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))
+            json::read(bytes).map_err(|error| malformed(error.to_string()))
         }
     }
 }

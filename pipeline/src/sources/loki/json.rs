@@ -1,9 +1,13 @@
 //! `{"streams": [{"stream": {"app": "web"}, "values": [["<ns>", "line", {"trace_id": "..."}]]}]}`
 
+use std::borrow::Cow;
+
 use super::lines::{Lines, Pairs};
+use super::selector;
 use crate::data::Refusal;
 use crate::data::json::{BodyError, Position, Reader, Str, SyntaxError, Value};
 use crate::data::logs::Logs;
+use crate::data::time;
 use crate::sources::IngestError;
 use crate::sources::batcher::Dealer;
 
@@ -43,42 +47,52 @@ fn request(reader: &mut Reader<'_>, lines: &mut Lines<'_, '_>) -> Result<(), Syn
 
 /// One stream. Its labels may come behind its lines, so the lines are read once the whole of it has been seen.
 fn stream(reader: &mut Reader<'_>, lines: &mut Lines<'_, '_>) -> Result<(), SyntaxError> {
-    let mut labels: Result<Pairs<'_>, Refusal> = Ok(Pairs::new());
-    let mut values = None;
+    let mut labels: Option<Result<Pairs<'_>, Refusal>> = None;
+    let mut selector: Option<Cow<'_, str>> = None;
+    let (mut values, mut entries) = (None, None);
     let mut members = reader.begin_object()?;
     while let Some(name) = reader.next_key(&mut members)? {
+        let (from, is_list) = (reader.offset(), reader.peek() == Some(b'['));
         if name.same_as(Str::plain("stream")) {
             let mut members = reader.begin_object()?;
+            let labels = labels.get_or_insert_with(|| Ok(Pairs::new()));
             while let Some(name) = reader.next_key(&mut members)? {
                 let at = reader.offset();
                 let Value::String(value) = reader.value()? else {
                     return Err(SyntaxError { offset: at, what: "expected a label's value to be a string" });
                 };
-                push(&mut labels, name, value);
+                push(labels, name, value);
             }
-        } else if name.same_as(Str::plain("values")) && reader.peek() == Some(b'[') {
-            let from = reader.offset();
+        } else if name.same_as(Str::plain("values")) && is_list {
             reader.value()?;
             values = Some((from, reader.offset()));
-        } else {
+        } else if name.same_as(Str::plain("entries")) && is_list {
             reader.value()?;
+            entries = Some((from, reader.offset()));
+        } else if let (Value::String(text), true) = (reader.value()?, name.same_as(Str::plain("labels"))) {
+            selector = Some(text.text());
         }
     }
-    let Some((from, to)) = values else { return Ok(()) };
-    let labels = labels.as_ref().map_err(Refusal::clone);
-    let stream = labels.and_then(|labels| lines.stream(labels));
-    let mut inner = Reader::new(reader.span(from, to));
-    let shift = |error: SyntaxError| SyntaxError { offset: from + error.offset, ..error };
-    let mut walk = inner.begin_array().map_err(shift)?;
-    while inner.next_element(&mut walk).map_err(shift)? {
-        let entry = entry(&mut inner).map_err(shift)?;
-        match (&stream, &entry.metadata) {
-            (Err(refusal), _) | (_, Err(refusal)) => lines.refuse(refusal),
-            (Ok(labels), Ok(metadata)) => lines.line(labels, entry.unix_ns, &entry.line.text(), metadata),
+    // As it was before Loki 1.0: `{"labels": "{app=\"web\"}", "entries": [{"ts": "2026-03-01T12:00:00Z", "line": "..."}]}`.
+    let labels = labels.or_else(|| selector.as_deref().map(selector::parse)).unwrap_or_else(|| Ok(Pairs::new()));
+    let stream = labels.as_ref().map_err(Refusal::clone).and_then(|labels| lines.stream(labels));
+    for (span, read) in [(values, entry as ReadEntry), (entries, old_entry as ReadEntry)] {
+        let Some((from, to)) = span else { continue };
+        let mut inner = Reader::new(reader.span(from, to));
+        let shift = |error: SyntaxError| SyntaxError { offset: from + error.offset, ..error };
+        let mut walk = inner.begin_array().map_err(shift)?;
+        while inner.next_element(&mut walk).map_err(shift)? {
+            let entry = read(&mut inner).map_err(shift)?;
+            match (&stream, &entry.metadata) {
+                (Err(refusal), _) | (_, Err(refusal)) => lines.refuse(refusal),
+                (Ok(labels), Ok(metadata)) => lines.line(labels, entry.unix_ns, &entry.line.text(), metadata),
+            }
         }
     }
     Ok(())
 }
+
+type ReadEntry = for<'a> fn(&mut Reader<'a>) -> Result<Entry<'a>, SyntaxError>;
 
 struct Entry<'a> {
     unix_ns: Option<i128>,
@@ -116,6 +130,24 @@ fn entry<'a>(reader: &mut Reader<'a>) -> Result<Entry<'a>, SyntaxError> {
         }
     }
     Ok(Entry { unix_ns, line, metadata })
+}
+
+/// `{"ts": "<RFC 3339>", "line": "line"}`
+fn old_entry<'a>(reader: &mut Reader<'a>) -> Result<Entry<'a>, SyntaxError> {
+    let at = reader.offset();
+    let (mut unix_ns, mut line) = (None, None);
+    let mut members = reader.begin_object()?;
+    while let Some(name) = reader.next_key(&mut members)? {
+        match reader.value()? {
+            Value::String(text) if name.same_as(Str::plain("ts")) => {
+                unix_ns = time::parse(text.text().trim()).map(|us| i128::from(us) * 1_000);
+            }
+            Value::String(text) if name.same_as(Str::plain("line")) => line = Some(text),
+            _ => {}
+        }
+    }
+    let line = line.ok_or(SyntaxError { offset: at, what: "expected {\"ts\": \"<RFC 3339>\", \"line\": \"...\"}" })?;
+    Ok(Entry { unix_ns, line, metadata: Ok(Pairs::new()) })
 }
 
 /// Adds a label; of one that is there twice, JSON keeps the last.

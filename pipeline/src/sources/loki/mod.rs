@@ -3,6 +3,7 @@
 //! | body | content type | encoding |
 //! |---|---|---|
 //! | `{"streams": [{"stream": {...}, "values": [["<ns>", "line", {...}]]}]}` | `application/json` | none, gzip, deflate, snappy, zstd |
+//! | `{"streams": [{"labels": "{app=\"web\"}", "entries": [{"ts": "<RFC 3339>", "line": "line"}]}]}`, as before Loki 1.0 | `application/json` | the same |
 //! | `logproto.PushRequest` in one raw snappy block | anything else | none and snappy: the block; others around it |
 //!
 //! | answer | when |

@@ -152,6 +152,28 @@ async fn labels_and_metadata_are_columns_and_attributes() {
 }
 
 #[tokio::test]
+async fn json_of_before_loki_1_is_understood() {
+    let server = Server::new().await;
+    let body = json!({"streams": [{
+        "entries": [
+            {"ts": "2024-05-06T07:08:09.123456789Z", "line": "a"},
+            {"line": "b", "ts": "2024-05-06T09:08:10+02:00"},
+            {"ts": "yesterday", "line": "c"},
+        ],
+        "labels": "{job=\"nginx\", env=\"a \\\"b\\\"\"}",
+    }]});
+    let (status, said) = server.push(&[JSON], body.to_string()).await;
+    assert_eq!(status, 400);
+    assert!(said.contains("1 of 3 lines are refused") && said.contains("line 2: `timestamp`"), "{said}");
+    let rows = server.rows().await;
+    let times = rows.column_by_name("timestamp").unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(times.values(), &[1_714_979_289_123_456, 1_714_979_290_000_000]);
+    assert_eq!(attributes(&rows, 1), map(&[("job", "nginx"), ("env", "a \"b\"")]));
+    let (status, said) = server.push(&[JSON], r#"{"streams":[{"labels":"{a=","entries":[{"ts":"2024-05-06T07:08:09Z","line":"d"}]}]}"#).await;
+    assert!(status == 400 && said.contains("line 0: stream labels are not written as"), "{said}");
+}
+
+#[tokio::test]
 async fn what_is_bad_is_named_and_the_rest_is_stored() {
     let server = Server::new().await;
     let long = "x".repeat(101);

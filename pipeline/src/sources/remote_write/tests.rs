@@ -343,6 +343,13 @@ async fn version_two_says_what_was_written_in_errors_too() {
     assert!(said.contains("series 3: `samples or histograms` is missing"), "{said}");
     let answer = server.send(V2, "snappy", b"\xff\xff".to_vec()).await;
     assert_eq!((answer.status(), written(&answer)), (StatusCode::BAD_REQUEST, ["0", "0", "0"].map(str::to_owned)));
+    // As Prometheus sends exemplars: in a series of their own.
+    let alone = message(|m| {
+        put_bytes(1, &packed([1, 2]), m);
+        put_bytes(4, &message(|m| put_double(2, 1.0, m)), m);
+    });
+    let answer = server.send(V2, "snappy", snappy(&request_v2(&symbols, &[series(&[1, 2], &[(2.0, T)]), alone]))).await;
+    assert_eq!((answer.status(), written(&answer)), (StatusCode::NO_CONTENT, ["1", "0", "0"].map(str::to_owned)));
 }
 
 #[tokio::test]

@@ -123,6 +123,8 @@ impl<'a> Reader<'a> {
                 }
                 return series::add(&series, common, behind, SHAPE, dealer, &mut self.written);
             }
+            // Prometheus sends exemplars in series of their own; they are left out, and that is all.
+            (Ok(_), None) if counts.exemplars > 0 => return Ok(()),
             (Ok(_), None) => Refusal::Missing { field: "samples or histograms" },
             (Err(refusal), _) => refusal,
         };
