@@ -142,12 +142,14 @@ async fn debians_node_exporter_is_scraped_as_it_is() {
     // Partitions show what they have one after the other.
     eventually("as many as the scrape had", true, async || {
         let rows = server.sql(query).await;
-        rows.first().is_some_and(|row| row["told"].as_f64() > Some(200.0) && row["told"].as_f64() == row["stored"].as_f64())
+        rows.first()
+            .is_some_and(|row| row["told"].as_f64() > Some(200.0) && row["told"].as_f64() == row["stored"].as_f64())
     })
     .await;
     let boot = std::fs::read_to_string("/proc/stat").unwrap();
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().trim().parse::<f64>().unwrap();
-    let told = "SELECT value FROM metrics WHERE name = 'node_boot_time_seconds' AND NOT stale ORDER BY timestamp LIMIT 1";
+    let told =
+        "SELECT value FROM metrics WHERE name = 'node_boot_time_seconds' AND NOT stale ORDER BY timestamp LIMIT 1";
     let told = server.value(told).await.as_f64().unwrap();
     assert!((told - boot).abs() <= 1.0, "{told} {boot}");
     let kinds = server.sql("SELECT DISTINCT kind FROM metrics WHERE name = 'node_cpu_seconds_total'").await;

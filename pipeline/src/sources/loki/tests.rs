@@ -169,7 +169,9 @@ async fn json_of_before_loki_1_is_understood() {
     let times = rows.column_by_name("timestamp").unwrap().as_primitive::<TimestampMicrosecondType>();
     assert_eq!(times.values(), &[1_714_979_289_123_456, 1_714_979_290_000_000]);
     assert_eq!(attributes(&rows, 1), map(&[("job", "nginx"), ("env", "a \"b\"")]));
-    let (status, said) = server.push(&[JSON], r#"{"streams":[{"labels":"{a=","entries":[{"ts":"2024-05-06T07:08:09Z","line":"d"}]}]}"#).await;
+    let (status, said) = server
+        .push(&[JSON], r#"{"streams":[{"labels":"{a=","entries":[{"ts":"2024-05-06T07:08:09Z","line":"d"}]}]}"#)
+        .await;
     assert!(status == 400 && said.contains("line 0: stream labels are not written as"), "{said}");
 }
 

@@ -140,7 +140,10 @@ async fn targets_and_servers_that_list_them_are_asked_with_tokens() {
         assert_eq!(body, "grant_type=client_credentials&scope=metrics");
         let mut given = give.lock();
         *given += 1;
-        ([(header::CONTENT_TYPE, "application/json")], format!(r#"{{"access_token":"t{given}","token_type":"Bearer"}}"#))
+        (
+            [(header::CONTENT_TYPE, "application/json")],
+            format!(r#"{{"access_token":"t{given}","token_type":"Bearer"}}"#),
+        )
     });
     let good = Arc::new(Mutex::new(vec!["Bearer t1".to_owned(), "Bearer t2".to_owned()]));
     let check = {

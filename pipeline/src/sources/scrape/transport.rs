@@ -71,7 +71,8 @@ impl Transport {
     fn connect_header(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for (name, values) in &self.proxy.connect_header {
-            let key = HeaderName::from_bytes(name.as_bytes()).map_err(|error| format!("proxy_connect_header: {error}"))?;
+            let key =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|error| format!("proxy_connect_header: {error}"))?;
             for value in values {
                 let mut value = HeaderValue::from_str(&value.0)
                     .map_err(|_| format!("proxy_connect_header: {name} has a character that a header cannot have"))?;

@@ -179,11 +179,6 @@ impl WrittenDnsSd {
         if self.refresh_interval.0.is_zero() {
             return Err("dns_sd_configs: refresh_interval must be above 0".into());
         }
-        Ok(DnsSdConfig {
-            names: self.names.clone(),
-            kind,
-            port: self.port,
-            refresh_interval: self.refresh_interval,
-        })
+        Ok(DnsSdConfig { names: self.names.clone(), kind, port: self.port, refresh_interval: self.refresh_interval })
     }
 }

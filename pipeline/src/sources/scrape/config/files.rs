@@ -96,8 +96,7 @@ fn matching(patterns: &[String], folder: &Path) -> Result<Vec<PathBuf>, ConfigEr
     let mut files = Vec::new();
     for pattern in patterns {
         let whole = folder.join(pattern).display().to_string();
-        let found =
-            glob::glob(&whole).map_err(|error| format!("scrape_config_files: {pattern:?}: {error}"))?;
+        let found = glob::glob(&whole).map_err(|error| format!("scrape_config_files: {pattern:?}: {error}"))?;
         let found: Vec<PathBuf> = found.filter_map(Result::ok).collect();
         if found.is_empty() && !whole.contains(['*', '?', '[']) {
             return Err(format!("scrape_config_files: {whole}: no such file").into());

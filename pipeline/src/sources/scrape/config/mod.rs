@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use absent::{Absent, NoDiscovery};
-use discovery::{WrittenDnsSd, WrittenHttpSd};
 pub use discovery::{DnsSdConfig, FileSdConfig, HttpSdConfig, RecordKind, ServerConfig};
+use discovery::{WrittenDnsSd, WrittenHttpSd};
 pub use global::GlobalConfig;
 use http_client::with_http_keys;
 pub use http_client::{Authorization, BasicAuth, HttpClientConfig, HttpHeader, ProxyConfig, TlsConfig};
@@ -335,7 +335,8 @@ impl Written {
         let protocols = protocols(self.scrape_protocols.as_deref(), native_histograms)?;
         let http = self.http(folder)?;
         let file_sd_configs = self.file_sd_configs.iter().map(|sd| sd.resolve(folder)).collect::<Result<_, _>>()?;
-        let listing = self.http_sd_configs.iter().map(|sd| sd.resolve(folder).map(|sd| ServerConfig::Http(Box::new(sd))));
+        let listing =
+            self.http_sd_configs.iter().map(|sd| sd.resolve(folder).map(|sd| ServerConfig::Http(Box::new(sd))));
         let naming = self.dns_sd_configs.iter().map(|sd| sd.resolve().map(ServerConfig::Dns));
         let servers = listing.chain(naming).collect::<Result<_, _>>()?;
         for group in &self.static_configs {
@@ -477,7 +478,8 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_as_prometheus_does() {
-        let yaml = "[{ job_name: a, dns_sd_configs: [{ names: [_m._tcp.example] }, { names: [b], type: aaaa, port: 80 }] }]";
+        let yaml =
+            "[{ job_name: a, dns_sd_configs: [{ names: [_m._tcp.example] }, { names: [b], type: aaaa, port: 80 }] }]";
         let servers = read(yaml).unwrap().jobs.swap_remove(0).servers;
         let dns = |names: &str, kind, port| {
             ServerConfig::Dns(DnsSdConfig {
@@ -497,15 +499,24 @@ mod tests {
             ("[{ scrape_interval: 5s }]", "job_name is missing"),
             ("[{ job_name: a }, { job_name: a }]", "two jobs of this name"),
             ("[{ job_name: a, scrape_interval: 5s, scrape_timeout: 6s }]", "longer than scrape_interval"),
-            ("[{ job_name: a, consul_sd_configs: [{ server: a }] }]", "this discovery of Prometheus is not there in Highwater"),
+            (
+                "[{ job_name: a, consul_sd_configs: [{ server: a }] }]",
+                "this discovery of Prometheus is not there in Highwater",
+            ),
             ("[{ job_name: a, convert_classic_histograms_to_nhcb: true }]", "this key of Prometheus is not there"),
             ("[{ job_name: a, dns_sd_configs: [{ names: [] }] }]", "name at least one name"),
             ("[{ job_name: a, dns_sd_configs: [{ names: [a], type: A }] }]", "port is missing"),
             ("[{ job_name: a, dns_sd_configs: [{ names: [a], type: TXT }] }]", "none of SRV, A, AAAA, MX and NS"),
             ("[{ job_name: a, oauth2: { token_url: 'http://a/' } }]", "oauth2: client_id is missing"),
             ("[{ job_name: a, oauth2: { client_id: a, token_url: a } }]", "oauth2: token_url \"a\""),
-            ("[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', grant_type: password } }]", "only client_credentials is"),
-            ("[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', iss: b } }]", "this key of Prometheus is not there"),
+            (
+                "[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', grant_type: password } }]",
+                "only client_credentials is",
+            ),
+            (
+                "[{ job_name: a, oauth2: { client_id: a, token_url: 'http://a/', iss: b } }]",
+                "this key of Prometheus is not there",
+            ),
             (
                 "[{ job_name: a, bearer_token: x, oauth2: { client_id: a, token_url: 'http://a/' } }]",
                 "at most one of basic_auth, authorization, oauth2",

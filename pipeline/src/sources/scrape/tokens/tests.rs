@@ -53,7 +53,11 @@ async fn a_token_is_kept_until_it_ends() {
         // Name and secret as a form has them, in base64.
         assert_eq!(headers[header::AUTHORIZATION], "Basic bWUlMkYxOnMlM0ExJTJC");
         assert_eq!(body, "audience=x+y&grant_type=client_credentials&scope=read+write");
-        (StatusCode::OK, "application/json; charset=utf-8", format!(r#"{{"access_token":"t{count}","token_type":"bearer","expires_in":60,"more":[]}}"#))
+        (
+            StatusCode::OK,
+            "application/json; charset=utf-8",
+            format!(r#"{{"access_token":"t{count}","token_type":"bearer","expires_in":60,"more":[]}}"#),
+        )
     })
     .await;
     let more = "client_secret: 's:1+', scopes: [read, write], endpoint_params: { audience: x y }";
@@ -98,8 +102,13 @@ async fn who_wants_the_secret_in_the_body_is_told_so_once() {
 async fn what_is_wrong_is_said() {
     for (answers, expected) in [
         (
-            (|_, _, _| (StatusCode::BAD_REQUEST, "application/json", r#"{"error":"invalid_scope","error_description":"no such"}"#.into()))
-                as Answers,
+            (|_, _, _| {
+                (
+                    StatusCode::BAD_REQUEST,
+                    "application/json",
+                    r#"{"error":"invalid_scope","error_description":"no such"}"#.into(),
+                )
+            }) as Answers,
             "answered 400 Bad Request: invalid_scope no such",
         ),
         (|_, _, _| (StatusCode::OK, "application/json", "{}".into()), "the answer has no access_token"),
