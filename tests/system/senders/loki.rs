@@ -43,19 +43,21 @@ async fn lines_of_a_loki_client_are_rows() {
 async fn lines_of_promtails_client_are_there_whoever_dies_or_waits() {
     const LINES: u64 = 6_000;
     let Some(program) = program("loki").await else { return };
-    let site = Site::with_config("limits: { tenants: { shop: { rows_per_s: 3000, burst_s: 0.1 } } }\n");
+    let site = Site::with_config("limits: { tenants: { shop: { rows_per_s: 500, burst_s: 1 } } }\n");
     let mut server = site.start().await;
     let at = server.addresses();
-    let lines: String = (0..LINES)
-        .map(|n| {
+    let lines = |from: u64, to: u64| -> String {
+        let line = |n: u64| {
             let line = json!({
                 "labels": {"app": "checkout", "host": format!("web-{}", n % 7), "level": "warn", "zone": "eu", "__hidden": "1"},
                 "timestamp_ns": BASE_NS + n * 1_001_003, "line": format!("line {n} äöü \"quoted\" \\ {}", "x".repeat(80)),
                 "metadata": {"order": n.to_string(), "trace_id": format!("{:032x}", n + 1)},
             });
             format!("{line}\n")
-        })
-        .collect();
+        };
+        (from..to).map(line).collect()
+    };
+    let (first, second) = (lines(0, LINES / 2), lines(LINES / 2, LINES));
     let mut child = tokio::process::Command::new(program)
         .args([&server.url("/loki/api/v1/push"), "shop", "30000"])
         .stdin(std::process::Stdio::piped())
@@ -65,14 +67,17 @@ async fn lines_of_promtails_client_are_there_whoever_dies_or_waits() {
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
-    let feeding =
-        tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut input, lines.as_bytes()).await.unwrap() });
     let ended = tokio::spawn(child.wait_with_output());
+    tokio::io::AsyncWriteExt::write_all(&mut input, first.as_bytes()).await.unwrap();
     let count = "SELECT count(*) AS n FROM logs";
     while server.sql_of("shop", count).await[0]["n"].as_u64().unwrap() < LINES / 3 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     server.kill_in_place().await;
+    // There is nobody when it goes on, however slow it is.
+    let feeding =
+        tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut input, second.as_bytes()).await.unwrap() });
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     server = site.start_again(&at).await;
     feeding.await.unwrap();
     let output = within(DEADLINE, "the client ends", ended).await.unwrap().unwrap();
