@@ -32,7 +32,6 @@ use crate::catalog::{CATALOG, CatalogList, QueryCatalog, SCHEMA, Tables};
 use crate::config::SqlConfig;
 use crate::error::SqlError;
 use crate::guard;
-use crate::json;
 use crate::parameters::{self, Parameter, ParameterTypes};
 use crate::postgres::catalog::{PostgresCatalog, Relations, SessionFacts};
 use crate::postgres::names;
@@ -41,8 +40,10 @@ use crate::query::{self, QueryInfo, QueryResult};
 use crate::store::LockedRegistry;
 use crate::table::Table;
 use crate::tail::Budget;
+use crate::times::ShortTimes;
 use crate::view::{View, Views};
 use crate::views::{self, SqlViews};
+use crate::{json, json_inside};
 
 /// How many operators a memory error names.
 const NAMED_CONSUMERS: usize = 3;
@@ -462,6 +463,8 @@ fn base_session(limits: &SqlConfig) -> datafusion::error::Result<SessionState> {
     let mut state = SessionStateBuilder::new().with_config(config).with_default_features().build();
     functions::register_ad_hoc(&mut state)?;
     json::register(&mut state)?;
+    json_inside::register(&mut state)?;
+    state.add_analyzer_rule(Arc::new(ShortTimes));
     for rule in functions::analyzer_rules(functions::Windows::Unfolded) {
         state.add_analyzer_rule(rule);
     }

@@ -8,7 +8,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use crate::output::json_text;
 
@@ -25,6 +27,17 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udf(Arc::new(function))?;
     }
     Ok(())
+}
+
+/// A column as JSON texts.
+pub(crate) fn to_json(field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef> {
+    Ok(text(field, array)?)
+}
+
+/// `to_json(value)`.
+pub(crate) fn value_as_json(value: Expr) -> Expr {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    ScalarUDF::from(Json { what: What::Value, name: "to_json", signature }).call(vec![value])
 }
 
 /// What is made.

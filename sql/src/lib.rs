@@ -21,6 +21,7 @@ mod error;
 mod guard;
 pub mod http;
 mod json;
+mod json_inside;
 pub mod output;
 mod parameters;
 pub mod postgres;
@@ -33,6 +34,7 @@ mod stats;
 mod store;
 mod table;
 mod tail;
+mod times;
 mod view;
 mod views;
 

@@ -19,6 +19,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::AnalyzerRule;
 
 pub use dialect::HighwaterDialect;
+pub use scalars::strftime;
 pub use windows::{HOP, InGroupBy, SESSION, TUMBLE, Tumble, hop_starts_us, tumble, tumble_start_us, tumble_width_us};
 
 /// What becomes of `hop` and `session` in `GROUP BY`.

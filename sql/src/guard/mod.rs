@@ -2,6 +2,7 @@
 //! statement nobody thought of is refused too; the plan is checked again after it.
 
 mod distinct;
+pub(crate) mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -73,11 +74,13 @@ pub(crate) fn parse_changed(
     match &mut statement {
         Statement::Statement(inner) => {
             change(inner);
+            spelling::respell(inner);
             distinct::bind_tightly(inner);
         }
         Statement::Explain(explain) => {
             if let Statement::Statement(inner) = explain.statement.as_mut() {
                 change(inner);
+                spelling::respell(inner);
                 distinct::bind_tightly(inner);
             }
         }

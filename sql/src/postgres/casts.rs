@@ -77,8 +77,11 @@ fn of_body(body: &SetExpr) -> Vec<Option<Type>> {
         SelectItem::UnnamedExpr(Expr::Function(function))
         | SelectItem::ExprWithAlias { expr: Expr::Function(function), .. } => {
             match function.name.to_string().to_lowercase().as_str() {
-                "to_json" | "row_to_json" | "json_agg" | "json_build_object" | "json_build_array" => Some(Type::JSON),
-                "to_jsonb" | "jsonb_agg" | "jsonb_build_object" | "jsonb_build_array" => Some(Type::JSONB),
+                "to_json" | "row_to_json" | "json_agg" | "json_build_object" | "json_build_array"
+                | "json_object_of" => Some(Type::JSON),
+                "to_jsonb" | "jsonb_agg" | "jsonb_build_object" | "jsonb_build_array" | "jsonb_object_of" => {
+                    Some(Type::JSONB)
+                }
                 _ => None,
             }
         }

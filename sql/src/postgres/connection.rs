@@ -20,7 +20,7 @@ use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use super::cancel::Registered;
-use super::catalog::SessionFacts;
+use super::catalog::{SessionFacts, Wanted};
 use super::command::{self, Command};
 use super::copy::{BINARY_HEADER, BINARY_TRAILER, CopyOut, Format, Style};
 use super::encode::Rows;
@@ -125,7 +125,8 @@ impl Connection {
     fn settings_changed(&mut self) {
         let settings = self.settings.all().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let (user, pid, zone) = (self.user.clone(), self.registered.pid, self.settings.zone());
-        self.facts = Arc::new(SessionFacts { user, pid, settings, zone });
+        let (zone_name, wanted) = (self.settings.zone_name(), Wanted::of(&self.settings));
+        self.facts = Arc::new(SessionFacts { user, pid, settings, zone, zone_name, wanted });
     }
 
     /// Serves the client until one of the two ends it.
@@ -594,7 +595,10 @@ impl Connection {
                 return Ok((sent, false));
             }
             match interruptible(&mut self.wire, cancel.as_mut(), running.result.next()).await? {
-                None => return Ok((sent, true)),
+                None => {
+                    self.set_as_wanted()?;
+                    return Ok((sent, true));
+                }
                 Some(Err(error)) => return Err(self.query_error(prepared, &error).into()),
                 Some(Ok(batch)) => {
                     running.rows = Some(Rows::new(&batch, &running.formats, running.zone).map_err(broken)?);
@@ -821,6 +825,17 @@ impl Connection {
             self.wire.put(Answer::ParameterStatus(ParameterStatus::new(name, value)))?;
         }
         self.settings_changed();
+        Ok(())
+    }
+
+    /// What `set_config` has set in the statement that is through.
+    fn set_as_wanted(&mut self) -> Outcome<()> {
+        let wanted = self.facts.wanted.take();
+        if !wanted.is_empty() {
+            let changed: Vec<_> =
+                wanted.iter().map(|(name, value)| self.settings.set(name, value)).collect::<Result<_, PgError>>()?;
+            self.tell(changed.into_iter().flatten())?;
+        }
         Ok(())
     }
 

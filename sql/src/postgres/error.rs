@@ -170,7 +170,11 @@ fn invalid(message: &str) -> (&'static str, Option<&str>) {
 fn execution(message: &str) -> &'static str {
     let lower = message.to_lowercase();
     let has = |words: &str| lower.contains(words);
-    if has("divide by zero") {
+    if has("unrecognized configuration parameter") {
+        code::NO_OBJECT
+    } else if has("invalid value for parameter") {
+        code::INVALID_VALUE
+    } else if has("divide by zero") {
         code::DIVISION_BY_ZERO
     } else if has("overflow") || has("out of range") || has("can't cast value") {
         code::NUMBER_OUT_OF_RANGE

@@ -20,6 +20,7 @@ mod decode;
 mod encode;
 mod error;
 mod explain;
+mod in_zone;
 mod interval;
 mod login;
 pub(crate) mod names;

@@ -2,14 +2,15 @@
 //!
 //! - `SELECT json_agg(t) FROM (SELECT a, b ...) t`, and `row_to_json(t)`: the row is spelt out, `named_struct('a', t.a, 'b', t.b)`.
 //! - `json_agg(x ORDER BY y)` is `to_json(array_agg(x ORDER BY y))`.
+//! - `SELECT generate_series(1, 3)` has three rows: `unnest` of the list.
 //! - `SELECT * FROM upper('x') AS result`, as JDBC's `{call upper(?)}` arrives, is `(SELECT upper('x') AS result) AS result`.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SetExpr,
-    Statement, TableFactor, VisitMut, VisitorMut,
+    self, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, SelectItem,
+    SetExpr, Statement, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -31,6 +32,24 @@ struct Calls;
 
 impl VisitorMut for Calls {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let SetExpr::Select(select) = query.body.as_mut() else { return ControlFlow::Continue(()) };
+        for item in &mut select.projection {
+            let (expr, alias) = match item {
+                SelectItem::UnnamedExpr(expr) => (expr, Ident::new("generate_series")),
+                SelectItem::ExprWithAlias { expr, alias } => (expr, alias.clone()),
+                _ => continue,
+            };
+            if let Expr::Function(function) = expr
+                && one_name(&function.name).as_deref() == Some("generate_series")
+                && let Some(expr) = expression(&format!("unnest({function})"))
+            {
+                *item = SelectItem::ExprWithAlias { expr, alias };
+            }
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, args: Some(args), alias, .. } = factor else { return ControlFlow::Continue(()) };

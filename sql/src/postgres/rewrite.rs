@@ -160,6 +160,24 @@ impl VisitorMut for Catalog {
                 _ if function.name.to_string().eq_ignore_ascii_case("json_build_object") => Some(null()),
                 _ => None,
             },
+            // The number of a table by a name that is put together.
+            Expr::Cast { expr: inner, data_type, .. }
+                if data_type.to_string().to_lowercase().ends_with("regclass")
+                    && matches!(inner.as_ref(), Expr::Function(_)) =>
+            {
+                expression(&format!("to_regclass({inner})"))
+            }
+            // Columns of types that hold the names of functions.
+            Expr::BinaryOp { left, op: ast::BinaryOperator::Eq, right } if is_function_of_type(left, right) => {
+                for side in [left, right] {
+                    if let Expr::CompoundIdentifier(parts) = side.as_mut()
+                        && let Some(part) = parts.last_mut().filter(|part| part.value.eq_ignore_ascii_case("oid"))
+                    {
+                        "proname".clone_into(&mut part.value);
+                    }
+                }
+                None
+            }
             // A column that has had another name since.
             Expr::CompoundIdentifier(parts)
                 if parts.last().is_some_and(|part| part.value.eq_ignore_ascii_case("colliculocale")) =>
@@ -208,6 +226,18 @@ impl VisitorMut for Catalog {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `proc.oid = typ.typreceive`, either way round.
+fn is_function_of_type(left: &Expr, right: &Expr) -> bool {
+    let names = |expr: &Expr, wanted: &[&str]| match expr {
+        Expr::CompoundIdentifier(parts) => {
+            parts.last().is_some_and(|part| wanted.iter().any(|name| part.value.eq_ignore_ascii_case(name)))
+        }
+        _ => false,
+    };
+    const OF_TYPES: [&str; 4] = ["typinput", "typoutput", "typreceive", "typsend"];
+    names(left, &["oid"]) && names(right, &OF_TYPES) || names(left, &OF_TYPES) && names(right, &["oid"])
 }
 
 /// A subquery in place of a value becomes an aggregate: the engine wants to see that it has one row.

@@ -136,7 +136,7 @@ impl Settings {
             }
         };
         start("session_authorization", user.to_string());
-        start("statement_timeout", max_timeout.as_millis().to_string());
+        start("statement_timeout", shown_ms(u64::try_from(max_timeout.as_millis()).unwrap_or(u64::MAX)));
         Self { values }
     }
 
@@ -217,6 +217,14 @@ impl Settings {
         duration_ms(value).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
+    /// The name of that zone as the engine knows it; none for UTC.
+    pub(crate) fn zone_name(&self) -> Option<String> {
+        let (_, value) = self.show("timezone").ok()?;
+        let value = value.trim();
+        self.zone()?;
+        Some(hours(value).unwrap_or_else(|| value.to_string()))
+    }
+
     /// The zone in which times are shown.
     pub(crate) fn zone(&self) -> Zone {
         let (_, value) = self.show("timezone").ok()?;
@@ -257,7 +265,7 @@ fn checked(name: &str, key: &str, value: &str) -> Result<String, PgError> {
         },
         "statement_timeout" | "lock_timeout" | "idle_session_timeout" | "idle_in_transaction_session_timeout" => {
             match duration_ms(value) {
-                Some(ms) => Ok(ms.to_string()),
+                Some(ms) => Ok(shown_ms(ms)),
                 None => refuse("Valid units for this parameter are \"us\", \"ms\", \"s\", \"min\", \"h\", and \"d\"."),
             }
         }
@@ -281,12 +289,27 @@ fn zone(value: &str) -> Option<(Zone, String)> {
     if matches!(value.to_ascii_lowercase().as_str(), "utc" | "gmt" | "z" | "zulu" | "default" | "local" | "etc/utc") {
         return Some((None, "UTC".to_string()));
     }
-    if let Ok(hours) = value.parse::<f64>().map(|hours| (hours * 60.0) as i32) {
-        let sign = if hours < 0 { '-' } else { '+' };
-        let offset = format!("{sign}{:02}:{:02}", hours.abs() / 60, hours.abs() % 60);
+    if let Some(offset) = hours(value) {
         return Tz::from_str(&offset).ok().map(|tz| (Some(tz), value.to_string()));
     }
     Tz::from_str(value).ok().map(|tz| (Some(tz), value.to_string()))
+}
+
+/// A number of hours as an offset: `-5` is `-05:00`.
+fn hours(value: &str) -> Option<String> {
+    let minutes = value.parse::<f64>().ok().map(|hours| (hours * 60.0) as i32)?;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    Some(format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60))
+}
+
+/// Milliseconds in the largest unit of which they are a whole number, as Postgres shows them.
+fn shown_ms(ms: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)];
+    match UNITS.iter().find(|(_, factor)| ms > 0 && ms.is_multiple_of(*factor)) {
+        Some((unit, factor)) => format!("{}{unit}", ms / factor),
+        None if ms > 0 => format!("{ms}ms"),
+        None => "0".to_string(),
+    }
 }
 
 /// Milliseconds, of `1500`, `1500ms`, `2s`, `1min`, `1h` or `1d`.
@@ -324,9 +347,16 @@ mod tests {
         assert_eq!(settings.show("APPLICATION_NAME").unwrap(), ("application_name", "psql"));
         assert_eq!(settings.set("statement_timeout", "1.5s").unwrap(), None);
         assert_eq!(settings.statement_timeout(), Some(Duration::from_millis(1500)));
+        assert_eq!(settings.show("statement_timeout").unwrap().1, "1500ms");
+        settings.set("statement_timeout", "120000").unwrap();
+        assert_eq!(settings.show("statement_timeout").unwrap().1, "2min");
         assert_eq!(settings.reset_all(), [("application_name".into(), String::new())]);
         assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(60)));
+        assert_eq!(settings.zone_name(), None);
+        settings.set("timezone", "-5").unwrap();
+        assert_eq!(settings.zone_name().as_deref(), Some("-05:00"));
         settings.start("TimeZone", "Europe/Berlin").unwrap();
+        assert_eq!(settings.zone_name().as_deref(), Some("Europe/Berlin"));
         settings.set("timezone", "UTC").unwrap();
         settings.reset("timezone").unwrap();
         assert_eq!(settings.show("timezone").unwrap(), ("TimeZone", "Europe/Berlin"));

@@ -228,6 +228,7 @@ fn compatible(text: &str) -> Result<Statement, SqlError> {
     }
     let mut statement = statements.swap_remove(0);
     arrays_of_rows(&mut statement);
+    guard::spelling::respell(&mut statement);
     let statement = Statement::Statement(Box::new(statement));
     guard::check(&statement)?;
     Ok(statement)

@@ -57,9 +57,10 @@ impl Site {
     /// Rewrites the configuration file.
     pub fn configure(&self, more: &str) {
         let built_ins = if more.contains("built_in_rollups:") { "" } else { NO_BUILT_INS };
+        let quick = if more.lines().any(|line| line.starts_with("tables:")) { "" } else { QUICK };
         self.write(
             "highwater.yaml",
-            &format!("{QUICK}{SILENT}{built_ins}{}{}{more}", kafka_port(more), postgres_port(more)),
+            &format!("{quick}{SILENT}{built_ins}{}{}{more}", kafka_port(more), postgres_port(more)),
         );
     }
 

@@ -61,6 +61,11 @@ pub(super) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in functions {
         registry.register_udaf(Arc::new(function))?;
     }
+    // As Postgres and DuckDB call it, too.
+    if let Ok(of_sample) = registry.udaf("var_samp") {
+        let variance = AggregateUDF::clone(&of_sample).with_aliases(["variance"]);
+        registry.register_udaf(Arc::new(variance))?;
+    }
     // As Trino and TimescaleDB call it.
     let quantile = udaf(Quantile).with_aliases(["approx_percentile", "approx_quantile"]);
     registry.register_udaf(Arc::new(quantile)).map(drop)

@@ -60,6 +60,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ("pm", "%P"),
     ("TZ", "%Z"),
     ("OF", "%:z"),
+    ("Q", "%q"),
 ];
 
 /// Puts them around the engine's own `to_char`.
@@ -130,22 +131,28 @@ impl ScalarUDFImpl for ToChar {
 }
 
 /// A format in the patterns of `strftime`: as it is where it has a `%`, otherwise from Postgres's.
-fn strftime(format: &str) -> String {
+pub fn strftime(format: &str) -> String {
     if format.contains('%') {
         return format.to_string();
     }
     let mut out = String::with_capacity(format.len() * 2);
     let mut rest = format;
+    let mut unfilled = false;
     while let Some(first) = rest.chars().next() {
         if let Some(quoted) = rest.strip_prefix('"') {
             let end = quoted.find('"').unwrap_or(quoted.len());
             out.push_str(&quoted[..end]);
             rest = quoted.get(end + 1..).unwrap_or_default();
         } else if let Some(after) = rest.strip_prefix("FM").or_else(|| rest.strip_prefix("fm")) {
-            // Fill mode: there is no filling here anyway.
+            // No zeros in front of what follows.
+            unfilled = true;
             rest = after;
         } else if let Some((pattern, translated)) = PATTERNS.iter().find(|(pattern, _)| rest.starts_with(pattern)) {
-            out.push_str(translated);
+            // Of numbers only: words are not filled up anyway.
+            match translated.strip_prefix('%').filter(|_| std::mem::take(&mut unfilled)) {
+                Some(number) if "dHIjmMSUVyY".contains(number) => out.extend(["%-", number]),
+                _ => out.push_str(translated),
+            }
             rest = &rest[pattern.len()..];
         } else {
             out.push(first);
@@ -163,6 +170,7 @@ mod tests {
     fn patterns_of_postgres_become_those_of_strftime() {
         assert_eq!(strftime("YYYY-MM-DD HH24:MI:SS.US"), "%Y-%m-%d %H:%M:%S.%6f");
         assert_eq!(strftime("FMMonth DD, YYYY \"at\" HH12 AM"), "%B %d, %Y at %I %p");
+        assert_eq!(strftime("FMDD.MM. Q"), "%-d.%m. %q");
         assert_eq!(strftime("%Y"), "%Y");
     }
 }

@@ -15,8 +15,9 @@ use datafusion::logical_expr::{
 };
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{array_bounds_udf, format_type, quote_ident_udf};
 
-use super::SessionFacts;
+use super::format::Format;
 use super::relations::{Relation, Relations};
+use super::{SessionFacts, Wanted};
 use crate::postgres::settings::SERVER_VERSION;
 use crate::postgres::types;
 
@@ -103,8 +104,8 @@ pub(super) fn fixed() -> Vec<ScalarUDF> {
     all.extend([
         ScalarUDF::from(CurrentSchemas::new()),
         ScalarUDF::from(TypeOf::new()),
-        ScalarUDF::from(SetConfig::new()),
         ScalarUDF::from(Lookup::type_of_name()),
+        ScalarUDF::from(Format::new()),
         array_bounds_udf::create_array_upper_udf(),
         array_bounds_udf::create_array_lower_udf(),
         format_type::create_format_type_udf(),
@@ -131,6 +132,7 @@ pub(super) fn of_session(
     let pid = ScalarValue::Int32(Some(facts.pid));
     state.register_udf(Arc::new(ScalarUDF::from(Constant::new("pg_backend_pid", pid))))?;
     state.register_udf(Arc::new(ScalarUDF::from(CurrentSetting::new(facts))))?;
+    state.register_udf(Arc::new(ScalarUDF::from(SetConfig::new(facts))))?;
     Ok(())
 }
 
@@ -376,13 +378,33 @@ impl ScalarUDFImpl for OfRelation {
     }
 }
 
-/// `set_config(name, value, is_local)`: gives the value and sets nothing; `SET` sets.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct SetConfig(Signature);
+/// `set_config(name, value, is_local)`: sets it once the statement is through, and gives the value as it is shown.
+#[derive(Debug)]
+struct SetConfig {
+    wanted: Wanted,
+    signature: Signature,
+}
 
 impl SetConfig {
-    fn new() -> Self {
-        Self(Signature::exact(vec![DataType::Utf8, DataType::Utf8, DataType::Boolean], Volatility::Stable))
+    fn new(facts: &SessionFacts) -> Self {
+        // Volatile, so that it is done when the statement runs and not when it is planned.
+        let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8, DataType::Boolean], Volatility::Volatile);
+        Self { wanted: facts.wanted.clone(), signature }
+    }
+}
+
+// One session has one of it.
+impl PartialEq for SetConfig {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for SetConfig {}
+
+impl Hash for SetConfig {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
     }
 }
 
@@ -392,18 +414,28 @@ impl ScalarUDFImpl for SetConfig {
     }
 
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
         Ok(DataType::Utf8)
     }
 
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match args.args.len() {
-            3 => Ok(args.args.swap_remove(1)),
-            n => exec_err!("set_config takes 3 arguments, and not {n}"),
-        }
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays: Vec<ArrayRef> = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<_>>()?;
+        let [names, values, _] = arrays.as_slice() else {
+            return exec_err!("set_config takes 3 arguments, and not {}", arrays.len());
+        };
+        let set = |(name, value): (Option<&str>, Option<&str>)| match (name, value) {
+            (Some(name), value) => match self.wanted.set(name, value.unwrap_or_default()) {
+                Ok(shown) => Ok(Some(shown)),
+                Err(refused) => exec_err!("{refused}"),
+            },
+            (None, _) => exec_err!("SET requires parameter name"),
+        };
+        let shown = names.as_string::<i32>().iter().zip(values.as_string::<i32>()).map(set);
+        Ok(ColumnarValue::Array(Arc::new(shown.collect::<Result<StringArray>>()?)))
     }
 }
 

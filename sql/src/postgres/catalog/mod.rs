@@ -5,6 +5,7 @@
 //! connection, on every node and after every restart: clients keep them.
 
 mod columns;
+mod format;
 mod functions;
 mod information;
 pub(super) mod relations;
@@ -30,11 +31,13 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContex
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables};
+use parking_lot::Mutex;
 
 use crate::catalog::SystemSchemas;
 use crate::postgres::as_text::AsPostgresPrints;
+use crate::postgres::in_zone::InZone;
 use crate::postgres::rewrite;
-use crate::postgres::settings::Zone;
+use crate::postgres::settings::{Settings, Zone};
 
 pub(crate) use relations::Relations;
 
@@ -56,6 +59,45 @@ pub(crate) struct SessionFacts {
     pub(crate) settings: Vec<(String, String)>,
     /// The zone in which times are shown.
     pub(crate) zone: Zone,
+    /// Its name, where it is not UTC: calendars and clocks go by it.
+    pub(crate) zone_name: Option<String>,
+    /// What the statement sets as it runs.
+    pub(crate) wanted: Wanted,
+}
+
+/// Settings as `set_config` makes them while a statement runs; the session has them once it is through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted(Arc<Mutex<Option<InHand>>>);
+
+/// The session's settings with what a statement has set, and that, in order.
+#[derive(Debug)]
+struct InHand {
+    settings: Settings,
+    set: Vec<(String, String)>,
+}
+
+impl Wanted {
+    /// Begins with the session's.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self(Arc::new(Mutex::new(Some(InHand { settings: settings.clone(), set: Vec::new() }))))
+    }
+
+    /// Sets one. Gives its value as it is shown.
+    pub(crate) fn set(&self, name: &str, value: &str) -> std::result::Result<String, String> {
+        let mut wanted = self.0.lock();
+        let Some(InHand { settings, set }) = wanted.as_mut() else { return Ok(value.to_string()) };
+        if name.to_lowercase().starts_with("highwater.") {
+            return Err(format!("parameter \"{name}\" cannot be set after connection start"));
+        }
+        settings.set(name, value).map_err(|e| e.message)?;
+        set.push((name.to_string(), value.to_string()));
+        Ok(settings.show(name).map_or_else(|_| value.to_string(), |(_, value)| value.to_string()))
+    }
+
+    /// What was set since, each once.
+    pub(crate) fn take(&self) -> Vec<(String, String)> {
+        self.0.lock().as_mut().map(|wanted| std::mem::take(&mut wanted.set)).unwrap_or_default()
+    }
 }
 
 type Fixed = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
@@ -95,6 +137,9 @@ impl PostgresCatalog {
     pub(crate) fn session(&self, facts: &Arc<SessionFacts>, relations: &Arc<Relations>) -> Result<SessionState> {
         let mut state = self.session.clone();
         functions::of_session(facts, relations, &mut state)?;
+        if let (Some(zone), Some(convert)) = (&facts.zone_name, state.scalar_functions().get("timezone").cloned()) {
+            state.add_analyzer_rule(Arc::new(InZone::new(zone, convert)));
+        }
         state.add_analyzer_rule(Arc::new(AsPostgresPrints::new(facts.zone)));
         Ok(state)
     }
@@ -112,8 +157,12 @@ impl PostgresCatalog {
 }
 
 /// Columns of arrays, which the library has as text: `['a', 'b']`.
-const ARRAYS_AS_TEXT: [(&str, &str); 3] =
-    [("proallargtypes", "List(UInt32)"), ("proargmodes", "List(Utf8)"), ("proargnames", "List(Utf8)")];
+const ARRAYS_AS_TEXT: [(&str, &str); 4] = [
+    ("extconfig", "List(UInt32)"),
+    ("proallargtypes", "List(UInt32)"),
+    ("proargmodes", "List(Utf8)"),
+    ("proargnames", "List(Utf8)"),
+];
 
 /// The table with arrays for what is text that stands for them.
 fn with_arrays(name: &str, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
@@ -168,7 +217,7 @@ impl SchemaProvider for PgCatalog {
         match self.fixed.table(name).await? {
             // Postgres's own, of which nobody here has anything.
             Some(table) if rewrite::EMPTY.contains(&name) => Ok(Some(Arc::new(EmptyTable::new(table.schema())))),
-            Some(table) if name == "pg_proc" => with_arrays(name, table).map(Some),
+            Some(table) if name == "pg_proc" || name == "pg_extension" => with_arrays(name, table).map(Some),
             None if name == "pg_user_mappings" => Ok(Some(Arc::new(EmptyTable::new(user_mappings())))),
             table => Ok(table),
         }

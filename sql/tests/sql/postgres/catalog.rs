@@ -59,6 +59,54 @@ async fn grafana_finds_tables_and_columns() {
     }
 }
 
+/// What Npgsql (Power BI, .NET) asks as it connects.
+const NPGSQL: &str = "SELECT ns.nspname, t.oid, t.typname, t.typtype, t.typnotnull, t.elemtypoid FROM ( \
+    SELECT typ.oid, typ.typnamespace, typ.typname, typ.typtype, typ.typrelid, typ.typnotnull, typ.relkind, elemtyp.oid AS elemtypoid, \
+      elemtyp.typname AS elemtypname, elemcls.relkind AS elemrelkind, \
+      CASE WHEN elemproc.proname='array_recv' THEN 'a' ELSE elemtyp.typtype END AS elemtyptype, typ.typcategory \
+    FROM (SELECT typ.oid, typnamespace, typname, typrelid, typnotnull, relkind, typelem AS elemoid, \
+        CASE WHEN proc.proname='array_recv' THEN 'a' ELSE typ.typtype END AS typtype, \
+        CASE WHEN proc.proname='array_recv' THEN typ.typelem WHEN typ.typtype='r' THEN rngsubtype \
+          WHEN typ.typtype='m' THEN (SELECT rngtypid FROM pg_range WHERE rngmultitypid = typ.oid) \
+          WHEN typ.typtype='d' THEN typ.typbasetype END AS elemtypoid, typ.typcategory \
+      FROM pg_type AS typ LEFT JOIN pg_class AS cls ON (cls.oid = typ.typrelid) LEFT JOIN pg_proc AS proc ON proc.oid = typ.typreceive \
+      LEFT JOIN pg_range ON (pg_range.rngtypid = typ.oid)) AS typ \
+    LEFT JOIN pg_type AS elemtyp ON elemtyp.oid = elemtypoid LEFT JOIN pg_class AS elemcls ON (elemcls.oid = elemtyp.typrelid) \
+    LEFT JOIN pg_proc AS elemproc ON elemproc.oid = elemtyp.typreceive) AS t JOIN pg_namespace AS ns ON (ns.oid = typnamespace) \
+    WHERE (typtype IN ('b', 'r', 'm', 'e', 'd') OR (typtype = 'c' AND relkind='c') \
+      OR (typtype = 'p' AND typname IN ('record', 'void', 'unknown')) OR (typtype = 'a' AND (elemtyptype IN ('b', 'r', 'm', 'e', 'd') \
+        OR (elemtyptype = 'p' AND elemtypname IN ('record', 'void')) OR (elemtyptype = 'c' AND elemrelkind='c')))) \
+    ORDER BY CASE WHEN typtype IN ('b', 'e', 'p') THEN 0 WHEN typtype = 'c' THEN 1 WHEN typtype = 'r' THEN 2 WHEN typtype = 'm' THEN 3 \
+      WHEN typtype = 'd' AND elemtyptype <> 'a' THEN 4 WHEN typtype = 'a' THEN 5 WHEN typtype = 'd' AND elemtyptype = 'a' THEN 6 END";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn npgsql_metabase_and_dbeaver_come_in() {
+    let door = Door::new().await;
+    let client = door.client().await;
+    let types = rows(&client, NPGSQL).await;
+    for known in ["pg_catalog|25|text|b|f|NULL", "pg_catalog|1184|timestamptz|b|f|NULL", "pg_catalog|1009|_text|a|f|25"]
+    {
+        assert!(types.contains(&known.to_string()), "{known} is not among {} types: {:?}", types.len(), &types[..3]);
+    }
+    // Metabase: columns, with their comments, and how many rows there may be.
+    let columns = "SELECT c.column_name AS name, CASE WHEN c.udt_schema IN ('public', 'pg_catalog') THEN format('%s', c.udt_name) \
+        ELSE format('\"%s\".\"%s\"', c.udt_schema, c.udt_name) END AS \"database-type\", c.ordinal_position - 1 AS \"database-position\", \
+        pk.column_name IS NOT NULL AS \"pk?\" FROM information_schema.columns AS c LEFT JOIN (SELECT tc.table_schema, tc.table_name, kc.column_name \
+        FROM information_schema.table_constraints AS tc INNER JOIN information_schema.key_column_usage AS kc \
+        ON (tc.constraint_name = kc.constraint_name) AND (tc.table_schema = kc.table_schema) AND (tc.table_name = kc.table_name) \
+        WHERE tc.constraint_type = 'PRIMARY KEY') AS pk ON (c.table_schema = pk.table_schema) AND (c.table_name = pk.table_name) \
+        AND (c.column_name = pk.column_name) WHERE c.table_schema = 'public' AND c.table_name = 'logs' ORDER BY 3 LIMIT 2";
+    assert_eq!(rows(&client, columns).await, ["timestamp|timestamptz|0|f", "observed_timestamp|timestamptz|1|f"]);
+    // DBeaver: extensions with the tables that configure them.
+    let extensions = "SELECT e.oid, cfg.tbl, e.extname, n.nspname AS schema_name FROM pg_catalog.pg_extension e \
+        LEFT JOIN pg_namespace n ON n.oid = e.extnamespace LEFT JOIN (SELECT extname, string_agg(ns.nspname || '.' || cl.relname, ',') tbl \
+        FROM (SELECT extname, unnest(extconfig) conf FROM pg_catalog.pg_extension) e1 LEFT OUTER JOIN pg_catalog.pg_class cl ON cl.oid = conf \
+        LEFT OUTER JOIN pg_catalog.pg_namespace ns ON cl.relnamespace = ns.oid GROUP BY extname) AS cfg ON e.extname = cfg.extname";
+    for extension in rows(&client, extensions).await {
+        assert!(extension.contains("plpgsql"), "{extension}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn grafana_draws() {
     let door = Door::new().await;

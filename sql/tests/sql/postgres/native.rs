@@ -208,7 +208,7 @@ async fn settings_statements_and_what_a_query_saw() {
     let shown =
         async |name: &str| simple(&client.simple_query(&format!("SHOW {name}")).await.unwrap()).concat().concat();
     assert_eq!(shown("application_name").await, "test");
-    assert_eq!(shown("statement_timeout").await, "5000");
+    assert_eq!(shown("statement_timeout").await, "5s");
     client.batch_execute("SET TIME ZONE 'Europe/Berlin'").await.unwrap();
     let row = simple(&client.simple_query("SELECT min(timestamp) FROM logs").await.unwrap());
     assert_eq!(row, [["2026-01-02 04:00:00+01"]]);
@@ -216,6 +216,45 @@ async fn settings_statements_and_what_a_query_saw() {
     assert_eq!(shown("timezone").await, "UTC");
     let seen: serde_json::Value = serde_json::from_str(&shown("highwater.snapshot").await).unwrap();
     assert_eq!(seen["tables"][0]["table"], "logs");
+    // Calendars and clocks are those of the zone, and times without a zone as well. Answers are those of PostgreSQL 15.
+    client.batch_execute("SET TIME ZONE 'Europe/Zurich'").await.unwrap();
+    for (sql, expected) in [
+        ("SELECT date_trunc('day', TIMESTAMPTZ '2026-07-01 23:00:00Z')", "2026-07-02 00:00:00+02"),
+        ("SELECT extract(hour FROM TIMESTAMPTZ '2026-07-01 23:00:00Z')", "1"),
+        ("SELECT to_char(TIMESTAMPTZ '2026-07-01 23:00:00Z', 'YYYY-MM-DD HH24:MI')", "2026-07-02 01:00"),
+        ("SELECT (TIMESTAMPTZ '2026-07-01 23:00:00Z')::date", "2026-07-02"),
+        ("SELECT (TIMESTAMPTZ '2026-07-01 23:00:00Z')::timestamp", "2026-07-02 01:00:00"),
+        ("SELECT '2026-07-01 23:00'::timestamptz", "2026-07-01 23:00:00+02"),
+        ("SELECT extract(epoch FROM TIMESTAMPTZ '1970-01-01 00:00:00Z')", "0"),
+        (
+            "SELECT count(*) FROM logs WHERE timestamp >= '2026-01-02 04:01' AND timestamp < TIMESTAMP '2026-01-02 04:02:00'",
+            "1",
+        ),
+        (
+            "SELECT date_trunc('day', timestamp), count(*) FROM logs WHERE date = DATE '2026-01-03' GROUP BY 1",
+            "2026-01-03 00:00:00+01|1",
+        ),
+        ("SELECT timestamp AT TIME ZONE 'UTC' FROM logs WHERE message = 'GET /x 500'", "2026-01-02 03:00:30.5"),
+    ] {
+        let rows = simple(&client.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")));
+        assert_eq!(rows[0].join("|"), expected, "{sql}");
+    }
+    client.batch_execute("RESET ALL").await.unwrap();
+    assert_eq!(shown("timezone").await, "UTC");
+    // Set by a query.
+    let set = "SELECT set_config('statement_timeout', '90000', false), set_config('my.own', 'x', false)";
+    assert_eq!(simple(&client.simple_query(set).await.unwrap()), [["90s", "x"]]);
+    assert_eq!((shown("statement_timeout").await, shown("my.own").await), ("90s".into(), "x".into()));
+    let config =
+        "SELECT current_setting('my.own'), current_setting('application_name'), current_setting('my.no', true)";
+    assert_eq!(simple(&client.simple_query(config).await.unwrap()), [["x", "test", "NULL"]]);
+    for (sql, code) in [
+        ("SELECT current_setting('my.nosuch')", "42704"),
+        ("SELECT set_config('TimeZone', 'Mars/Olympus', false)", "22023"),
+        ("SELECT set_config('highwater.tenant', 'other', false)", "22000"),
+    ] {
+        assert_eq!(client.simple_query(sql).await.unwrap_err().code().unwrap().code(), code, "{sql}");
+    }
     let error = client.simple_query("SET highwater.tenant = 'other'").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "55P02");
     let prepared = "PREPARE p (text, int) AS SELECT count(*) FROM logs WHERE service = $1 AND _row < $2; EXECUTE p ('web', 1 + 1); DEALLOCATE p";
