@@ -94,7 +94,7 @@ fn group_of(
             (Some(state), _) => Some(Health {
                 last_evaluation_ms: state.last_evaluation_ms,
                 last_error: state.last_error.clone(),
-                evaluation_time_s: 0.0,
+                evaluation_time_s: state.evaluation_time_s,
             }),
             (None, true) => None,
             (None, false) => health(&group.name, written.name(), tenant),

@@ -32,6 +32,10 @@ pub struct Shown {
     pub last_evaluation_ms: Option<i64>,
     /// Why it failed.
     pub last_error: Option<String>,
+    /// It has not been evaluated yet: what it looks back to is being read.
+    pub waits: bool,
+    /// How long the last evaluation took that was shown, seconds.
+    pub evaluation_time_s: f64,
     /// What is pending or firing.
     pub alerts: Vec<Alert>,
 }
@@ -42,7 +46,8 @@ impl Board {
         let (group, rule) = *self.places.get(id)?;
         let group = self.tenants.get(tenant)?.get(group)?;
         let shown = group.rules.get(rule)?;
-        Some(Shown { last_evaluation_ms: group.last_evaluation_ms.or(shown.last_evaluation_ms), ..shown.clone() })
+        let last_evaluation_ms = group.last_evaluation_ms.or(shown.last_evaluation_ms).filter(|_| !shown.waits);
+        Some(Shown { last_evaluation_ms, ..shown.clone() })
     }
 }
 

@@ -8,6 +8,7 @@ use highwater_templates::prometheus::{Context, Query as Queries, Sample as Templ
 use serde::{Deserialize, Serialize};
 
 use super::super::duration::format_duration;
+use super::super::health::timed;
 use super::alerts::{self, Alert, Alerts, Candidate, Change, Holds};
 use super::head::{Head, View};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
@@ -38,6 +39,8 @@ pub struct RuleState {
     pub last_error: Option<String>,
     /// It is not evaluated: what it looks back to has not come yet.
     pub(super) waits: bool,
+    /// How long the last evaluation took, seconds. No part of what is saved.
+    pub(super) took_s: f64,
     /// Time of the last evaluation before it was restored, Unix milliseconds.
     restored_evaluation_ms: Option<i64>,
 }
@@ -72,6 +75,7 @@ impl RuleState {
             written: saved.written.iter().map(|labels| Labels::from_pairs(labels.iter())).collect(),
             last_error: saved.last_error,
             waits: false,
+            took_s: 0.0,
             restored_evaluation_ms: saved.last_evaluation_ms,
             selects: saved.selects,
         }
@@ -135,6 +139,11 @@ impl GroupState {
         std::mem::take(&mut self.has_news)
     }
 
+    /// What is shown of it is no longer so.
+    pub(super) fn note_news(&mut self) {
+        self.has_news = true;
+    }
+
     /// A rule as a snapshot holds it.
     pub(crate) fn save(&self, rule: usize) -> Option<Saved> {
         Some(self.rules.get(rule)?.save(self.last_evaluation_ms(rule)))
@@ -181,6 +190,7 @@ impl GroupState {
                 idle_until_ms = i64::MIN;
                 continue;
             }
+            let mut took_s = 0.0;
             let evaluated;
             let (value, due_ms) = match &mut watch {
                 _ if now_ms.saturating_sub(rule.reach_ms()) < since_ms => {
@@ -188,11 +198,16 @@ impl GroupState {
                     (&evaluated, i64::MIN)
                 }
                 None => {
-                    evaluated = value_of(rule, &View { head, fresh: &fresh }, as_of_ms);
+                    evaluated = timed(|| value_of(rule, &View { head, fresh: &fresh }, as_of_ms), &mut took_s);
                     (&evaluated, i64::MIN)
                 }
-                Some((watch, group)) => watch.value((*group, index), rule, head, &fresh, as_of_ms),
+                Some((watch, group)) => {
+                    let (watch, place): (&mut Watch, _) = (watch, (*group, index));
+                    let fresh = &fresh;
+                    timed(move || watch.value(place, rule, head, fresh, as_of_ms), &mut took_s)
+                }
             };
+            state.took_s = took_s;
             if state.is_silent() && value.as_ref().is_ok_and(Vec::is_empty) {
                 idle_until_ms = idle_until_ms.min(due_ms);
                 continue;
@@ -201,11 +216,13 @@ impl GroupState {
             self.has_news = true;
             let view = View { head, fresh: &fresh };
             let run = Run { view: &view, now_ms, limit: plan.limit, environment };
-            let (samples, changes, error) = match value.as_ref().map(|samples| run.rule(rule, state, samples)) {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => (None, Vec::new(), Some(error)),
-                Err(error) => (None, Vec::new(), Some(error.clone())),
-            };
+            let (samples, changes, error) =
+                match value.as_ref().map(|samples| timed(|| run.rule(rule, state, samples), &mut took_s)) {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(error)) => (None, Vec::new(), Some(error)),
+                    Err(error) => (None, Vec::new(), Some(error.clone())),
+                };
+            state.took_s = took_s;
             caused.transitions.extend(changes.into_iter().map(|change| Transitioned { rule: index, change }));
             state.last_error.clone_from(&error);
             if let Some(error) = error {

@@ -112,6 +112,7 @@ impl Tenant {
     fn tell(&mut self, plans: &[Arc<GroupPlan>], look_back: &LookBack) {
         for (plan, group) in plans.iter().zip(&mut self.groups) {
             group.since_ms = self.dropped_ms.map_or(i64::MIN, |dropped_ms| dropped_ms.saturating_add(1));
+            group.note_news();
             for (rule, state) in plan.rules.iter().zip(&mut group.rules) {
                 state.waits = look_back.waits(rule);
             }
@@ -415,6 +416,8 @@ impl Ticks {
                 let rules = group.rules().iter().enumerate().map(|(rule, state)| Shown {
                     last_evaluation_ms: group.last_evaluation_ms(rule),
                     last_error: state.last_error.clone(),
+                    waits: state.waits,
+                    evaluation_time_s: state.took_s,
                     alerts: state.active().cloned().collect(),
                 });
                 let group = ShownGroup { last_evaluation_ms, rules: Arc::new(rules.collect()) };
