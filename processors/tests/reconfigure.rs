@@ -4,12 +4,20 @@
 
 mod support;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
-use highwater_pipeline::data::{content_type, ipc};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray, new_null_array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{Field, Int64Type};
+use arrow::record_batch::RecordBatch;
+use highwater_pipeline::data::{content_type, ipc, labels, metrics, time};
+use highwater_pipeline::log::Record;
 use highwater_processors::rollups::RollupConfig;
 use highwater_processors::rules::RuleFile;
 use highwater_processors::{ProcessorsConfig, Topology, topology};
+use highwater_promql::{BucketSpan, Histogram};
 use support::{House, oracle};
 
 const START_MS: i64 = 1_714_996_800_000;
@@ -271,6 +279,83 @@ fn promql_rules_go_by_event_time_and_a_restart_after_every_record_leaves_no_trac
     assert_eq!(first["labels"], serde_json::json!({"alertname": "Loaded", "job": "web", "severity": "page"}));
     assert_eq!(first["source"]["series"][0]["labels"]["__name__"], "job:load:sum");
     assert!(!calm.records("metrics-recorded", 0).is_empty() || !calm.records("metrics-recorded", 1).is_empty());
+    let restless = play(true);
+    for topic in ["alerts", "metrics-recorded"] {
+        for partition in 0..2 {
+            assert_eq!(calm.records(topic, partition), restless.records(topic, partition), "{topic}/{partition}");
+        }
+    }
+}
+
+/// One row of a native histogram, as ingest writes it.
+fn native(histogram: &Histogram, at_s: i64) -> Record {
+    let schema = metrics::wire_schema();
+    let mut id = String::new();
+    labels::write_series("latency", &[("job", "web")], &mut id);
+    let column = |field: &Field| -> ArrayRef {
+        let column: ArrayRef = match field.name().as_str() {
+            "timestamp" => Arc::new(TimestampMicrosecondArray::from(vec![at_s * 1_000_000]).with_timezone(time::ZONE)),
+            "name" => Arc::new(StringArray::from(vec!["latency"])),
+            "stale" => Arc::new(BooleanArray::from(vec![false])),
+            "histogram" => Arc::new(BinaryArray::from(vec![histogram.to_message().as_slice()])),
+            "labels" => Arc::new(StringArray::from(vec![r#"{"job":"web"}"#])),
+            "series_id" => Arc::new(Int64Array::from(vec![labels::series_id(&id)])),
+            "tenant" => Arc::new(StringArray::from(vec!["default"])),
+            _ => new_null_array(field.data_type(), 1),
+        };
+        cast(&column, field.data_type()).unwrap()
+    };
+    let columns = schema.fields().iter().map(|field| column(field)).collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
+    let headers = vec![content_type::header(content_type::ARROW)];
+    Record { value: Some(ipc::encode(&batch).unwrap()), headers, ..Record::default() }
+}
+
+#[test]
+fn rules_see_native_histograms() {
+    let topology = promql(
+        "
+groups:
+  - name: g
+    interval: 1s
+    rules:
+      - {record: 'latency:median', expr: 'histogram_quantile(0.5, rate(latency[10s]))'}
+      - {alert: Slow, expr: 'latency:median > 2'}
+      - {alert: Seen, expr: 'histogram_count(latency) > 20'}
+",
+    );
+    let play = |restless: bool| {
+        let mut house = House::new(&topology);
+        house.restless = restless;
+        let (mut fast, mut slow) = (0.0, 0.0);
+        for second in 0..40 {
+            // One observation a second: of up to one, and in the middle of between two and four.
+            *(if (11..26).contains(&second) { &mut slow } else { &mut fast }) += 1.0;
+            let histogram = Histogram {
+                count: fast + slow,
+                sum: fast + 3.0 * slow,
+                positive_spans: vec![BucketSpan { offset: 0, length: 3 }],
+                positive_buckets: vec![fast, 0.0, slow],
+                ..Histogram::default()
+            };
+            let at_s = START_S + second;
+            house.append("metrics", 0, at_s * 1_000, native(&histogram, at_s));
+            house.append_clock("metrics", 1, at_s * 1_000, Some(at_s * 1_000_000), true);
+            house.settle();
+        }
+        house
+    };
+    let calm = play(false);
+    // Five of the nine that a range of ten seconds knows the increase of; the alert looks at what is recorded at the same tick.
+    assert_eq!(transitions(&calm), ["firing Slow 15 15 15", "firing Seen 20 20 20", "resolved Slow 30 15 15"]);
+    let seen: serde_json::Value = serde_json::from_slice(calm.records("alerts", 0)[1].value.as_ref().unwrap()).unwrap();
+    let evidence = &seen["source"]["series"][0];
+    assert_eq!(evidence["labels"], serde_json::json!({"__name__": "latency", "job": "web"}));
+    assert_eq!(evidence["value"], 21.0);
+    let record =
+        calm.records("metrics", 0).iter().filter(|r| r.offset <= evidence["record"]["offset"].as_i64().unwrap());
+    let with_rows = record.filter(|r| r.header("content-type").is_none_or(|h| !h.ends_with(b"control+json")));
+    assert_eq!(with_rows.count(), 21);
     let restless = play(true);
     for topic in ["alerts", "metrics-recorded"] {
         for partition in 0..2 {

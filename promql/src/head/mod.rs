@@ -179,7 +179,7 @@ impl Head {
         self.samples
     }
 
-    /// Forgets samples before this time, and series that have none left; gives these. `dropped` hears of every series that has lost floats when the
+    /// Forgets samples before this time, and series that have none left; gives these. `dropped` hears of every series that has lost some when the
     /// last of them was. Labels that nobody has read since it was last called are no longer built.
     pub fn truncate(&mut self, before_ms: i64, mut dropped: impl FnMut(SeriesRef, i64)) -> Vec<SeriesRef> {
         let mut gone = Vec::new();
@@ -276,6 +276,12 @@ impl Head {
     #[must_use]
     pub fn newest(&self, series: SeriesRef, end_ms: i64) -> Option<Point> {
         self.series_at(series.0)?.newest(end_ms)
+    }
+
+    /// The last native histogram of a series that is at most as late as this.
+    #[must_use]
+    pub fn newest_histogram(&self, series: SeriesRef, end_ms: i64) -> Option<&HistogramPoint> {
+        self.series_at(series.0)?.newest_histogram(end_ms)
     }
 
     /// The time of the first sample of a series that is later than this.

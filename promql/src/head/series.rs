@@ -187,7 +187,7 @@ impl HeadSeries {
         is_there
     }
 
-    /// Forgets what is before this time: how many samples, and when the last float of them was.
+    /// Forgets what is before this time: how many samples, and when the last of them was.
     pub(super) fn truncate(&mut self, before_ms: i64) -> (usize, Option<i64>) {
         let (mut gone, mut last_ms) = (0, None);
         let old = self.closed.partition_point(|chunk| chunk.last_ms() < before_ms);
@@ -216,7 +216,7 @@ impl HeadSeries {
         }
         if let Some(histograms) = &mut self.histograms {
             let old = histograms.partition_point(|point| point.time_ms < before_ms);
-            histograms.drain(..old);
+            last_ms = histograms.drain(..old).map(|point| point.time_ms).chain(last_ms).max();
             gone += old;
             if histograms.is_empty() {
                 self.histograms = None;
@@ -300,6 +300,12 @@ impl HeadSeries {
         let histogram = histograms.get(histograms.partition_point(|point| point.time_ms <= after_ms));
         let histogram_ms = histogram.map(|point| point.time_ms);
         self.next_float_ms(after_ms).into_iter().chain(histogram_ms).min()
+    }
+
+    /// The last native histogram that is at most as late as this.
+    pub(super) fn newest_histogram(&self, end_ms: i64) -> Option<&HistogramPoint> {
+        let histograms = self.histograms();
+        histograms[..histograms.partition_point(|point| point.time_ms <= end_ms)].last()
     }
 
     pub(super) fn histograms_within(&self, start_ms: i64, end_ms: i64) -> &[HistogramPoint] {

@@ -141,7 +141,10 @@ fn a_time_has_a_float_or_a_native_histogram() {
     assert_eq!(head.newest(series, 29).unwrap().time_ms, 28);
     assert_eq!(head.truncate(29, |_, _| {}), []);
     assert_eq!((head.sample_count(), all(&head, 0, 100)), (2, (vec![], vec![(29, 2.0), (40, 3.0)])));
-    assert_eq!(head.truncate(41, |_, _| panic!("no floats are there")), [series]);
+    assert_eq!(head.newest_histogram(series, 39).unwrap().time_ms, 29);
+    let mut dropped = None;
+    assert_eq!(head.truncate(41, |_, last_ms| dropped = Some(last_ms)), [series]);
+    assert_eq!(dropped, Some(40));
     assert_eq!(head.sample_count(), 0);
 }
 

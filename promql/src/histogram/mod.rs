@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod buckets;
+mod message;
 mod text;
 mod trim;
 

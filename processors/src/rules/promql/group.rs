@@ -404,12 +404,13 @@ pub(crate) fn evidence(
             let agrees = |sample: &Labels| {
                 sample.iter().all(|(name, value)| series.labels.get(name).is_none_or(|theirs| theirs == value))
             };
-            let (Some(at), Some(value)) = (series.timestamps_ms.last(), series.values.last()) else { continue };
-            if sample.is_none_or(agrees)
-                && !is_stale(*value)
-                && !found.iter().any(|(known, ..)| *known == series.labels)
+            let float = series.timestamps_ms.last().copied().zip(series.values.last().copied());
+            // Of a native histogram its count is shown.
+            let native = series.histograms.last().map(|(at, histogram)| (*at, histogram.count));
+            let Some((at, value)) = float.into_iter().chain(native).max_by_key(|(at, _)| *at) else { continue };
+            if sample.is_none_or(agrees) && !is_stale(value) && !found.iter().any(|(known, ..)| *known == series.labels)
             {
-                found.push((series.labels, *at, *value));
+                found.push((series.labels, at, value));
             }
             if found.len() == most {
                 return found;

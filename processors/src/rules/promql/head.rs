@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use highwater_promql::head::{Head as Samples, HistogramPoint, NO_MARK, Point, SeriesRef};
-use highwater_promql::{Histogram, Labels, METRIC_NAME, Selection, Series, SeriesSource, SourceError, is_stale};
+use highwater_promql::{
+    Histogram, Labels, METRIC_NAME, Sample, Selection, Series, SeriesSource, SourceError, is_stale,
+};
 
 use super::timing::What;
 
@@ -62,6 +64,11 @@ impl<'a> Kept<'a> {
     pub(crate) fn points(&self) -> impl Iterator<Item = Point> + 'a {
         self.samples.points(SeriesRef::at(self.slot), i64::MIN, i64::MAX)
     }
+
+    /// Its native histograms, likewise.
+    pub(crate) fn histograms(&self) -> &'a [HistogramPoint] {
+        self.samples.histograms(SeriesRef::at(self.slot), i64::MIN, i64::MAX)
+    }
 }
 
 impl Head {
@@ -102,9 +109,36 @@ impl Head {
 
     /// Adds a native histogram.
     pub fn push_histogram(&mut self, labels: &Labels, timestamp_ms: i64, histogram: Arc<Histogram>) {
-        let point = HistogramPoint { time_ms: timestamp_ms, histogram, mark: NO_RECORD };
-        let appended = self.samples.append_histogram(labels, point);
-        self.came_from(appended.series.place(), None);
+        self.put_sample(labels, timestamp_ms, Sample::Histogram(histogram), None);
+    }
+
+    /// Adds either, and says where the series is.
+    pub(crate) fn put_sample(
+        &mut self,
+        labels: &Labels,
+        at_ms: i64,
+        sample: Sample,
+        from: Option<Coordinate>,
+    ) -> Pushed {
+        let histogram = match sample {
+            Sample::Float(value) => return self.put(labels, at_ms, value, from),
+            Sample::Histogram(histogram) => histogram,
+        };
+        let appended = self.samples.append_histogram(labels, histogram_point(at_ms, histogram, from));
+        let pushed = Pushed { slot: appended.series.place(), is_new: appended.is_new };
+        self.came_from(pushed.slot, from);
+        pushed
+    }
+
+    /// Adds either to the series that is there.
+    pub(crate) fn put_sample_at(&mut self, slot: u32, at_ms: i64, sample: Sample, from: Option<Coordinate>) {
+        let histogram = match sample {
+            Sample::Float(value) => return self.put_at(slot, at_ms, value, from),
+            Sample::Histogram(histogram) => histogram,
+        };
+        if self.samples.append_histogram_to(SeriesRef::at(slot), histogram_point(at_ms, histogram, from)) {
+            self.came_from(slot, from);
+        }
     }
 
     fn came_from(&mut self, slot: u32, from: Option<Coordinate>) {
@@ -124,8 +158,10 @@ impl Head {
 
     /// Where the record is of the sample of this time, [`NO_RECORD`] for what rules wrote; `None` where there is no sample.
     pub(crate) fn offset_at(&self, slot: u32, at_ms: i64) -> Option<i64> {
-        let newest = self.samples.newest(SeriesRef::at(slot), at_ms)?;
-        (newest.time_ms == at_ms).then_some(newest.mark)
+        let series = SeriesRef::at(slot);
+        let float = self.samples.newest(series, at_ms).map(|point| (point.time_ms, point.mark));
+        let histogram = self.samples.newest_histogram(series, at_ms).map(|point| (point.time_ms, point.mark));
+        float.into_iter().chain(histogram).find(|(time_ms, _)| *time_ms == at_ms).map(|(_, mark)| mark)
     }
 
     /// Says what the id of a series is.
@@ -183,7 +219,11 @@ impl Head {
     /// The time of the newest sample at or before `until_ms` that came from a record: what rules write follows from those.
     pub fn newest_ms(&self, until_ms: i64) -> Option<i64> {
         let from_records = self.samples.all().filter(|series| self.origin(series.place()).partition.is_some());
-        from_records.filter_map(|series| self.samples.newest(series, until_ms)).map(|point| point.time_ms).max()
+        let newest_ms = |series: SeriesRef| {
+            let float_ms = self.samples.newest(series, until_ms).map(|point| point.time_ms);
+            float_ms.max(self.samples.newest_histogram(series, until_ms).map(|point| point.time_ms))
+        };
+        from_records.filter_map(newest_ms).max()
     }
 
     /// The time of the oldest sample after `from_ms`.
@@ -260,6 +300,10 @@ impl Head {
 
 fn point(time_ms: i64, value: f64, from: Option<Coordinate>) -> Point {
     Point { time_ms, value, mark: from.map_or(NO_RECORD, |from| from.offset) }
+}
+
+fn histogram_point(time_ms: i64, histogram: Arc<Histogram>, from: Option<Coordinate>) -> HistogramPoint {
+    HistogramPoint { time_ms, histogram, mark: from.map_or(NO_RECORD, |from| from.offset) }
 }
 
 /// There is one value only, or all are the same number: there is no slope, wherever in the range they lie.

@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use arrow::record_batch::RecordBatch;
 use highwater_pipeline::data::{Control, labels, time};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::{At, Effect, Effects, StageRows};
+use highwater_promql::{BucketSpan, Histogram};
 use proptest::prelude::*;
 
 use super::super::file::RuleFile;
@@ -74,6 +75,9 @@ const RULES: &[&str] = &[
     "alert: OverChain, expr: 'max_over_time(r:chain[15s]) > 3', for: 4s",
     "alert: Replaced, expr: 'label_replace(a, \"z\", \"$1\", \"x\", \"(.*)\") > 2'",
     "alert: Nothing, expr: 'nothing_there > 0'",
+    "alert: Native, expr: 'histogram_count(h{x=\"1\"}) > 2', for: 3s",
+    "alert: NativeRate, expr: 'histogram_quantile(0.9, sum by (x) (rate(h[30s]))) > 1'",
+    "alert: NativeOver, expr: 'histogram_sum(sum_over_time(h[20s])) > 8 or absent(h{x=\"2\"})'",
 ];
 const INTERVALS: &[&str] = &["1s", "2s", "5s", "15s", "1m"];
 
@@ -88,7 +92,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let back = prop_oneof![6 => 0..4_000_i64, 1 => 0..60_000_i64, 1 => 0..500_000_i64, 1 => -30_000..0_i64];
-    let sample = (0..18_usize, back, 0..9_u8);
+    let sample = (0..24_usize, back, 0..9_u8);
     let step = prop_oneof![
         6 => proptest::collection::vec(sample, 1..8).prop_map(Step::Samples),
         6 => (200..4_000_i64).prop_map(Step::Pass),
@@ -113,12 +117,19 @@ fn plans(rules: &[(usize, u8)], limit: u8) -> Vec<Arc<GroupPlan>> {
     GroupPlan::of_files(&[RuleFile::parse("rules.yaml", &text).unwrap()]).unwrap()
 }
 
+/// So many observations of about three.
+fn native(count: u8) -> Histogram {
+    let count = f64::from(count);
+    let positive_spans = vec![BucketSpan { offset: 2, length: 1 }];
+    Histogram { count, sum: 3.0 * count, positive_spans, positive_buckets: vec![count], ..Histogram::default() }
+}
+
 /// Rows of `metrics` as their tasks send them.
 pub(super) fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> StageRows {
     let (mut times, mut names, mut values, mut stale) = (vec![], vec![], vec![], vec![]);
-    let (mut texts, mut ids, mut tenants) = (vec![], vec![], vec![]);
+    let (mut texts, mut ids, mut tenants, mut natives) = (vec![], vec![], vec![], vec![]);
     for (series, back_ms, value) in samples {
-        let (name, x, y) = (["a", "b", "c"][series / 6], ["1", "2", ""][series / 2 % 3], ["p", "q"][series % 2]);
+        let (name, x, y) = (["a", "b", "c", "h"][series / 6], ["1", "2", ""][series / 2 % 3], ["p", "q"][series % 2]);
         let pairs = [("x", x), ("y", y)];
         let pairs: Vec<(&str, &str)> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         let (mut canonical, mut named) = (String::new(), String::new());
@@ -129,7 +140,11 @@ pub(super) fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> St
         ids.push(labels::series_id(&named));
         texts.push(canonical);
         stale.push(*value == 8);
+        // Mostly; a few of its samples are floats.
+        let is_native = name == "h" && *value < 7;
+        natives.push(is_native.then(|| native(*value).to_message()));
         values.push(match value {
+            _ if is_native => None,
             8 => None,
             7 => Some(f64::NAN),
             6 => Some(f64::INFINITY),
@@ -143,6 +158,7 @@ pub(super) fn rows(now_ms: i64, samples: &[(usize, i64, u8)], offset: i64) -> St
         ("name", Arc::new(StringArray::from(names))),
         ("value", Arc::new(Float64Array::from(values))),
         ("stale", Arc::new(BooleanArray::from(stale))),
+        ("histogram", Arc::new(BinaryArray::from_iter(natives))),
         ("labels", Arc::new(StringArray::from(texts))),
         ("series_id", Arc::new(Int64Array::from(ids))),
         ("tenant", Arc::new(StringArray::from(tenants))),

@@ -72,7 +72,9 @@ fn finds_something(rule: &PromRule, head: &dyn SeriesSource, as_of_ms: i64) -> O
         return None;
     }
     let lives = |series: &highwater_promql::Series| {
-        !series.histograms.is_empty() || series.values.last().is_some_and(|value| !is_stale(*value))
+        let ended = series.timestamps_ms.last().zip(series.values.last()).filter(|(_, value)| is_stale(**value));
+        let native_ms = series.histograms.last().map(|(at_ms, _)| at_ms);
+        !series.is_empty() && ended.is_none_or(|(at_ms, _)| native_ms > Some(at_ms))
     };
     Some(selections.iter().any(|selection| head.select(selection).is_ok_and(|found| found.iter().any(lives))))
 }

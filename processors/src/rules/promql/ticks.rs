@@ -14,7 +14,7 @@ use highwater_pipeline::data::{Control, alerts, identity, labels as series_label
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::MergedWatermark;
 use highwater_pipeline::runtime::{At, Effects, ProcessorError, StageRows};
-use highwater_promql::{Labels, METRIC_NAME, Options, STALE_NAN, SeriesSource};
+use highwater_promql::{Histogram, Labels, METRIC_NAME, Options, STALE_NAN, Sample, SeriesSource};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -47,8 +47,18 @@ pub(crate) const ROWS_VERSION: u64 = 1;
 /// Name of the rows of stored samples there; their definition is what was asked for.
 pub(crate) const STORED_ROWS: &str = "__metrics/stored";
 /// The columns of them that are read.
-pub(crate) const READ: [&str; 9] =
-    [time::COLUMN, "name", "value", "stale", "labels", "series_id", "tenant", identity::PARTITION, identity::OFFSET];
+pub(crate) const READ: [&str; 10] = [
+    time::COLUMN,
+    "name",
+    "value",
+    "stale",
+    "histogram",
+    "labels",
+    "series_id",
+    "tenant",
+    identity::PARTITION,
+    identity::OFFSET,
+];
 const SECTION: &str = "promql";
 const SECTION_VERSION: u64 = 1;
 const HEADS_SECTION: &str = "promql/heads";
@@ -284,6 +294,8 @@ impl Ticks {
         let partitions = column!(identity::PARTITION, Int32Type);
         let offsets = column!(identity::OFFSET, Int64Type);
         let stale = batch.column_by_name("stale").and_then(|c| c.as_boolean_opt()).ok_or_else(|| missing("stale"))?;
+        // Missing where an earlier version wrote them.
+        let histograms = batch.column_by_name("histogram").and_then(|c| c.as_binary_opt::<i32>());
         let (names, labels, tenants) = (text("name")?, text("labels")?, text("tenant")?);
         let oldest_ms = self.reached_ms.map_or(i64::MIN, |reached| reached - self.reach_ms);
         let is_recorded = is_stored && look_back::is_recorded(&rows.source);
@@ -298,10 +310,20 @@ impl Ticks {
                 tenant.tell(&self.plans, &self.look_back);
                 self.tenants.insert(name.to_owned(), tenant);
             }
-            let value = if stale.value(row) {
-                STALE_NAN
+            let message = histograms.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+            let sample = if stale.value(row) {
+                Sample::Float(STALE_NAN)
             } else if values.is_valid(row) {
-                values.value(row)
+                Sample::Float(values.value(row))
+            } else if let Some(message) = message {
+                match Histogram::from_message(message) {
+                    Ok(histogram) => Sample::Histogram(Arc::new(histogram)),
+                    Err(error) => {
+                        metrics::counter!("highwater_rules_unreadable_histograms_total").increment(1);
+                        tracing::warn!(metric = names.value(row), error, "rules do not see a native histogram");
+                        continue;
+                    }
+                }
             } else {
                 continue;
             };
@@ -319,7 +341,7 @@ impl Ticks {
                     if is_stored && head.offset_at(slot, timestamp_ms).is_some_and(stays) {
                         continue;
                     }
-                    head.put_at(slot, timestamp_ms, value, from);
+                    head.put_sample_at(slot, timestamp_ms, sample, from);
                     Pushed { slot, is_new: false }
                 }
                 None => {
@@ -329,7 +351,7 @@ impl Ticks {
                     {
                         continue;
                     }
-                    let pushed = head.put(&series, timestamp_ms, value, from);
+                    let pushed = head.put_sample(&series, timestamp_ms, sample, from);
                     head.name(pushed.slot, id);
                     pushed
                 }

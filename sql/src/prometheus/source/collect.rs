@@ -9,7 +9,7 @@ use highwater_promql::{Histogram, Labels, Series};
 
 use super::catalogue::Catalogue;
 use super::columns::{SampleColumns, SeriesColumns};
-use super::{ReadError, Wanted, native};
+use super::{ReadError, Wanted};
 
 /// How many samples a query may hold, and has.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Collector {
             let time_ms = time_us.div_euclid(1000);
             let Some(value) = samples.value(row) else {
                 if let Some(message) = samples.histogram(row) {
-                    let histogram = native::decode(message).map_err(|why| ReadError::histogram(&why))?;
+                    let histogram = Histogram::from_message(message).map_err(|why| ReadError::histogram(&why))?;
                     size += histogram.size_in_samples();
                     chunk.histograms.push((time_ms, Arc::new(histogram), samples.offset(row)));
                 }

@@ -13,7 +13,6 @@ mod columns;
 mod files;
 mod footers;
 mod kinds;
-mod native;
 mod object;
 mod prefetched;
 mod prune;
