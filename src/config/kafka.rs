@@ -59,6 +59,17 @@ pub(crate) enum Listen {
     At(SocketAddr),
 }
 
+impl Listen {
+    /// Where a door is, where there is one: at the default where nothing is said.
+    pub(super) fn address(said: Option<Self>, default: SocketAddr) -> Option<SocketAddr> {
+        match said {
+            None => Some(default),
+            Some(Self::At(address)) => Some(address),
+            Some(Self::Off) => None,
+        }
+    }
+}
+
 impl FromStr for Listen {
     type Err = String;
 
@@ -163,11 +174,7 @@ impl Default for KafkaLimits {
 impl KafkaSection {
     /// Where the door is, where there is one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match self.listen {
-            None => Some(DEFAULT_KAFKA_LISTEN),
-            Some(Listen::At(address)) => Some(address),
-            Some(Listen::Off) => None,
-        }
+        Listen::address(self.listen, DEFAULT_KAFKA_LISTEN)
     }
 
     /// Takes relative paths from this folder.

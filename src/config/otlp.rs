@@ -64,11 +64,7 @@ impl OtlpSection {
 
 impl OtlpPort {
     fn address(&self, port: u16) -> Option<SocketAddr> {
-        match self.listen {
-            None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
-            Some(Listen::At(address)) => Some(address),
-            Some(Listen::Off) => None,
-        }
+        Listen::address(self.listen, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
     }
 
     fn check(&self, section: &str, address: Option<SocketAddr>, has_keys: bool) -> Result<(), ConfigError> {

@@ -34,11 +34,7 @@ impl Default for PgwireSection {
 impl PgwireSection {
     /// Where the door is, where there is one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
-        match self.listen {
-            None => Some(DEFAULT_LISTEN),
-            Some(Listen::At(address)) => Some(address),
-            Some(Listen::Off) => None,
-        }
+        Listen::address(self.listen, DEFAULT_LISTEN)
     }
 
     /// Takes relative paths from this folder.

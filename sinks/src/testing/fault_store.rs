@@ -1,4 +1,7 @@
-//! A store that fails where a test says so.
+//! A store that fails, or stands still, where a test says so. Tests of other crates use this very file:
+//! `#[path = ".../sinks/src/testing/fault_store.rs"] mod fault_store;`.
+
+#![allow(dead_code, reason = "each of its users needs a part of it")]
 
 use std::fmt;
 use std::ops::Range;
@@ -6,16 +9,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// What happens to a put.
 #[derive(Debug, Clone)]
@@ -43,11 +47,50 @@ pub(crate) struct FaultStore {
     puts: Mutex<Vec<String>>,
     /// Of the puts that no rule is about, this share fails, by turns before and after it is written.
     chaos: Mutex<Option<(SmallRng, f64)>>,
+    deletions: Arc<Deletions>,
+}
+
+/// Deletions that are still done; the next one stands still for ever, as it does for a process that was killed there.
+struct Deletions {
+    left: Mutex<usize>,
+    stopped: Notify,
+}
+
+impl Deletions {
+    async fn spend_one(&self) {
+        let before = {
+            let mut left = self.left.lock();
+            let before = *left;
+            *left = before.saturating_sub(1);
+            before
+        };
+        if before == 0 {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl FaultStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, rules: Mutex::default(), puts: Mutex::default(), chaos: Mutex::default() }
+        let deletions = Deletions { left: Mutex::new(usize::MAX), stopped: Notify::new() };
+        Self {
+            inner,
+            rules: Mutex::default(),
+            puts: Mutex::default(),
+            chaos: Mutex::default(),
+            deletions: Arc::new(deletions),
+        }
+    }
+
+    /// From now on so many deletions are done, and the next one stands still.
+    pub(crate) fn stop_after_deletions(&self, deletions: usize) {
+        *self.deletions.left.lock() = deletions;
+    }
+
+    /// Waits until one stands still.
+    pub(crate) async fn stopped(&self) {
+        self.deletions.stopped.notified().await;
     }
 
     /// From now on each put fails with this probability: half of them before it is written, half after.
@@ -136,7 +179,17 @@ impl ObjectStore for FaultStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let (inner, deletions) = (Arc::clone(&self.inner), Arc::clone(&self.deletions));
+        let delete = move |location: Result<Path>| {
+            let (inner, deletions) = (Arc::clone(&inner), Arc::clone(&deletions));
+            async move {
+                let location = location?;
+                deletions.spend_one().await;
+                inner.delete(&location).await?;
+                Ok(location)
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -22,6 +22,8 @@ mod vacuum;
 mod view;
 mod views;
 
+#[path = "../../../sinks/src/testing/fault_store.rs"]
+mod fault_store;
 #[path = "../../../tests/s3/proxy.rs"]
 mod proxy;
 #[path = "../../../tests/s3/server.rs"]

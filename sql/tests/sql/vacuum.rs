@@ -1,27 +1,17 @@
 //! Vacuums that die after any number of deletions, beside readers of every version there was: an answer is right, or there is none.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use highwater_broker::ManualClock;
 use highwater_pipeline::storage::{self, Storage};
 use highwater_pipeline::tables::{TableSpec, built_in_tables};
 use highwater_sinks::tables::TablesConfig;
 use highwater_sinks::tables::maintenance::{Eagerness, Maintainer, Upkeep};
 use highwater_sql::SqlError;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
 use serde_json::json;
-use tokio::sync::Notify;
 
+use crate::fault_store::FaultStore;
 use crate::fixture::{Fixture, small};
 use crate::log::MemoryLog;
 
@@ -29,81 +19,6 @@ use crate::log::MemoryLog;
 const COMMITS: u64 = 8;
 /// Rows of each.
 const ROWS: u64 = 5;
-
-/// A store in which deleting stands still for ever after some deletions, as it does for a process that was killed there.
-#[derive(Debug)]
-struct Mortal {
-    inner: Arc<dyn ObjectStore>,
-    life: Arc<Life>,
-}
-
-#[derive(Debug, Default)]
-struct Life {
-    deletions_left: AtomicUsize,
-    over: Notify,
-}
-
-impl Life {
-    async fn spend_one(&self) {
-        let spend = |left: usize| left.checked_sub(1);
-        if self.deletions_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).is_err() {
-            self.over.notify_one();
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl std::fmt::Display for Mortal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mortal({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Mortal {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, opts).await
-    }
-
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (inner, life) = (Arc::clone(&self.inner), Arc::clone(&self.life));
-        locations
-            .then(move |location| {
-                let (inner, life) = (Arc::clone(&inner), Arc::clone(&life));
-                async move {
-                    let location = location?;
-                    life.spend_one().await;
-                    inner.delete(&location).await?;
-                    Ok(location)
-                }
-            })
-            .boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
 
 fn logs() -> TableSpec {
     built_in_tables().into_iter().find(|table| table.name == "logs").unwrap()
@@ -138,8 +53,8 @@ async fn ask(fixture: &Fixture, version: Option<u64>, expected: u64) -> Option<(
 async fn a_vacuum_killed_anywhere_leaves_right_answers_or_none() {
     let directory = tempfile::tempdir().unwrap();
     let plain = storage::open(directory.path().join("storage").to_str().unwrap()).unwrap();
-    let life = Arc::new(Life::default());
-    let mortal = Arc::new(Mortal { inner: Arc::clone(plain.origin()), life: Arc::clone(&life) });
+    let store = Arc::new(FaultStore::new(Arc::clone(plain.origin())));
+    let mortal: Arc<FaultStore> = Arc::clone(&store);
     let storage = Storage::new(mortal, plain.url().clone()).unwrap();
     let log = Arc::new(MemoryLog::default());
     let fixture = Arc::new(Fixture::on(storage.clone(), directory, log, small(), built_in_tables()).await);
@@ -178,7 +93,7 @@ async fn a_vacuum_killed_anywhere_leaves_right_answers_or_none() {
     clock.advance_ms(i64::try_from(TablesConfig::default().vacuum_after_ms).unwrap() + 1);
     let mut deleted = 0;
     for deletions in [0, 1, 1, 2, 1, usize::MAX] {
-        life.deletions_left.store(deletions, Ordering::SeqCst);
+        store.stop_after_deletions(deletions);
         let mut maintainer = maintainer(&storage, &clock).await;
         let mut vacuum = tokio::spawn(async move { maintainer.vacuum().await });
         if deletions == usize::MAX {
@@ -186,7 +101,7 @@ async fn a_vacuum_killed_anywhere_leaves_right_answers_or_none() {
         } else {
             // Killed where it stands still.
             tokio::select! {
-                () = life.over.notified() => {}
+                () = store.stopped() => {}
                 ended = &mut vacuum => panic!("after {deleted} deletions it had nothing to do: {ended:?}"),
             }
             vacuum.abort();
