@@ -6,7 +6,7 @@
     highwater serve --config bench.yaml
     benches/tables.py DIR/lake [--server http://127.0.0.1:8080] [--runs 3] [--threads N] [--cold] [--only WORD]
 
-Needs duckdb, duckdb-extension-delta, deltalake and chdb of PyPI; an engine that cannot be imported is left out and said so. With 2,000,000 logs and 10,000,000 samples
+Needs duckdb, duckdb-extension-delta, pytz, deltalake and chdb of PyPI; an engine that cannot be imported is left out and said so. With 2,000,000 logs and 10,000,000 samples
 all of it takes a minute or two, with ten times as much about ten. `--threads` for DuckDB and chDB; for Highwater it is `sql.threads`.
 
 Prints the first run and the median of the hot ones in milliseconds, the geometric means of ours by theirs, and bytes by row and by sample. `--cold` drops the page
