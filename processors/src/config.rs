@@ -28,6 +28,9 @@ pub struct ProcessorsConfig {
     /// Whether tasks can read tables: rules that are new look back in them. Not part of the definitions.
     #[serde(skip)]
     pub has_history: bool,
+    /// Number of tasks over which groups of PromQL rules are spread (`log.rule_partitions`).
+    #[serde(skip)]
+    pub rule_partitions: i32,
 }
 
 impl Default for ProcessorsConfig {
@@ -39,6 +42,7 @@ impl Default for ProcessorsConfig {
             external_url: String::new(),
             partitions: 4,
             has_history: true,
+            rule_partitions: 1,
         }
     }
 }

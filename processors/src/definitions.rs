@@ -19,8 +19,9 @@ use crate::rollups::{LatePolicy, RollupConfig, default_backfill, default_horizon
 use crate::rules::{Rule, RuleFile, RuleGroup};
 use crate::topology::{Topology, topology};
 
-/// The newest format that is read. 2: rules in PromQL. 3: rules in SQL over topics.
-const FORMAT: u32 = 3;
+/// The newest format that is read. 2: rules in PromQL. 3: rules in SQL over topics. 4: groups spread over tasks.
+const FORMAT: u32 = 4;
+const FORMAT_OVER_TOPICS: u32 = 3;
 const FORMAT_PROMQL: u32 = 2;
 /// What is written where there is nothing that an older version would take for something else.
 const FORMAT_SQL_ONLY: u32 = 1;
@@ -29,6 +30,8 @@ const FORMAT_SQL_ONLY: u32 = 1;
 struct Stored {
     format: u32,
     partitions: i32,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    rule_partitions: i32,
     #[serde(default)]
     rollups: Vec<StoredRollup>,
     #[serde(default)]
@@ -120,6 +123,15 @@ fn is_first(generation: &u32) -> bool {
     *generation == 0
 }
 
+fn one() -> i32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(partitions: &i32) -> bool {
+    *partitions == 1
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(ms: &i64) -> bool {
     *ms == 0
@@ -137,7 +149,15 @@ fn is_default_late(late: &LatePolicy) -> bool {
 
 /// The definitions of a configuration.
 pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsError> {
-    let ProcessorsConfig { rollups, rule_files, external_labels, external_url, partitions, has_history: _ } = config;
+    let ProcessorsConfig {
+        rollups,
+        rule_files,
+        external_labels,
+        external_url,
+        partitions,
+        rule_partitions,
+        has_history: _,
+    } = config;
     let all = || rule_files.iter().flat_map(|file| &file.groups);
     let is_new = all().any(|group| {
         group.query_offset_ms != 0
@@ -147,14 +167,16 @@ pub fn to_definitions(config: &ProcessorsConfig) -> Result<Value, ProcessorsErro
     });
     let over_topic = all().flat_map(|group| &group.rules).any(Rule::is_over_topic);
     let stored = Stored {
-        format: match (over_topic, is_new) {
-            (true, _) => FORMAT,
-            (false, true) => FORMAT_PROMQL,
-            (false, false) => FORMAT_SQL_ONLY,
+        format: match (*rule_partitions > 1, over_topic, is_new) {
+            (true, ..) => FORMAT,
+            (false, true, _) => FORMAT_OVER_TOPICS,
+            (false, false, true) => FORMAT_PROMQL,
+            (false, false, false) => FORMAT_SQL_ONLY,
         },
         external_labels: if is_new { external_labels.clone() } else { BTreeMap::new() },
         external_url: if is_new { external_url.clone() } else { String::new() },
         partitions: *partitions,
+        rule_partitions: *rule_partitions,
         rollups: rollups.iter().map(StoredRollup::from).collect(),
         rule_files: rule_files.iter().map(StoredRuleFile::from).collect(),
     };
@@ -187,6 +209,7 @@ pub fn from_definitions(definitions: &Value) -> Result<ProcessorsConfig, Process
         external_url: stored.external_url,
         partitions: stored.partitions,
         has_history: true,
+        rule_partitions: stored.rule_partitions,
     })
 }
 
@@ -332,6 +355,13 @@ groups:
         assert_eq!(from_definitions(&definitions).unwrap(), config);
         let text = definitions.to_string();
         assert_eq!(from_definitions(&serde_json::from_str(&text).unwrap()).unwrap(), config, "and through text");
+        assert_eq!((&definitions["format"], definitions.get("rule_partitions")), (&json!(1), None));
+        let spread = ProcessorsConfig { rule_partitions: 4, ..config.clone() };
+        let spread_definitions = to_definitions(&spread).unwrap();
+        assert_eq!(
+            (&spread_definitions["format"], from_definitions(&spread_definitions).unwrap()),
+            (&json!(4), spread)
+        );
         assert_eq!(definitions["rollups"][0]["lateness_ms"], 1_500);
         assert_eq!(definitions["rollups"][0]["correction_horizon_ms"], 60_000);
         assert_eq!(definitions["rollups"][0]["late"], "drop");

@@ -1,7 +1,7 @@
 //! Stateful processors: rollups (windows in SQL) and rules (alerts in SQL).
 //!
 //! ```text
-//!  logs/p, metrics/p          __highwater.partials/q          __highwater.rules/0
+//!  logs/p, metrics/p          __highwater.partials/q          __highwater.rules/r
 //!  ┌──────────────┐ partials, ┌──────────────┐ closed windows ┌──────────────┐
 //!  │ rollups:     │ progress  │ rollups:     │ of rollups that│ rules: SQL   │ transitions
 //!  │ Partials     ├──────────►│ Fold         ├───────────────►│ and `for`    ├────────────► alerts

@@ -13,8 +13,8 @@ use crate::error::ProcessorsError;
 use crate::rollups::{
     self, BackfillProcessor, FoldProcessor, FoldTopics, PartialsProcessor, RollupConfig, RollupPlan, Source,
 };
-use crate::rules::promql::router::Router;
-use crate::rules::promql::{Environment, GroupPlan, Selectors, hash_of};
+use crate::rules::promql::router::{Router, Routes};
+use crate::rules::promql::{Environment, GroupPlan, Shards, hash_of};
 use crate::rules::{RulePlan, RulesProcessor};
 
 /// Topic of partials and progress, from stage 1 to stage 2.
@@ -58,7 +58,8 @@ struct Plans {
     rollups: Vec<Arc<RollupPlan>>,
     rules: Vec<Arc<RulePlan>>,
     groups: Vec<Arc<GroupPlan>>,
-    selectors: Option<Arc<Selectors>>,
+    shards: Arc<Shards>,
+    routes: Option<Arc<Routes>>,
     environment: Arc<Environment>,
     read_by_rules: BTreeSet<String>,
     has_history: bool,
@@ -66,22 +67,25 @@ struct Plans {
 
 /// Plans and checks all rollups and rules and lays out the tasks.
 pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> {
-    let partitions = config.partitions;
-    if !(1..=MAX_PARTITIONS).contains(&partitions) {
-        return Err(ProcessorsError::Partitions { partitions });
+    let (partitions, rule_partitions) = (config.partitions, config.rule_partitions);
+    for partitions in [partitions, rule_partitions] {
+        if !(1..=MAX_PARTITIONS).contains(&partitions) {
+            return Err(ProcessorsError::Partitions { partitions });
+        }
     }
     let mut rollups = plan_rollups(config)?;
     let rules = plan_rules(config, &rollups)?;
     rollups.extend(rules.iter().filter(|rule| rule.is_over_topic()).map(|rule| Arc::clone(rule.rollup())));
     let read_by_rules = rules.iter().map(|rule| rule.rollup().name().to_owned()).collect();
-    let mut topics = input_topics(partitions);
+    let mut topics = input_topics(partitions, rule_partitions);
     topics.push(("alerts".to_owned(), TopicConfig { cleanup: CleanupPolicy::Compact, ..topic(1) }));
     topics.push((RECORDED_TOPIC.to_owned(), topic(partitions)));
     topics.push(("dead-letter".to_owned(), topic(1)));
     topics.push((metric_metadata::TOPIC.to_owned(), topic(1)));
     topics.extend(rollups.iter().map(|rollup| (rollup.topic().to_owned(), topic(partitions))));
     let groups = GroupPlan::of_files(&config.rule_files)?;
-    let selectors = Some(Selectors::of(&groups)?).filter(|selectors| !selectors.is_empty()).map(Arc::new);
+    let shards = Arc::new(Shards::of(&groups, rule_partitions)?);
+    let routes = Routes::of(&groups, &shards)?.map(Arc::new);
     let environment = Arc::new(Environment {
         external_labels: config.external_labels.clone(),
         external_url: config.external_url.clone(),
@@ -91,7 +95,8 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
         rollups: rollups.clone(),
         rules: rules.clone(),
         groups: groups.clone(),
-        selectors,
+        shards,
+        routes,
         environment,
         read_by_rules,
         has_history: config.has_history,
@@ -101,7 +106,7 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
         let (plans, input) = (Arc::clone(&made), input.clone());
         Arc::new(move || plans.processor(&input))
     };
-    let tasks = inputs(partitions).map(|(input, kind)| {
+    let tasks = inputs(partitions, rule_partitions).map(|(input, kind)| {
         let factory = factory(&input);
         TaskSpec::new(input, kind, factory)
     });
@@ -109,24 +114,26 @@ pub fn topology(config: &ProcessorsConfig) -> Result<Topology, ProcessorsError> 
 }
 
 /// The tasks, stage by stage, each with the versions of its processor ([`crate::definitions::versions`]).
-pub fn tasks(partitions: i32, versions: &Arc<dyn Versions>) -> Vec<TaskSpec> {
-    inputs(partitions).map(|(input, kind)| TaskSpec::versioned(input, kind, Arc::clone(versions))).collect()
+pub fn tasks(partitions: i32, rule_partitions: i32, versions: &Arc<dyn Versions>) -> Vec<TaskSpec> {
+    inputs(partitions, rule_partitions)
+        .map(|(input, kind)| TaskSpec::versioned(input, kind, Arc::clone(versions)))
+        .collect()
 }
 
 /// The topics that tasks read.
-pub fn input_topics(partitions: i32) -> Vec<(String, TopicConfig)> {
+pub fn input_topics(partitions: i32, rule_partitions: i32) -> Vec<(String, TopicConfig)> {
     let stage = |partitions| TopicConfig { retention_ms: Some(STAGE_RETENTION_MS), ..topic(partitions) };
     let mut topics: Vec<_> =
         Source::ALL.into_iter().map(|source| (source.topic().to_owned(), topic(partitions))).collect();
     topics.push((PARTIALS_TOPIC.to_owned(), stage(partitions)));
-    topics.push((RULES_TOPIC.to_owned(), stage(1)));
+    topics.push((RULES_TOPIC.to_owned(), stage(rule_partitions)));
     topics.push((BACKFILL_TOPIC.to_owned(), stage(partitions)));
     topics
 }
 
 /// What each task reads, and what that holds.
-fn inputs(partitions: i32) -> impl Iterator<Item = (TopicPartition, InputKind)> {
-    input_topics(partitions).into_iter().flat_map(|(name, config)| {
+fn inputs(partitions: i32, rule_partitions: i32) -> impl Iterator<Item = (TopicPartition, InputKind)> {
+    input_topics(partitions, rule_partitions).into_iter().flat_map(|(name, config)| {
         let kind = match Source::ALL.into_iter().find(|source| source.topic() == name) {
             Some(Source::Logs) => InputKind::Table(RowKind::Logs),
             Some(Source::Metrics) => InputKind::Table(RowKind::Metrics),
@@ -144,9 +151,12 @@ impl Plans {
     fn processor(&self, input: &TopicPartition) -> Result<Box<dyn Processor>, ProcessorError> {
         let (topic, partition, partitions) = (&*input.topic, input.partition, self.partitions);
         let name = format!("{topic}/{partition}");
-        if !(0..partitions).contains(&partition) {
-            let reason =
-                format!("there is no task {name}: the configuration has {partitions} partitions (log.partitions)");
+        let (key, most) = match topic {
+            RULES_TOPIC => ("log.rule_partitions", self.shards.partitions()),
+            _ => ("log.partitions", partitions),
+        };
+        if !(0..most).contains(&partition) {
+            let reason = format!("there is no task {name}: the configuration has {most} partitions ({key})");
             return Err(ProcessorError::new(reason));
         }
         Ok(match (topic, Source::ALL.into_iter().find(|source| source.topic() == topic)) {
@@ -158,7 +168,8 @@ impl Plans {
                 match source {
                     Source::Logs | Source::Spans => partials,
                     Source::Metrics => {
-                        Box::new(Router::new(partials, &name, RULES_TOPIC, self.selectors.as_ref().map(Arc::clone)))
+                        let routes = self.routes.as_ref().map(Arc::clone);
+                        Box::new(Router::new(partials, &name, RULES_TOPIC, self.shards.partitions(), routes))
                     }
                 }
             }
@@ -169,18 +180,24 @@ impl Plans {
             }
             (BACKFILL_TOPIC, None) => {
                 let plans = self.rollups.iter().map(Arc::clone);
+                let places = 0..self.shards.partitions();
+                let rules = places.map(|place| hash_of(&self.shards.groups(&self.groups, place)));
                 Box::new(BackfillProcessor::new(
                     BACKFILL_TOPIC,
                     partition,
                     PARTIALS_TOPIC,
                     partitions,
                     plans,
-                    hash_of(&self.groups),
+                    rules.collect(),
                 ))
             }
             (RULES_TOPIC, None) => {
-                let sql = RulesProcessor::new(RULES_TOPIC, partition, partitions, &self.rules);
-                Box::new(sql.with_groups(partitions, &self.groups, &self.environment, self.has_history))
+                // Closed windows go to the first partition.
+                let sql = if partition == 0 { self.rules.as_slice() } else { &[] };
+                let sql = RulesProcessor::new(RULES_TOPIC, partition, partitions, sql);
+                let groups = self.shards.groups(&self.groups, partition);
+                let sql = sql.with_groups(partitions, &groups, &self.environment, self.has_history);
+                Box::new(sql.among(&self.shards))
             }
             _ => return Err(ProcessorError::new(format!("no task reads topic {topic}"))),
         })

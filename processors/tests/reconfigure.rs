@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "reconfigure/spread.rs"]
+mod spread;
 mod support;
 
 use std::sync::Arc;

@@ -173,6 +173,8 @@ pub(crate) struct LogConfig {
     pub(crate) kafka: KafkaConfig,
     /// Partitions of `logs`, `metrics` and rollup topics, fixed when a topic is created.
     pub(crate) partitions: i32,
+    /// Tasks over which groups of PromQL rules are spread, fixed when their topic is created.
+    pub(crate) rule_partitions: i32,
     /// Records older than this leave the log once every table has passed them.
     #[serde(deserialize_with = "duration::deserialize")]
     pub(crate) retention: Duration,
@@ -190,6 +192,7 @@ impl Default for LogConfig {
             kind: LogKind::Embedded,
             kafka: KafkaConfig::default(),
             partitions: 4,
+            rule_partitions: 1,
             retention: Duration::from_secs(7 * 24 * 3600),
             retention_size_bytes: 8 << 30,
             segment_size_bytes: 128 << 20,
@@ -329,11 +332,12 @@ impl Config {
         self.built_in_rollups.check()?;
         notify::receivers(&self.notify, "", &BTreeMap::new())
             .map_err(|error| ConfigError::in_key("config", error.to_string()))?;
-        if !(1..=1024).contains(&self.log.partitions) {
-            return Err(ConfigError::in_key(
-                "log.partitions",
-                format!("{} is not within 1..=1024", self.log.partitions),
-            ));
+        for (key, partitions) in
+            [("log.partitions", self.log.partitions), ("log.rule_partitions", self.log.rule_partitions)]
+        {
+            if !(1..=1024).contains(&partitions) {
+                return Err(ConfigError::in_key(key, format!("{partitions} is not within 1..=1024")));
+            }
         }
         if self.log.segment_size_bytes < 1 << 20 {
             return Err(ConfigError::in_key("log.segment_size_bytes", "must be at least 1 MiB (1048576)"));
@@ -449,6 +453,7 @@ mod tests {
         assert!(refused("{ table: logs, attribute: a }, { table: logs, attribute: A }").contains("has a column `a`"));
         assert!(parse("tables: { commit_interval: soon }").unwrap_err().contains("`soon` is not a duration"));
         assert!(parse("log: { partitions: 0 }").unwrap_err().contains("log.partitions"));
+        assert!(parse("log: { rule_partitions: 2000 }").unwrap_err().contains("log.rule_partitions"));
         assert!(parse("roles: []").unwrap_err().contains("name some of"));
         let unreachable = parse("roles: [gateway]\nkafka: { listen: off }").unwrap_err();
         assert!(unreachable.contains("log.kind: kafka") && unreachable.contains("kafka.listen"), "{unreachable}");

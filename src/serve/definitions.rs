@@ -42,6 +42,7 @@ impl Writes {
 pub(crate) struct LogDefinitions {
     definitions: Arc<Definitions>,
     partitions: i32,
+    rule_partitions: i32,
     writes: Writes,
 }
 
@@ -49,11 +50,13 @@ impl LogDefinitions {
     /// Reads what is in the log, and writes the file's definitions where that is this process's to do. The topics that they read and
     /// write must be there.
     pub(crate) async fn start(log: &Arc<dyn Log>, file: &ProcessorsConfig, writes: Writes) -> Result<Self, Error> {
-        let inputs = highwater_processors::input_topics(file.partitions).into_iter().map(|(name, _)| name.into());
+        let (partitions, rule_partitions) = (file.partitions, file.rule_partitions);
+        let inputs = highwater_processors::input_topics(partitions, rule_partitions);
+        let inputs = inputs.into_iter().map(|(name, _)| name.into());
         let definitions = Definitions::open(Arc::clone(log), inputs)
             .await
             .map_err(|error| Error::failed("reading the definitions in the log", error))?;
-        let this = Self { definitions, partitions: file.partitions, writes };
+        let this = Self { definitions, partitions, rule_partitions, writes };
         let wanted = this.wanted(file)?;
         match writes {
             Writes::Always => this.write(&wanted).await?,
@@ -160,7 +163,8 @@ impl LogDefinitions {
 
     /// The tasks. They follow the log's versions by themselves, each at its offsets, so there is one set of them for as long as the process lives.
     pub(crate) fn tasks(&self) -> Vec<TaskSpec> {
-        highwater_processors::tasks(self.partitions, &stored::versions(Arc::clone(&self.definitions)))
+        let versions = stored::versions(Arc::clone(&self.definitions));
+        highwater_processors::tasks(self.partitions, self.rule_partitions, &versions)
     }
 
     /// The number of the newest version, whenever it changes.

@@ -302,7 +302,8 @@ impl Applying<'_> {
                     .into(),
             ));
         }
-        let file = ProcessorsConfig { partitions: running.log.partitions, ..topology::processors(&config)? };
+        let (partitions, rule_partitions) = (running.log.partitions, running.log.rule_partitions);
+        let file = ProcessorsConfig { partitions, rule_partitions, ..topology::processors(&config)? };
         let topology = topology::plan(&file)?.promoted(&self.table_settings)?;
         let notifiers = Notifiers::open(&config)?;
         for tls in &self.tls {

@@ -1,5 +1,5 @@
-//! Rules and alerts as the Prometheus API shows them: rules from the newest definitions in the log; alerts from the rules task where it runs in this
-//! process, else from topic `alerts`.
+//! Rules and alerts as the Prometheus API shows them: rules from the newest definitions in the log; alerts from the rules tasks that run in this
+//! process, those of others from topic `alerts`.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub(crate) struct LogRules {
 impl RulesView for LogRules {
     async fn groups(&self, tenant: &str) -> Result<Vec<RuleGroup>, ViewError> {
         let Some(config) = self.definitions.processors()? else { return Ok(Vec::new()) };
-        let board = promql::board();
-        let shown = |rule: &PromRule| board.as_ref()?.rule(tenant, rule.id());
+        let boards = promql::boards();
+        let shown = |rule: &PromRule| boards.rule(tenant, rule.id());
         let mut active: Vec<Transition> = Vec::new();
         for alert in current_alerts(self.log.as_ref()).await? {
             if alert.tenant == tenant {

@@ -59,6 +59,7 @@ pub(crate) fn processors(config: &Config) -> Result<ProcessorsConfig, ConfigErro
         rollups,
         rule_files,
         partitions: config.log.partitions,
+        rule_partitions: config.log.rule_partitions,
         external_labels: config.external_labels.clone(),
         // Not where this process listens: the same files elsewhere are the same definitions.
         external_url: config.external_url.clone().unwrap_or_default(),

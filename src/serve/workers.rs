@@ -13,6 +13,7 @@ use highwater_pipeline::log::{Change, Log, LogError, Membership, TopicConfig, To
 use highwater_pipeline::runtime::{DriverConfig, TaskSpec, TaskState, TaskStatus, Tasks};
 use highwater_pipeline::storage::Storage;
 use highwater_pipeline::tables::TableSpec;
+use highwater_processors::RULES_TOPIC;
 use highwater_sinks::tables::{TableStatus, Tables};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -332,9 +333,10 @@ pub(crate) async fn ensure_topics(config: &Config, topology: &Topology, log: &Ar
             .await
             .map_err(|error| Error::failed(&format!("creating topic {name}"), error))?;
         if topic.config.partitions != partitions {
+            let key = if name == RULES_TOPIC { "log.rule_partitions" } else { "log.partitions" };
             return Err(Error::Failed(format!(
                 "topic {name} has {} partitions, but the configuration wants {partitions}; \
-                 the number is fixed when a topic is created: set log.partitions back, or start with a new data directory",
+                 the number is fixed when a topic is created: set {key} back, or start with a new data directory",
                 topic.config.partitions
             )));
         }

@@ -227,13 +227,16 @@ groups:
 /// What the statement in an alert's evidence gives is what decided: the newest sample of each series, or all of the range.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_statement_in_the_evidence_gives_the_samples_that_decided() {
-    let site = Site::with_config("log: { partitions: 1 }\nrule_files: [rules.yaml]\n");
+    // The groups are in tasks of their own.
+    let site = Site::with_config("log: { partitions: 1, rule_partitions: 8 }\nrule_files: [rules.yaml]\n");
     let rules = "
 groups:
   - name: evidence
     rules:
       - alert: Now
         expr: max by (job) (load) > 10
+  - name: range
+    rules:
       - alert: Lately
         expr: sum_over_time(load{instance=\"a\"}[7s]) > 30
 ";
@@ -253,6 +256,8 @@ groups:
         assert_eq!(one["state"], "firing", "{one}");
         fired.insert(one["alertname"].as_str().unwrap().to_owned(), one);
     }
+    let place = |name: &str| fired[name]["source"]["partition"].clone();
+    assert_ne!(place("Now"), place("Lately"));
     // With a fraction or without.
     let instant = |at: &Value| at.as_str().unwrap().trim_end_matches("Z").trim_end_matches(".000000").to_owned();
     let rows = async |alert: &Value| {

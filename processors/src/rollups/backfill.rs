@@ -33,19 +33,19 @@ pub struct BackfillProcessor {
     partials_topic: Arc<str>,
     partitions: i32,
     plans: Vec<Arc<RollupPlan>>,
-    /// The hash of the rules.
-    rules: u64,
+    /// The hashes of the rules, by the partition that they are in.
+    rules: Vec<u64>,
 }
 
 impl BackfillProcessor {
-    /// For partition `partition` of `topic`, writing to `partitions` partitions of `partials_topic`. `rules`: the hash of the rules in PromQL.
+    /// For partition `partition` of `topic`, writing to `partitions` partitions of `partials_topic`. `rules`: the hashes of the rules in PromQL, by partition of their topic.
     pub fn new(
         topic: &str,
         partition: i32,
         partials_topic: &str,
         partitions: i32,
         plans: impl IntoIterator<Item = Arc<RollupPlan>>,
-        rules: u64,
+        rules: Vec<u64>,
     ) -> Self {
         let plans = plans.into_iter().collect();
         Self { topic: topic.into(), partition, partials_topic: partials_topic.into(), partitions, plans, rules }
@@ -60,7 +60,8 @@ impl BackfillProcessor {
         effects: &mut Effects,
     ) -> Result<(), ProcessorError> {
         // Where rules were edited again meanwhile they ask again.
-        if !request.readers.iter().any(|reader| reader.definition == hex(self.rules)) {
+        let rules = usize::try_from(series.to_partition).ok().and_then(|place| self.rules.get(place));
+        if !rules.is_some_and(|rules| request.readers.iter().any(|reader| reader.definition == hex(*rules))) {
             return Ok(());
         }
         let next_us = slice.next_us.filter(|next_us| series.until_us.is_none_or(|until_us| *next_us < until_us));

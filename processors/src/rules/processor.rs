@@ -21,8 +21,9 @@ use super::evidence::{instant, quoted_name};
 use super::health::{Health, Shows, timed};
 use super::lines;
 use super::plan::RulePlan;
+use super::promql::moved::{self, Moved};
 use super::promql::ticks::{ROWS, STORED_ROWS, Ticks};
-use super::promql::{Environment, GroupPlan};
+use super::promql::{Environment, GroupPlan, Shards};
 use super::tombstones::Tombstones;
 
 /// Sections of rules in a snapshot begin with this.
@@ -32,7 +33,7 @@ const TOMBSTONES_VERSION: u64 = 1;
 /// Most alerts that are kept of one rule to evaluate windows again.
 const MAX_PAST_ALERTS: usize = 20_000;
 
-/// Evaluates all rules. One task; its input is the rules topic.
+/// Evaluates rules: those in PromQL whose groups are in this partition of the rules topic, and in the first one all in SQL.
 pub struct RulesProcessor {
     topic: Arc<str>,
     partition: i32,
@@ -45,6 +46,8 @@ pub struct RulesProcessor {
     orphans: Vec<Saved>,
     tombstones: Tombstones,
     shows: Shows,
+    /// Groups may have left since the state was written.
+    may_leave: bool,
 }
 
 /// The alerts of a rule in a snapshot.
@@ -115,6 +118,7 @@ impl RulesProcessor {
             orphans: Vec::new(),
             tombstones: Tombstones::default(),
             shows: Shows::default(),
+            may_leave: false,
         }
     }
 
@@ -130,6 +134,52 @@ impl RulesProcessor {
     ) -> Self {
         self.ticks = Ticks::new(&self.topic, self.partition, partitions, plans, environment, has_history);
         self
+    }
+
+    /// The same, where groups are spread over several tasks.
+    #[must_use]
+    pub(crate) fn among(mut self, shards: &Arc<Shards>) -> Self {
+        if shards.partitions() > 1 {
+            self.ticks = self.ticks.among(shards);
+            self.tombstones.keep_groups();
+            self.may_leave = true;
+        }
+        self
+    }
+
+    /// Another task's group is this one's now.
+    fn moved(&mut self, at: At, rows: &StageRows, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let moved = Moved::parse(rows)?;
+        if let Moved::Over { group, since_us } = &moved
+            && self.ticks.elsewhere(group).is_none()
+        {
+            let active = self.ticks.active(group);
+            let over = since_us.iter().filter(|(fingerprint, _)| !active.contains(*fingerprint));
+            self.tombstones.take(group, over.map(|(fingerprint, since_us)| (fingerprint.clone(), *since_us)));
+        }
+        self.ticks.moved(at, moved, effects)
+    }
+
+    /// Hands over what is remembered of groups that are another task's now.
+    fn leave(&mut self, effects: &mut Effects) -> Result<(), ProcessorError> {
+        if !std::mem::take(&mut self.may_leave) {
+            return Ok(());
+        }
+        let left = self.tombstones.leave(|group| self.ticks.elsewhere(group).is_some());
+        for (group, over) in left {
+            let Some(place) = self.ticks.elsewhere(&group) else { continue };
+            let mut over = over.into_iter();
+            loop {
+                let since_us: BTreeMap<String, i64> = over.by_ref().take(MAX_PAST_ALERTS).collect();
+                if since_us.is_empty() {
+                    break;
+                }
+                let moved = Moved::Over { group: group.clone(), since_us };
+                let rows = moved.to_rows(&format!("{}/{}", self.topic, self.partition))?;
+                effects.push(&self.topic, place, rows.to_record()?);
+            }
+        }
+        Ok(())
     }
 
     fn rows(&mut self, rows: StageRows) -> Result<(), ProcessorError> {
@@ -240,8 +290,10 @@ impl RulesProcessor {
         match input {
             Input::Stage(rows) if &*rows.name == ROWS => self.ticks.rows(&rows),
             Input::Stage(rows) if &*rows.name == STORED_ROWS => self.ticks.stored(&rows),
+            Input::Stage(rows) if &*rows.name == moved::ROWS => self.moved(at, &rows, effects),
             Input::Stage(rows) => self.rows(rows),
             Input::Control(control @ Control::Progress { source, .. }) if self.ticks.knows(source) => {
+                self.leave(effects)?;
                 self.ticks.progress(at, control, effects)
             }
             Input::Control(Control::Progress { source, watermark_us, .. }) => {
@@ -304,6 +356,9 @@ impl Processor for RulesProcessor {
         if let Some(body) = state.get(TOMBSTONES_SECTION, TOMBSTONES_VERSION) {
             self.tombstones = serde_json::from_slice(body)
                 .map_err(|e| ProcessorError::caused("section tombstones of the snapshot is unreadable", e))?;
+            if self.may_leave {
+                self.tombstones.keep_groups();
+            }
         }
         Ok(())
     }

@@ -203,10 +203,22 @@ impl House {
 
     /// Gives every task another configuration, as a restart with an edited file does.
     pub fn reconfigure(&mut self, topology: &Topology) {
+        self.reconfigure_those(topology, |_| true);
+    }
+
+    /// The same, but only those tasks whose names are chosen: the others have not come so far.
+    pub fn reconfigure_those(&mut self, topology: &Topology, is_chosen: impl Fn(&str) -> bool) {
         let mut old: BTreeMap<String, Task> =
             std::mem::take(&mut self.tasks).into_iter().map(|t| (t.spec.name.to_string(), t)).collect();
         for spec in topology.tasks.iter().cloned() {
             let before = old.remove(&*spec.name);
+            let before = match before {
+                Some(before) if !is_chosen(&spec.name) => {
+                    self.tasks.push(before);
+                    continue;
+                }
+                before => before,
+            };
             let mut task = Task { core: self.core(&spec), spec, snapshot: None, marks: BTreeMap::new() };
             if let Some(mut before) = before {
                 let snapshot = before.core.snapshot(1).expect("a snapshot");
@@ -215,6 +227,13 @@ impl House {
             }
             self.tasks.push(task);
         }
+    }
+
+    /// Steps a task until it has read everything below an offset.
+    pub fn settle_one(&mut self, name: &str, below: i64) {
+        let found = self.tasks.iter().position(|task| &*task.spec.name == name);
+        let index = found.expect("a task of this name");
+        while self.tasks[index].core.next_offset() < below && self.step(index) {}
     }
 
     /// A count of a rollup (`late_rows`, `too_late_rows`, `corrections`, `forgotten_windows`), as the snapshots of stage 2 have it.

@@ -326,6 +326,10 @@ impl History {
         coverage.met_times("rows sent", self.ledger.rows().len() as u64);
         for (partition, records) in self.oracle.mirror.partitions() {
             trace.note(format_args!("{partition:?}: {} records", records.len()));
+            let moved = records
+                .iter()
+                .filter(|record| record.header("highwater-rows").is_some_and(|name| **name == *b"__moved"));
+            coverage.met_times("rules that moved to another task", moved.count() as u64);
             for record in records {
                 trace.note_bytes(record.value.as_deref().unwrap_or_default());
             }

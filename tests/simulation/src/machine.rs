@@ -183,7 +183,7 @@ impl Machine {
         let setup = self.setup;
         let make: VersionedFactory = Arc::new(|version, input| setup.processor(version, input));
         let versions: Arc<dyn Versions> = Arc::new(RecordedVersions::new(Arc::clone(definitions), make));
-        highwater_processors::tasks(setup.partitions, &versions)
+        highwater_processors::tasks(setup.partitions, setup.partitions, &versions)
     }
 
     async fn open_definitions(&self, log: &Arc<dyn Log>) -> Result<Arc<Definitions>, String> {

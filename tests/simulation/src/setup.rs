@@ -67,6 +67,9 @@ const SQL: [Sql; 4] = [
     rules:
       - {record: 'all:values:count', expr: 'count by (name) ({__name__=~\".+\"})'}
       - {alert: Many, expr: 'count_over_time({__name__!=\"\"}[20s]) > 1', for: 10s, keep_firing_for: 10s}
+  - {name: up, rules: [{alert: Up, expr: 'up > 0', keep_firing_for: 15s}]}
+  - {name: load, rules: [{record: 'load:max', expr: 'max(load)'}, {alert: Load, expr: 'load > 0', keep_firing_for: 15s}]}
+  - {name: level, rules: [{alert: Level, expr: 'load < 100', keep_firing_for: 15s}]}
 ",
     },
     // A rollup that was edited, and no rules.
@@ -102,6 +105,10 @@ const SQL: [Sql; 4] = [
   - name: all
     rules:
       - {alert: Busy, sql: 'SELECT n FROM everything WHERE n >= 2', keep_firing_for: 15s}
+  # Nobody looks at all of them here: they are elsewhere.
+  - {name: up, rules: [{alert: Up, expr: 'up > 0', keep_firing_for: 15s}]}
+  - {name: load, rules: [{record: 'load:max', expr: 'max(load)'}, {alert: Load, expr: 'load > 0', keep_firing_for: 15s}]}
+  - {name: level, rules: [{alert: Level, expr: 'load < 100', keep_firing_for: 15s}]}
 ",
     },
 ];
@@ -113,7 +120,7 @@ pub const MAX_PARTITIONS: i32 = 3;
 
 /// All definitions for one number of partitions.
 pub struct Setup {
-    /// Partitions of `logs`, `metrics`, partials and rollups.
+    /// Partitions of `logs`, `metrics`, partials and rollups, and tasks that rules are spread over.
     pub partitions: i32,
     /// Every topic that any of the definitions reads or writes.
     pub topics: Vec<(String, TopicConfig)>,
@@ -157,7 +164,10 @@ impl Setup {
 
     /// The topics that tasks read.
     pub fn inputs(&self) -> Vec<Arc<str>> {
-        highwater_processors::input_topics(self.partitions).into_iter().map(|(name, _)| name.into()).collect()
+        highwater_processors::input_topics(self.partitions, self.partitions)
+            .into_iter()
+            .map(|(name, _)| name.into())
+            .collect()
     }
 }
 
@@ -169,7 +179,8 @@ fn plan(sql: &Sql, partitions: i32) -> (Value, Topology) {
         "" => Vec::new(),
         rules => vec![RuleFile::parse("rules.yaml", rules).expect("the rules are fixed")],
     };
-    let config = ProcessorsConfig { rollups, rule_files, partitions, ..ProcessorsConfig::default() };
+    let rule_partitions = partitions;
+    let config = ProcessorsConfig { rollups, rule_files, partitions, rule_partitions, ..ProcessorsConfig::default() };
     let definitions = to_definitions(&config).expect("the definitions are fixed");
     (definitions, topology(&config).expect("the definitions are fixed"))
 }

@@ -1,4 +1,4 @@
-//! What the rules task of this process has found last, for those who only look: `/api/v1/rules`, `/api/v1/alerts`.
+//! What the rules tasks of this process have found last, for those who only look: `/api/v1/rules`, `/api/v1/alerts`.
 //!
 //! Like a metric: written by the task, read by nobody who decides anything.
 
@@ -9,9 +9,9 @@ use parking_lot::RwLock;
 
 use super::alerts::Alert;
 
-/// All rules of the task, at the last tick.
+/// All rules of a task, at the last tick.
 #[derive(Debug, Default)]
-pub struct Board {
+pub(super) struct Board {
     /// Group and place in it, by the rule's id ([`PromRule::id`](super::PromRule::id)).
     pub(super) places: Arc<HashMap<String, (usize, usize)>>,
     /// By tenant, then group by group.
@@ -41,8 +41,7 @@ pub struct Shown {
 }
 
 impl Board {
-    /// The rule of this id ([`PromRule::id`](super::PromRule::id)), for a tenant that has samples.
-    pub fn rule(&self, tenant: &str, id: &str) -> Option<Shown> {
+    fn rule(&self, tenant: &str, id: &str) -> Option<Shown> {
         let (group, rule) = *self.places.get(id)?;
         let group = self.tenants.get(tenant)?.get(group)?;
         let shown = group.rules.get(rule)?;
@@ -51,24 +50,36 @@ impl Board {
     }
 }
 
-static BOARD: LazyLock<RwLock<Option<Arc<Board>>>> = LazyLock::new(RwLock::default);
+/// What the tasks of this process show.
+#[derive(Debug, Default)]
+pub struct Boards(Vec<Arc<Board>>);
 
-/// The board, while the rules task runs in this process and has evaluated something.
-pub fn board() -> Option<Arc<Board>> {
-    BOARD.read().as_ref().map(Arc::clone)
+impl Boards {
+    /// The rule of this id ([`PromRule::id`](super::PromRule::id)), for a tenant that has samples.
+    pub fn rule(&self, tenant: &str, id: &str) -> Option<Shown> {
+        self.0.iter().find_map(|board| board.rule(tenant, id))
+    }
 }
 
-/// Puts another board in its place, and returns it.
-pub(super) fn publish(board: Board) -> Arc<Board> {
+/// By the partition of the rules topic that the task owns.
+static BOARDS: LazyLock<RwLock<BTreeMap<i32, Arc<Board>>>> = LazyLock::new(RwLock::default);
+
+/// The boards of the rules tasks that run in this process and have evaluated something.
+pub fn boards() -> Boards {
+    Boards(BOARDS.read().values().map(Arc::clone).collect())
+}
+
+/// Puts another board in the place of that of a task, and returns it.
+pub(super) fn publish(partition: i32, board: Board) -> Arc<Board> {
     let board = Arc::new(board);
-    *BOARD.write() = Some(Arc::clone(&board));
+    BOARDS.write().insert(partition, Arc::clone(&board));
     board
 }
 
 /// Takes a board away, where it is still there: whoever owns the task now shows another.
-pub(super) fn withdraw(board: &Arc<Board>) {
-    let mut current = BOARD.write();
-    if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, board)) {
-        *current = None;
+pub(super) fn withdraw(partition: i32, board: &Arc<Board>) {
+    let mut boards = BOARDS.write();
+    if boards.get(&partition).is_some_and(|now| Arc::ptr_eq(now, board)) {
+        boards.remove(&partition);
     }
 }

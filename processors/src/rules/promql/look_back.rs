@@ -109,8 +109,11 @@ impl LookBack {
                 return;
             }
             Some(saved) => {
-                // What the head had then it has now, and goes on having.
-                for (since_ms, selectors) in saved.since_ms {
+                // What the head had then it has now, and goes on having; but for what nobody looks at now.
+                let looks = rules_of(plans).flat_map(|rule| &rule.looks_back);
+                let looked_at: BTreeSet<u64> = looks.map(|look| hash(&text(&look.matchers))).collect();
+                for (since_ms, mut selectors) in saved.since_ms {
+                    selectors.retain(|selector| looked_at.contains(selector));
                     let Some(reached_ms) = reached_ms else { break };
                     let since_ms = since_ms.max(reached_ms.saturating_sub(saved.reach_ms));
                     self.since_ms.entry(since_ms).or_default().extend(selectors);

@@ -260,25 +260,15 @@ impl Selectors {
     /// Those of these groups.
     pub(crate) fn of(groups: &[Arc<GroupPlan>]) -> Result<Self, ProcessorsError> {
         let mut selectors: HashSet<Vec<Matcher>> = HashSet::new();
-        for group in groups {
-            for rule in &group.rules {
-                let refuse = |e: highwater_promql::Error| ProcessorsError::Rule {
-                    group: group.name.clone(),
-                    rule: rule.name.clone(),
-                    reason: format!("expr: {e}"),
-                };
-                let templates = rule.template_queries();
-                for query in templates.iter().chain([&rule.query]) {
-                    for selection in query.selections(&Steps::instant(0), &Options::default()).map_err(refuse)? {
-                        if selectors.contains(&selection.matchers) {
-                            continue;
-                        }
-                        if let Some(wrong) = selection.matchers.iter().find_map(|m| m.compile().err()) {
-                            return Err(refuse(wrong));
-                        }
-                        selectors.insert(selection.matchers);
-                    }
+        for rule in groups.iter().flat_map(|group| &group.rules) {
+            for matchers in matchers_of(rule)? {
+                if selectors.contains(&matchers) {
+                    continue;
                 }
+                if let Some(wrong) = matchers.iter().find_map(|m| m.compile().err()) {
+                    return Err(refused(rule, &wrong));
+                }
+                selectors.insert(matchers);
             }
         }
         let index = SelectorIndex::new(selectors.iter().map(Vec::as_slice));
@@ -309,6 +299,20 @@ impl Selectors {
     pub(crate) fn wants(&self, labels: &Labels) -> bool {
         self.index.finding(labels).next().is_some()
     }
+}
+
+fn refused(rule: &PromRule, error: &highwater_promql::Error) -> ProcessorsError {
+    ProcessorsError::Rule { group: rule.group.clone(), rule: rule.name.clone(), reason: format!("expr: {error}") }
+}
+
+/// What the selectors of a rule, and those in its templates, ask for.
+pub(super) fn matchers_of(rule: &PromRule) -> Result<Vec<Vec<Matcher>>, ProcessorsError> {
+    let mut found = Vec::new();
+    for query in rule.template_queries().iter().chain([&rule.query]) {
+        let selections = query.selections(&Steps::instant(0), &Options::default()).map_err(|e| refused(rule, &e))?;
+        found.extend(selections.into_iter().map(|selection| selection.matchers));
+    }
+    Ok(found)
 }
 
 impl PromRule {

@@ -57,6 +57,11 @@ impl Selects {
         }
     }
 
+    /// The alert, where it is up.
+    pub(crate) fn alert(&self) -> Option<&Alert> {
+        self.alert.as_ref()
+    }
+
     /// Takes the alert down, where it is up.
     pub(crate) fn resolve(&mut self, now_ms: i64) -> Option<Change> {
         let mut alert = self.alert.take()?;

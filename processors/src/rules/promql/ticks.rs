@@ -1,10 +1,10 @@
-//! All PromQL rules in the rules task: samples in, ticks by event time, transitions and recorded samples out.
+//! The PromQL rules of a rules task: samples in, ticks by event time, transitions and recorded samples out.
 //!
 //! Time is the watermark merged over the partitions of `metrics`. A tick, a multiple of a group's interval, is evaluated once the watermark is
 //! [`LATENESS_US`] past it; what comes later for it is seen by the ticks after it. Of a group all rules see the same tick; what other groups record
 //! at a tick they see from the next on, so it does not matter in which order, or in which task, groups are evaluated.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray};
@@ -18,13 +18,15 @@ use highwater_promql::{Histogram, Labels, METRIC_NAME, Options, STALE_NAN, Sampl
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::alerts::{Change, abandon};
+use super::alerts::{Alert, Change, abandon};
 use super::board::{self, Board, Shown, ShownGroup};
 use super::group::{GroupState, RuleState, Saved, evidence as series_behind, looked_at};
 use super::head::{Coordinate, Head, NO_RECORD, Pushed, View};
 use super::look_back::{self, Asks, LookBack};
+use super::moved::Moved;
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
+use super::shards::Shards;
 use super::silent::{ALERTNAME, Selects};
 use super::statement::{looks_at_ranges, of_series};
 use super::watch::{Watch, Watched};
@@ -87,6 +89,8 @@ pub(crate) struct Ticks {
     most_samples: usize,
     recorded: Recorded,
     orphans: Vec<SavedRule>,
+    /// Where all groups are.
+    shards: Arc<Shards>,
     watched: Arc<Watched>,
     /// Every rule is evaluated at each tick, for tests.
     each_tick: bool,
@@ -163,12 +167,12 @@ fn never() -> i64 {
 
 /// What a snapshot knows of a rule.
 #[derive(Serialize, Deserialize)]
-struct SavedRule {
-    id: String,
-    group: String,
-    name: String,
-    shown: serde_json::Value,
-    tenants: BTreeMap<String, Saved>,
+pub(in crate::rules) struct SavedRule {
+    pub(super) id: String,
+    pub(super) group: String,
+    pub(super) name: String,
+    pub(super) shown: serde_json::Value,
+    pub(super) tenants: BTreeMap<String, Saved>,
 }
 
 impl Ticks {
@@ -201,6 +205,7 @@ impl Ticks {
             most_samples: MAX_SAMPLES,
             recorded: Recorded::new(partitions),
             orphans: Vec::new(),
+            shards: Arc::default(),
             watched: Arc::new(Watched::new(plans)),
             each_tick: false,
             quiet_after_ms: i64::MIN,
@@ -208,6 +213,13 @@ impl Ticks {
             board: None,
             places: Arc::new(places.collect()),
         }
+    }
+
+    /// The same, knowing where other groups are.
+    #[must_use]
+    pub(crate) fn among(mut self, shards: &Arc<Shards>) -> Self {
+        self.shards = Arc::clone(shards);
+        self
     }
 
     /// Evaluates every rule at each tick.
@@ -450,7 +462,7 @@ impl Ticks {
             }
             shown.tenants.insert(name.clone(), tenant.shown.clone());
         }
-        self.board = Some(board::publish(shown));
+        self.board = Some(board::publish(self.partition, shown));
     }
 
     fn run_until(&mut self, at: At, until_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
@@ -599,13 +611,11 @@ impl Ticks {
         effects: &mut Effects,
     ) -> Result<(), ProcessorError> {
         let alert = &change.alert;
-        let mut canonical = String::new();
-        series_labels::write_canonical(alert.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
         let ended = matches!(change.state, State::Resolved | State::Inactive);
         let us = |ms: i64| ms.saturating_mul(1_000);
         let transition = Transition {
             timestamp_us: us(now_ms),
-            fingerprint: series_labels::fingerprint(tenant, group, name, &canonical),
+            fingerprint: fingerprint(tenant, group, name, alert),
             alertname: name.to_owned(),
             group_name: group.to_owned(),
             state: change.state,
@@ -627,32 +637,131 @@ impl Ticks {
         Ok(())
     }
 
-    /// Resolves what removed and changed rules have left firing: nobody else will.
+    /// Resolves what removed and changed rules have left firing: nobody else will. Where the group is another task's now, that one does.
     fn abandon_orphans(&mut self, at: At, now_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
         for orphan in std::mem::take(&mut self.orphans) {
-            for (tenant, saved) in orphan.tenants {
-                let mut state = RuleState::of(saved);
-                if let Some(change) = state.selects.resolve(now_ms) {
-                    let mut source = self.source(at, now_ms);
-                    source["reason"] = "the rule was changed or removed".into();
-                    let (group, shown) = (&orphan.group, &orphan.shown);
-                    self.transition(&tenant, group, ALERTNAME, shown, &change, now_ms, source, effects)?;
-                }
-                for labels in &state.written {
-                    self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
-                    if let Some(known) = self.tenants.get_mut(&tenant) {
-                        known.push(labels, now_ms, STALE_NAN);
+            match self.shards.partition(&orphan.group).filter(|place| *place != self.partition) {
+                Some(place) => {
+                    for moved in Moved::rule(orphan, now_ms) {
+                        self.send(&moved, place, effects)?;
                     }
                 }
-                for change in abandon(state.alerts, now_ms) {
-                    let mut source = self.source(at, now_ms);
-                    source["reason"] = "the rule was changed or removed".into();
-                    let (group, name, shown) = (&orphan.group, &orphan.name, &orphan.shown);
-                    self.transition(&tenant, group, name, shown, &change, now_ms, source, effects)?;
+                None => self.abandon(at, orphan, now_ms, "the rule was changed or removed", effects)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, moved: &Moved, place: i32, effects: &mut Effects) -> Result<(), ProcessorError> {
+        let rows = moved.to_rows(&format!("{}/{}", self.topic, self.partition))?;
+        effects.push(&self.topic, place, rows.to_record()?);
+        Ok(())
+    }
+
+    /// Takes down what a rule has left, but for what a rule of the same name has up again.
+    fn abandon(
+        &mut self,
+        at: At,
+        orphan: SavedRule,
+        now_ms: i64,
+        reason: &str,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        let SavedRule { group, name, shown, tenants, .. } = orphan;
+        for (tenant, saved) in tenants {
+            let mut state = RuleState::of(saved);
+            let mut source = self.source(at, now_ms);
+            source["reason"] = reason.into();
+            if let Some(change) = state.selects.resolve(now_ms)
+                && !self.heirs(&tenant, &group, &name).any(|(_, heir)| heir.selects.alert().is_some())
+            {
+                self.transition(&tenant, &group, ALERTNAME, &shown, &change, now_ms, source.clone(), effects)?;
+            }
+            let is_written =
+                |labels: &Labels| self.heirs(&tenant, &group, &name).any(|(_, heir)| heir.written.contains(labels));
+            state.written.retain(|labels| !is_written(labels));
+            for labels in &state.written {
+                self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
+                if let Some(known) = self.tenants.get_mut(&tenant) {
+                    known.push(labels, now_ms, STALE_NAN);
+                }
+            }
+            for change in abandon(state.alerts, now_ms) {
+                let is_up = |heir: &RuleState| heir.active().any(|alert| alert.labels == change.alert.labels);
+                if !self.heirs(&tenant, &group, &name).any(|(_, heir)| is_up(heir)) {
+                    self.transition(&tenant, &group, &name, &shown, &change, now_ms, source.clone(), effects)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The rules of this name here, and how they stand.
+    fn heirs<'a>(
+        &'a self,
+        tenant: &str,
+        group: &'a str,
+        name: &'a str,
+    ) -> impl Iterator<Item = (&'a PromRule, &'a RuleState)> {
+        let groups = self.tenants.get(tenant).map_or(&[][..], |tenant| &tenant.groups);
+        let groups = self.plans.iter().zip(groups).filter(move |(plan, _)| plan.name == group);
+        let rules = groups.flat_map(|(plan, state)| plan.rules.iter().zip(&state.rules));
+        rules.filter(move |(rule, _)| rule.name == name)
+    }
+
+    /// What another task has left of a group; it is handed on where the group is a third one's by now.
+    pub(in crate::rules) fn moved(
+        &mut self,
+        at: At,
+        moved: Moved,
+        effects: &mut Effects,
+    ) -> Result<(), ProcessorError> {
+        if let Some(place) = self.elsewhere(moved.group()) {
+            return self.send(&moved, place, effects);
+        }
+        let Moved::Rule { rule, now_ms, is_last } = moved else { return Ok(()) };
+        let now_ms = self.reached_ms.map_or(now_ms, |reached_ms| reached_ms.max(now_ms));
+        let (group, name) = (rule.group.clone(), rule.name.clone());
+        let reason = "the rule's group is evaluated in another task now";
+        self.abandon(at, *rule, now_ms, reason, effects)?;
+        if is_last {
+            // The other one may have had the last word about what is up here.
+            let tenants: Vec<String> = self.tenants.keys().cloned().collect();
+            for tenant in &tenants {
+                for (rule, heir) in self.heirs(tenant, &group, &name) {
+                    let mut source = self.source(at, now_ms);
+                    source["reason"] = reason.into();
+                    let said = |alert: &Alert| Change { alert: alert.clone(), state: alert.state, sample: None };
+                    for alert in heir.active() {
+                        let source = source.clone();
+                        self.transition(tenant, &group, &name, &rule.shown, &said(alert), now_ms, source, effects)?;
+                    }
+                    if let Some(alert) = heir.selects.alert() {
+                        self.transition(tenant, &group, ALERTNAME, &rule.shown, &said(alert), now_ms, source, effects)?;
+                    }
+                }
+            }
+        }
+        self.recorded.flush(effects)
+    }
+
+    /// The partition of a group that is not here.
+    pub(crate) fn elsewhere(&self, group: &str) -> Option<i32> {
+        self.shards.partition(group).filter(|place| *place != self.partition)
+    }
+
+    /// The fingerprints of what a group has up.
+    pub(crate) fn active(&self, group: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (name, tenant) in &self.tenants {
+            for (plan, state) in self.plans.iter().zip(&tenant.groups).filter(|(plan, _)| plan.name == group) {
+                for (rule, state) in plan.rules.iter().zip(&state.rules) {
+                    found.extend(state.active().map(|alert| fingerprint(name, group, &rule.name, alert)));
+                    found.extend(state.selects.alert().map(|alert| fingerprint(name, group, ALERTNAME, alert)));
+                }
+            }
+        }
+        found
     }
 
     pub(crate) fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
@@ -749,9 +858,15 @@ impl Ticks {
 impl Drop for Ticks {
     fn drop(&mut self) {
         if let Some(board) = &self.board {
-            board::withdraw(board);
+            board::withdraw(self.partition, board);
         }
     }
+}
+
+fn fingerprint(tenant: &str, group: &str, name: &str, alert: &Alert) -> String {
+    let mut canonical = String::new();
+    series_labels::write_canonical(alert.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
+    series_labels::fingerprint(tenant, group, name, &canonical)
 }
 
 /// The labels of a series, from its name and the canonical text of the others.

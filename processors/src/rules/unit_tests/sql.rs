@@ -51,6 +51,7 @@ impl Played {
             external_url: test.external_url.clone(),
             partitions: 1,
             has_history: false,
+            rule_partitions: 1,
         };
         let mut backtest = Backtest::new(&config).map_err(|e| e.to_string())?;
         let at = |step: usize| start_ms + i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(interval_ms);

@@ -67,7 +67,7 @@ impl Replays {
         }
         if self.tasks.is_empty() {
             let versions: Arc<dyn Versions> = Arc::<Seen>::clone(&self.versions);
-            for spec in highwater_processors::tasks(self.setup.partitions, &versions) {
+            for spec in highwater_processors::tasks(self.setup.partitions, self.setup.partitions, &versions) {
                 let core = TaskCore::new(&spec, 0).map_err(|e| format!("{}: {e}", spec.name))?;
                 let replay = Replay { spec, core, outputs: BTreeMap::new(), committed: 0 };
                 self.tasks.insert(Arc::clone(&replay.spec.name), replay);
