@@ -99,6 +99,7 @@ impl Task {
             position: self.second,
             watermark_us: Some((START_S + self.second) * 1_000_000),
             idle: false,
+            rules: None,
         };
         self.rules.process(at, Input::Control(&progress), &mut effects).unwrap();
         self.second += 1;
@@ -114,6 +115,7 @@ fn ticks(criterion: &mut Criterion) {
             1,
             &rules(count),
             &Arc::new(Environment::default()),
+            false,
         );
         let mut task = Task { rules, second: 0 };
         for _ in 0..WARM_S {
