@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::Sleep;
 
 use crate::config::SqlConfig;
 use crate::error::SqlError;
-use crate::priority;
+use crate::priority::Rank;
 use crate::table::TableCut;
 
 /// Batches that wait for the reader before the query does.
@@ -199,16 +200,19 @@ fn died(ended: Result<(), JoinError>) -> SqlError {
 }
 
 /// The threads of one query. A query can be stopped only where it yields, and some joins compute for long before they do; on threads of its own it
-/// keeps nobody else waiting meanwhile, and they give way to those that take rows in. Dropping them does not wait for it.
+/// keeps nobody else waiting meanwhile, and they give way to those that take rows in ([`Rank`]). Dropping them does not wait for it.
 struct Threads(Option<Runtime>);
 
 impl Threads {
     fn start(count: usize) -> Result<Self, SqlError> {
+        let rank = Rank::falling();
+        let left = Arc::clone(&rank);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(count)
             .thread_name("highwater-sql")
             .thread_stack_size(STACK_BYTES)
-            .on_thread_start(priority::give_way)
+            .on_thread_start(move || rank.enter())
+            .on_thread_stop(move || left.leave())
             .enable_all()
             .build()
             .map_err(|e| SqlError::Start { message: format!("no threads for a query: {e}") })?;
