@@ -29,10 +29,8 @@ const COPIED_ROWS: usize = 16 << 10;
 const NEEDLES: [&str; 6] = ["trace_id", "span_id", "parent_span_id", "request_id", "correlation_id", "user_id"];
 /// How often a row group without the value is read all the same.
 const NEEDLE_FPP: f64 = 0.01;
-/// A dictionary of floats that outgrows this, bytes, would cost more than it saves.
-const FLOAT_DICTIONARY_BYTES: usize = 64 << 10;
-/// The same of append times: 2,048 records.
-const APPEND_TIME_DICTIONARY_BYTES: usize = 16 << 10;
+/// A dictionary of floats, or of append times, that outgrows this, bytes, would cost more than it saves.
+const DICTIONARY_BYTES: usize = 64 << 10;
 /// Longest text in statistics, bytes.
 const MAX_STATISTIC_BYTES: usize = 64;
 
@@ -149,14 +147,14 @@ pub(super) fn properties(
         if *field.data_type() == DataType::Float64 && config.byte_stream_split {
             // Few values, few bits each; many, and the bytes of one significance side by side.
             builder = builder
-                .set_column_dictionary_page_size_limit(column.clone(), FLOAT_DICTIONARY_BYTES)
+                .set_column_dictionary_page_size_limit(column.clone(), DICTIONARY_BYTES)
                 .set_column_encoding(column.clone(), Encoding::BYTE_STREAM_SPLIT);
         }
         if field.name() == identity::APPEND_TIME {
             // All rows of a record have one. Where rows lie by series rather than by record, as many records as rows: packed deltas then.
             builder = builder
                 .set_column_dictionary_enabled(column.clone(), true)
-                .set_column_dictionary_page_size_limit(column.clone(), APPEND_TIME_DICTIONARY_BYTES);
+                .set_column_dictionary_page_size_limit(column.clone(), DICTIONARY_BYTES);
         }
         let is_needle = NEEDLES.contains(&field.name().as_str()) || promoted.contains(field.name());
         if is_needle && *field.data_type() == DataType::Utf8 {
