@@ -18,6 +18,7 @@ mod config;
 mod delta;
 mod engine;
 mod error;
+mod expressions;
 mod guard;
 pub mod http;
 mod json;

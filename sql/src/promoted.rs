@@ -7,16 +7,16 @@
 use std::any::Any;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result};
 use datafusion::datasource::source_as_provider;
 use datafusion::functions::core::getfield::GetFieldFunc;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 use highwater_pipeline::tables::ATTRIBUTES_COLUMN;
 
+use crate::expressions::each_expression;
 use crate::scan::TenantTable;
 
 /// The rule.
@@ -25,16 +25,8 @@ pub(crate) struct PromotedAttributes;
 
 impl AnalyzerRule for PromotedAttributes {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| {
-            let names = NamePreserver::new(&plan);
-            let inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| Ok(from_column(expr, &inputs)))?;
-                Ok(expr.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        let inputs = |plan: &LogicalPlan| plan.inputs().into_iter().cloned().collect::<Vec<_>>();
+        each_expression(plan, inputs, |expr, inputs| Ok(from_column(expr, inputs)))
     }
 
     fn name(&self) -> &str {

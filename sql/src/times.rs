@@ -2,13 +2,13 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::expressions::each_expression;
 use crate::guard::spelling::with_seconds;
 
 /// The rule: goes behind the one that puts casts where types differ.
@@ -17,15 +17,7 @@ pub(crate) struct ShortTimes;
 
 impl AnalyzerRule for ShortTimes {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| {
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(whole)?;
-                Ok(expr.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        each_expression(plan, |_| (), |expr, ()| whole(expr))
     }
 
     fn name(&self) -> &str {

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Cast, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::expressions::each_expression;
 
 use super::encode;
 use super::settings::Zone;
@@ -58,16 +59,8 @@ fn prints_otherwise(data_type: &DataType) -> bool {
 
 impl AnalyzerRule for AsPostgresPrints {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| {
-            let names = NamePreserver::new(&plan);
-            let schema = merge_schema(&plan.inputs());
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| Ok(self.printed(expr, &schema)))?;
-                Ok(expr.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        let schema = |plan: &LogicalPlan| merge_schema(&plan.inputs());
+        each_expression(plan, schema, |expr, schema| Ok(self.printed(expr, schema)))
     }
 
     fn name(&self) -> &str {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use chrono::DateTime;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, ScalarUDF, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::expressions::each_expression;
 use crate::times::text_of;
 
 /// The rule, for a session with this zone.
@@ -91,16 +91,8 @@ impl InZone {
 
 impl AnalyzerRule for InZone {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| {
-            let names = NamePreserver::new(&plan);
-            let schema = merge_schema(&plan.inputs());
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| self.changed(expr, &schema))?;
-                Ok(expr.update_data(|e| name.restore(e)))
-            })
-        })
-        .data()
+        let schema = |plan: &LogicalPlan| merge_schema(&plan.inputs());
+        each_expression(plan, schema, |expr, schema| self.changed(expr, schema))
     }
 
     fn name(&self) -> &str {

@@ -26,6 +26,12 @@ fn config(yaml: &str) -> ScrapeConfig {
     written.resolve(&GlobalConfig::default(), Path::new("/")).unwrap()
 }
 
+/// Scrapes these jobs into this world.
+fn scrape(world: &World, jobs: &str, shutdown: &CancellationToken) -> (Scraper, JoinHandle<()>) {
+    let ingest = Arc::clone(&world.ingest);
+    Scraper::start(config(jobs), ingest, Arc::new(SystemClock), Arc::new(Everything), shutdown.clone())
+}
+
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -44,13 +50,7 @@ async fn targets_are_scraped_and_told() {
            relabel_configs: [{{ source_labels: [__address__], regex: 'drop-.*', action: drop }}] }}]"
     );
     let shutdown = CancellationToken::new();
-    let (scraper, scraping) = Scraper::start(
-        config(&job),
-        Arc::clone(&world.ingest),
-        Arc::new(SystemClock),
-        Arc::new(Everything),
-        shutdown.clone(),
-    );
+    let (scraper, scraping) = scrape(&world, &job, &shutdown);
     until("both were scraped", || {
         let active = scraper.active();
         active.len() == 2 && active.iter().all(|target| target.health != TargetHealth::Unknown)
@@ -107,13 +107,7 @@ async fn targets_are_scraped_under_tls_by_the_name_of_their_certificate() {
         job("strange", &format!("ca_file: {ca}, server_name: elsewhere.example")),
         job("unknown", ""),
     ];
-    let (scraper, scraping) = Scraper::start(
-        config(&format!("[{}]", jobs.join(", "))),
-        Arc::clone(&world.ingest),
-        Arc::new(SystemClock),
-        Arc::new(Everything),
-        shutdown.clone(),
-    );
+    let (scraper, scraping) = scrape(&world, &format!("[{}]", jobs.join(", ")), &shutdown);
     until("all were scraped", || {
         let active = scraper.active();
         active.len() == 4 && active.iter().all(|target| target.health != TargetHealth::Unknown)
@@ -181,13 +175,7 @@ async fn targets_and_servers_that_list_them_are_asked_with_tokens() {
            http_sd_configs: [{{ url: 'http://{address}/targets', refresh_interval: 200ms, {oauth2} }}] }}]"
     );
     let shutdown = CancellationToken::new();
-    let (scraper, scraping) = Scraper::start(
-        config(&job),
-        Arc::clone(&world.ingest),
-        Arc::new(SystemClock),
-        Arc::new(Everything),
-        shutdown.clone(),
-    );
+    let (scraper, scraping) = scrape(&world, &job, &shutdown);
     let health = || scraper.active().first().map(|target| target.health);
     until("the target is up", || health() == Some(TargetHealth::Up)).await;
     assert_eq!(*given.lock(), 2, "one for the list and one for the target");
@@ -224,13 +212,7 @@ async fn targets_come_from_servers_that_list_them() {
                refresh_interval: 250ms, authorization: {{ credentials: secret }} }}]{more} }}]"
         )
     };
-    let (scraper, scraping) = Scraper::start(
-        config(&job("")),
-        Arc::clone(&world.ingest),
-        Arc::new(SystemClock),
-        Arc::new(Everything),
-        shutdown.clone(),
-    );
+    let (scraper, scraping) = scrape(&world, &job(""), &shutdown);
     let urls = || scraper.active().into_iter().map(|target| target.scrape_url).collect::<Vec<_>>();
     let of = |ports: &[u16]| ports.iter().map(|port| format!("http://127.0.0.1:{port}/metrics")).collect::<Vec<_>>();
     until("the targets are there", || urls() == of(&[1, 2, 9])).await;
@@ -288,13 +270,7 @@ async fn labels_beyond_limits_fail_the_scrape_or_are_left_out() {
         job("open", ""),
     ];
     let shutdown = CancellationToken::new();
-    let (scraper, scraping) = Scraper::start(
-        config(&format!("[{}]", jobs.join(", "))),
-        Arc::clone(&world.ingest),
-        Arc::new(SystemClock),
-        Arc::new(Everything),
-        shutdown.clone(),
-    );
+    let (scraper, scraping) = scrape(&world, &format!("[{}]", jobs.join(", ")), &shutdown);
     until("all were scraped", || {
         let active = scraper.active();
         active.len() == 4 && active.iter().all(|target| target.health != TargetHealth::Unknown)

@@ -27,6 +27,7 @@ mod shards;
 mod silent;
 mod statement;
 pub(crate) mod stored;
+mod taken;
 pub(crate) mod ticks;
 mod timing;
 mod watch;

@@ -271,12 +271,7 @@ impl Selectors {
                 selectors.insert(matchers);
             }
         }
-        let index = SelectorIndex::new(selectors.iter().map(Vec::as_slice));
-        let index = index.map_err(|e| ProcessorsError::Rule {
-            group: String::new(),
-            rule: String::new(),
-            reason: format!("selectors: {e}"),
-        })?;
+        let index = index_of(&selectors)?;
         Ok(Self { index, rules: hash_of(groups) })
     }
 
@@ -299,6 +294,17 @@ impl Selectors {
     pub(crate) fn wants(&self, labels: &Labels) -> bool {
         self.index.finding(labels).next().is_some()
     }
+}
+
+/// The index of what rules ask for.
+pub(super) fn index_of<'a>(
+    selectors: impl IntoIterator<Item = &'a Vec<Matcher>>,
+) -> Result<SelectorIndex, ProcessorsError> {
+    SelectorIndex::new(selectors.into_iter().map(Vec::as_slice)).map_err(|e| ProcessorsError::Rule {
+        group: String::new(),
+        rule: String::new(),
+        reason: format!("selectors: {e}"),
+    })
 }
 
 fn refused(rule: &PromRule, error: &highwater_promql::Error) -> ProcessorsError {

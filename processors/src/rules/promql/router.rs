@@ -5,25 +5,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use highwater_pipeline::data::{Control, time};
 use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::CLOCK_PERIOD_US;
-use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Rows, StageRows};
-use highwater_promql::{Labels, METRIC_NAME};
+use highwater_pipeline::runtime::{At, Effects, Input, Processor, ProcessorError, Rows};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use super::plan::{GroupPlan, Selectors};
 use super::shards::Shards;
-use super::ticks::{READ, ROWS, ROWS_VERSION};
+use super::taken::{Addressed, Taken};
+use super::ticks::{ROWS, ROWS_VERSION, series_of};
 use crate::error::ProcessorsError;
 use crate::rollups::filling::hex;
 
-/// Most rows of one record.
-const MAX_ROWS: usize = 8_192;
 /// Most series whose answer is remembered; beyond, all are forgotten and asked again.
 const MAX_KNOWN: usize = 1_000_000;
 const SECTION: &str = "promql/router";
@@ -76,9 +73,7 @@ impl Routes {
         if !self.routes.iter().any(|(_, selectors)| selectors.may_want(name)) {
             return Box::default();
         }
-        let others: BTreeMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
-        let name = (METRIC_NAME.to_owned(), name.to_owned());
-        let labels = Labels::from_pairs(others.into_iter().chain([name]));
+        let labels = series_of(name, labels);
         let routes = (0_u16..).zip(&self.routes);
         routes.filter(|(_, (_, selectors))| selectors.wants(&labels)).map(|(route, _)| route).collect()
     }
@@ -162,16 +157,11 @@ impl Router {
                 wanted[usize::from(*route)].push(row);
             }
         }
-        let read: Vec<usize> = READ.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect();
-        let read = batch.project(&read).map_err(|e| ProcessorError::caused("samples for rules cannot be taken", e))?;
+        let taken = Taken::of(batch)?;
         for ((partition, _), wanted) in routes.routes.iter().zip(&wanted) {
-            for chunk in wanted.chunks(MAX_ROWS) {
-                let batch = take_record_batch(&read, &UInt32Array::from(chunk.to_vec()))
-                    .map_err(|e| ProcessorError::caused("samples for rules cannot be taken", e))?;
-                let rows =
-                    StageRows { name: ROWS.into(), definition: ROWS_VERSION, source: Arc::clone(&self.source), batch };
-                effects.push(&self.topic, *partition, rows.to_record()?);
-            }
+            let (topic, source) = (&self.topic, &self.source);
+            let to = Addressed { topic, partition: *partition, name: ROWS, definition: ROWS_VERSION, source };
+            taken.send(wanted, &to, effects)?;
         }
         self.report(at, effects);
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use highwater_promql::{Labels, METRIC_NAME, Matcher};
 use twox_hash::XxHash64;
 
-use super::plan::{GroupPlan, PromRule, matchers_of};
+use super::plan::{GroupPlan, PromRule, index_of, matchers_of};
 use super::selector_index::SelectorIndex;
 use crate::error::ProcessorsError;
 
@@ -162,12 +162,7 @@ impl Readers {
                 }
             }
         }
-        let index = SelectorIndex::new(selectors.iter().map(Vec::as_slice));
-        let index = index.map_err(|e| ProcessorsError::Rule {
-            group: String::new(),
-            rule: String::new(),
-            reason: format!("selectors: {e}"),
-        })?;
+        let index = index_of(&selectors)?;
         Ok(Self { index, groups })
     }
 }

@@ -3,21 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use highwater_pipeline::data::{Control, time};
-use highwater_pipeline::runtime::{Effects, ProcessorError, SeriesRequest, Slice, SliceRequest, StageRows};
+use highwater_pipeline::runtime::{Effects, ProcessorError, SeriesRequest, Slice, SliceRequest};
 use highwater_promql::Matcher;
 use highwater_promql::parser::parse_selector;
 
 use super::look_back::source;
 use super::selector_index::SelectorIndex;
-use super::ticks::{READ, ROWS, STORED_ROWS, series_of};
-
-/// Most rows of one record.
-const MAX_ROWS: usize = 8_192;
+use super::taken::{Addressed, Taken};
+use super::ticks::{ROWS, STORED_ROWS, series_of};
 
 /// Sends what was asked for, and word of how far that is; `next_us`: where the slices go on, if they do.
 pub(crate) fn send(
@@ -30,29 +27,31 @@ pub(crate) fn send(
     let fill = u64::from_str_radix(&series.fill, 16)
         .map_err(|e| ProcessorError::caused(format!("a request for stored samples names {:?}", series.fill), e))?;
     let wanted = Wanted::new(series)?;
-    let source = source(request);
+    let source: Arc<str> = source(request).into();
+    let topic: Arc<str> = series.to_topic.as_str().into();
+    let to = Addressed {
+        topic: &topic,
+        partition: series.to_partition,
+        name: STORED_ROWS,
+        definition: fill,
+        source: &source,
+    };
     let mut sent = 0;
     for batch in &slice.batches {
         let rows = wanted.rows(batch)?;
-        let read: Vec<usize> = READ.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect();
-        let read = batch.project(&read).map_err(cannot_take)?;
-        for chunk in rows.chunks(MAX_ROWS) {
-            let batch = take_record_batch(&read, &UInt32Array::from(chunk.to_vec())).map_err(cannot_take)?;
-            let rows = StageRows { name: STORED_ROWS.into(), definition: fill, source: source.as_str().into(), batch };
-            effects.push(&Arc::from(series.to_topic.as_str()), series.to_partition, rows.to_record()?);
-        }
+        Taken::of(batch)?.send(&rows, &to, effects)?;
         sent += rows.len();
     }
-    metrics::counter!("highwater_rules_stored_rows_total", "source" => source.clone()).increment(sent as u64);
+    metrics::counter!("highwater_rules_stored_rows_total", "source" => source.to_string()).increment(sent as u64);
     let filled = Control::Filled {
         rollup: ROWS.to_owned(),
         definition: series.fill.clone(),
-        source,
+        source: source.to_string(),
         from_us: None,
         until_us: next_us,
         done: next_us.is_none(),
     };
-    effects.push(&Arc::from(series.to_topic.as_str()), series.to_partition, filled.to_record());
+    effects.push(&topic, series.to_partition, filled.to_record());
     Ok(())
 }
 
@@ -101,8 +100,4 @@ impl Wanted {
         }
         Ok(wanted)
     }
-}
-
-fn cannot_take(error: arrow::error::ArrowError) -> ProcessorError {
-    ProcessorError::caused("stored samples for rules cannot be taken", error)
 }
