@@ -119,10 +119,9 @@ impl LookBack {
                     self.since_ms.entry(since_ms).or_default().extend(selectors);
                 }
                 self.is_begun = saved.is_begun;
-                self.waiting.retain(|id| {
-                    let rule = rules_of(plans).find(|rule| rule.id == *id);
-                    saved.waiting.contains(id) || !rule.is_some_and(&is_known)
-                });
+                let stays = |rule: &&PromRule| saved.waiting.contains(&rule.id) || !is_known(rule);
+                let stay = rules_of(plans).filter(|rule| self.waits(rule)).filter(stays).map(|rule| rule.id.clone());
+                self.waiting = stay.collect();
             }
             None => {
                 let known = || rules_of(plans).filter(|rule| is_known(rule));
@@ -149,9 +148,9 @@ impl LookBack {
         self.waiting.contains(&rule.id)
     }
 
-    /// Whether there is nothing else.
+    /// Whether all rules do, and there are some.
     pub(super) fn all_wait(&self, plans: &[Arc<GroupPlan>]) -> bool {
-        self.waiting.len() == rules_of(plans).count()
+        !self.waiting.is_empty() && self.waiting.len() == rules_of(plans).count()
     }
 
     /// A partition says whose samples it passes on from this record on.

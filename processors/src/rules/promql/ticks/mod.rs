@@ -4,26 +4,21 @@
 //! [`LATENESS_US`] past it; what comes later for it is seen by the ticks after it. Of a group all rules see the same tick; what other groups record
 //! at a tick they see from the next on, so it does not matter in which order, or in which task, groups are evaluated.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use highwater_pipeline::data::alerts::{State, Transition};
 use highwater_pipeline::data::{Control, alerts, identity, labels as series_labels, time};
-use highwater_pipeline::runtime::snapshot::{StateReader, StateWriter};
 use highwater_pipeline::runtime::watermark::MergedWatermark;
-use highwater_pipeline::runtime::{At, Effects, ProcessorError, StageRows};
-use highwater_promql::{Histogram, Labels, METRIC_NAME, Options, STALE_NAN, Sample, SeriesSource};
-use serde::{Deserialize, Serialize};
+use highwater_pipeline::runtime::{At, Effects, ProcessorError};
+use highwater_promql::{Labels, METRIC_NAME, Options, SeriesSource};
 use serde_json::json;
 
-use super::alerts::{Alert, Change, abandon};
+use super::alerts::{Alert, Change};
 use super::board::{self, Board, Shown, ShownGroup};
-use super::group::{GroupState, RuleState, Saved, evidence as series_behind, looked_at};
-use super::head::{Coordinate, Head, NO_RECORD, Pushed, View};
-use super::look_back::{self, Asks, LookBack};
-use super::moved::Moved;
+use super::group::{GroupState, evidence as series_behind, looked_at};
+use super::head::{Head, View};
+use super::look_back::{Asks, LookBack};
 use super::plan::{Environment, GroupPlan, Kind, PromRule};
 use super::recorded::Recorded;
 use super::shards::Shards;
@@ -32,6 +27,13 @@ use super::statement::{looks_at_ranges, of_series};
 use super::watch::{Watch, Watched};
 
 use crate::topology::BACKFILL_TOPIC;
+
+mod incoming;
+mod left_over;
+mod snapshot;
+
+pub(super) use incoming::series_of;
+pub(super) use snapshot::SavedRule;
 
 /// How far behind the watermark a tick is evaluated.
 pub(crate) const LATENESS_US: i64 = 5_000_000;
@@ -147,34 +149,6 @@ impl Tenant {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    merged: MergedWatermark,
-    reached_ms: Option<i64>,
-    /// Missing in snapshots of earlier versions, like the next.
-    #[serde(default = "never")]
-    pruned_ms: i64,
-    #[serde(default)]
-    gone_ms: Option<i64>,
-    /// By tenant: [`Tenant::dropped_ms`].
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    dropped_ms: BTreeMap<String, i64>,
-}
-
-fn never() -> i64 {
-    i64::MIN
-}
-
-/// What a snapshot knows of a rule.
-#[derive(Serialize, Deserialize)]
-pub(in crate::rules) struct SavedRule {
-    pub(super) id: String,
-    pub(super) group: String,
-    pub(super) name: String,
-    pub(super) shown: serde_json::Value,
-    pub(super) tenants: BTreeMap<String, Saved>,
-}
-
 impl Ticks {
     pub(crate) fn new(
         topic: &str,
@@ -260,132 +234,11 @@ impl Ticks {
         }
     }
 
-    /// Samples of series that a rule looks at.
-    pub(crate) fn rows(&mut self, rows: &StageRows) -> Result<(), ProcessorError> {
-        self.take(rows, false)
-    }
-
-    /// Samples from before a rule began.
-    pub(crate) fn stored(&mut self, rows: &StageRows) -> Result<(), ProcessorError> {
-        if !self.look_back.has_asked(rows.definition) {
-            return Ok(());
-        }
-        self.take(rows, true)
-    }
-
-    /// A partition has no more samples from before a rule began.
-    pub(crate) fn answered(&mut self, fill: &str, source: &str) {
-        if self.look_back.answered(fill, source) {
-            self.tell();
-        }
-    }
-
     /// Tells all rules which of them wait.
     fn tell(&mut self) {
         for tenant in self.tenants.values_mut() {
             tenant.tell(&self.plans, &self.look_back);
         }
-    }
-
-    /// Puts samples into the heads. Of stored ones those that are not there, or were there before what is.
-    fn take(&mut self, rows: &StageRows, is_stored: bool) -> Result<(), ProcessorError> {
-        let batch = &rows.batch;
-        let missing = |name: &str| ProcessorError::new(format!("rows of {ROWS} have no column {name}"));
-        macro_rules! column {
-            ($name:expr, $type:ty) => {
-                batch.column_by_name($name).and_then(|c| c.as_primitive_opt::<$type>()).ok_or_else(|| missing($name))?
-            };
-        }
-        let text = |name: &str| {
-            let column = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
-            column.ok_or_else(|| missing(name))
-        };
-        let times = column!(time::COLUMN, TimestampMicrosecondType);
-        let values = column!("value", Float64Type);
-        let ids = column!("series_id", Int64Type);
-        let partitions = column!(identity::PARTITION, Int32Type);
-        let offsets = column!(identity::OFFSET, Int64Type);
-        let stale = batch.column_by_name("stale").and_then(|c| c.as_boolean_opt()).ok_or_else(|| missing("stale"))?;
-        // Missing where an earlier version wrote them.
-        let histograms = batch.column_by_name("histogram").and_then(|c| c.as_binary_opt::<i32>());
-        let (names, labels, tenants) = (text("name")?, text("labels")?, text("tenant")?);
-        let oldest_ms = self.reached_ms.map_or(i64::MIN, |reached| reached - self.reach_ms);
-        let is_recorded = is_stored && look_back::is_recorded(&rows.source);
-        for row in 0..batch.num_rows() {
-            let timestamp_ms = times.value(row).div_euclid(1_000);
-            if timestamp_ms <= oldest_ms {
-                continue;
-            }
-            let name = tenants.value(row);
-            if !self.tenants.contains_key(name) {
-                let mut tenant = Tenant::new(Head::new(), &self.plans, &self.watched);
-                tenant.tell(&self.plans, &self.look_back);
-                self.tenants.insert(name.to_owned(), tenant);
-            }
-            let message = histograms.filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            let sample = if stale.value(row) {
-                Sample::Float(STALE_NAN)
-            } else if values.is_valid(row) {
-                Sample::Float(values.value(row))
-            } else if let Some(message) = message {
-                match Histogram::from_message(message) {
-                    Ok(histogram) => Sample::Histogram(Arc::new(histogram)),
-                    Err(error) => {
-                        metrics::counter!("highwater_rules_unreadable_histograms_total").increment(1);
-                        tracing::warn!(metric = names.value(row), error, "rules do not see a native histogram");
-                        continue;
-                    }
-                }
-            } else {
-                continue;
-            };
-            let coordinate = Coordinate { partition: partitions.value(row), offset: offsets.value(row) };
-            let from = (!is_recorded).then_some(coordinate);
-            let Some(Tenant { head, watch, dropped_ms, .. }) = self.tenants.get_mut(name) else { continue };
-            if dropped_ms.is_some_and(|dropped_ms| timestamp_ms <= dropped_ms) {
-                continue;
-            }
-            let id = ids.value(row);
-            let pushed = match head.by_id(id) {
-                Some(slot) => {
-                    // What came in while this was read is newer.
-                    let stays = |offset: i64| is_recorded || offset == NO_RECORD || offset >= coordinate.offset;
-                    if is_stored && head.offset_at(slot, timestamp_ms).is_some_and(stays) {
-                        continue;
-                    }
-                    head.put_sample_at(slot, timestamp_ms, sample, from);
-                    Pushed { slot, is_new: false }
-                }
-                None => {
-                    let series = series_of(names.value(row), labels.value(row));
-                    if is_stored
-                        && head.by_labels(&series).is_some_and(|slot| head.offset_at(slot, timestamp_ms).is_some())
-                    {
-                        continue;
-                    }
-                    let pushed = head.put_sample(&series, timestamp_ms, sample, from);
-                    head.name(pushed.slot, id);
-                    pushed
-                }
-            };
-            watch.pushed(head, pushed, timestamp_ms);
-        }
-        for (name, tenant) in &mut self.tenants {
-            if tenant.head.len() > self.most_samples {
-                let (oldest, newest) = (tenant.head.next_ms(i64::MIN), tenant.head.newest_ms(i64::MAX));
-                let half = oldest.unwrap_or(0) / 2 + newest.unwrap_or(0) / 2;
-                self.gone_ms = self.gone_ms.max(tenant.prune(half));
-                tenant.dropped_ms = tenant.dropped_ms.max(Some(half));
-                tenant.tell(&self.plans, &self.look_back);
-                metrics::counter!("highwater_rules_head_overflows_total").increment(1);
-                tracing::error!(
-                    tenant = name,
-                    limit = self.most_samples,
-                    "rules select too many samples; the older half is dropped, and rules that look back there fail. Use shorter ranges, or recording rules"
-                );
-            }
-        }
-        Ok(())
     }
 
     /// A partition of `metrics` has come this far.
@@ -637,119 +490,6 @@ impl Ticks {
         Ok(())
     }
 
-    /// Resolves what removed and changed rules have left firing: nobody else will. Where the group is another task's now, that one does.
-    fn abandon_orphans(&mut self, at: At, now_ms: i64, effects: &mut Effects) -> Result<(), ProcessorError> {
-        for orphan in std::mem::take(&mut self.orphans) {
-            match self.shards.partition(&orphan.group).filter(|place| *place != self.partition) {
-                Some(place) => {
-                    for moved in Moved::rule(orphan, now_ms) {
-                        self.send(&moved, place, effects)?;
-                    }
-                }
-                None => self.abandon(at, orphan, now_ms, "the rule was changed or removed", effects)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn send(&self, moved: &Moved, place: i32, effects: &mut Effects) -> Result<(), ProcessorError> {
-        let rows = moved.to_rows(&format!("{}/{}", self.topic, self.partition))?;
-        effects.push(&self.topic, place, rows.to_record()?);
-        Ok(())
-    }
-
-    /// Takes down what a rule has left, but for what a rule of the same name has up again.
-    fn abandon(
-        &mut self,
-        at: At,
-        orphan: SavedRule,
-        now_ms: i64,
-        reason: &str,
-        effects: &mut Effects,
-    ) -> Result<(), ProcessorError> {
-        let SavedRule { group, name, shown, tenants, .. } = orphan;
-        for (tenant, saved) in tenants {
-            let mut state = RuleState::of(saved);
-            let mut source = self.source(at, now_ms);
-            source["reason"] = reason.into();
-            if let Some(change) = state.selects.resolve(now_ms)
-                && !self.heirs(&tenant, &group, &name).any(|(_, heir)| heir.selects.alert().is_some())
-            {
-                self.transition(&tenant, &group, ALERTNAME, &shown, &change, now_ms, source.clone(), effects)?;
-            }
-            let is_written =
-                |labels: &Labels| self.heirs(&tenant, &group, &name).any(|(_, heir)| heir.written.contains(labels));
-            state.written.retain(|labels| !is_written(labels));
-            for labels in &state.written {
-                self.recorded.push(&tenant, labels, now_ms, STALE_NAN);
-                if let Some(known) = self.tenants.get_mut(&tenant) {
-                    known.push(labels, now_ms, STALE_NAN);
-                }
-            }
-            for change in abandon(state.alerts, now_ms) {
-                let is_up = |heir: &RuleState| heir.active().any(|alert| alert.labels == change.alert.labels);
-                if !self.heirs(&tenant, &group, &name).any(|(_, heir)| is_up(heir)) {
-                    self.transition(&tenant, &group, &name, &shown, &change, now_ms, source.clone(), effects)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The rules of this name here, and how they stand.
-    fn heirs<'a>(
-        &'a self,
-        tenant: &str,
-        group: &'a str,
-        name: &'a str,
-    ) -> impl Iterator<Item = (&'a PromRule, &'a RuleState)> {
-        let groups = self.tenants.get(tenant).map_or(&[][..], |tenant| &tenant.groups);
-        let groups = self.plans.iter().zip(groups).filter(move |(plan, _)| plan.name == group);
-        let rules = groups.flat_map(|(plan, state)| plan.rules.iter().zip(&state.rules));
-        rules.filter(move |(rule, _)| rule.name == name)
-    }
-
-    /// What another task has left of a group; it is handed on where the group is a third one's by now.
-    pub(in crate::rules) fn moved(
-        &mut self,
-        at: At,
-        moved: Moved,
-        effects: &mut Effects,
-    ) -> Result<(), ProcessorError> {
-        if let Some(place) = self.elsewhere(moved.group()) {
-            return self.send(&moved, place, effects);
-        }
-        let Moved::Rule { rule, now_ms, is_last } = moved else { return Ok(()) };
-        let now_ms = self.reached_ms.map_or(now_ms, |reached_ms| reached_ms.max(now_ms));
-        let (group, name) = (rule.group.clone(), rule.name.clone());
-        let reason = "the rule's group is evaluated in another task now";
-        self.abandon(at, *rule, now_ms, reason, effects)?;
-        if is_last {
-            // The other one may have had the last word about what is up here.
-            let tenants: Vec<String> = self.tenants.keys().cloned().collect();
-            for tenant in &tenants {
-                for (rule, heir) in self.heirs(tenant, &group, &name) {
-                    let mut source = self.source(at, now_ms);
-                    source["reason"] = reason.into();
-                    let said = |alert: &Alert| Change { alert: alert.clone(), state: alert.state, sample: None };
-                    for alert in heir.active() {
-                        let source = source.clone();
-                        self.transition(tenant, &group, &name, &rule.shown, &said(alert), now_ms, source, effects)?;
-                    }
-                    if let Some(alert) = heir.selects.alert() {
-                        self.transition(tenant, &group, ALERTNAME, &rule.shown, &said(alert), now_ms, source, effects)?;
-                    }
-                }
-            }
-        }
-        self.recorded.flush(effects)
-    }
-
-    /// The partition of a group that is not here.
-    pub(crate) fn elsewhere(&self, group: &str) -> Option<i32> {
-        self.shards.partition(group).filter(|place| *place != self.partition)
-    }
-
     /// The fingerprints of what a group has up.
     pub(crate) fn active(&self, group: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -762,96 +502,6 @@ impl Ticks {
             }
         }
         found
-    }
-
-    pub(crate) fn write(&self, writer: &mut StateWriter) -> Result<(), ProcessorError> {
-        let failed = |e: serde_json::Error| ProcessorError::caused("the state of rules cannot be written", e);
-        let manifest = Manifest {
-            merged: self.merged.clone(),
-            reached_ms: self.reached_ms,
-            pruned_ms: self.pruned_ms,
-            gone_ms: self.gone_ms,
-            dropped_ms: self.tenants.iter().filter_map(|(name, one)| Some((name.clone(), one.dropped_ms?))).collect(),
-        };
-        let look_back = serde_json::to_vec(&self.look_back).map_err(failed)?;
-        writer.put(LOOK_BACK_SECTION, SECTION_VERSION, look_back);
-        writer.put(SECTION, SECTION_VERSION, serde_json::to_vec(&manifest).map_err(failed)?);
-        let heads = self.tenants.iter().map(|(name, tenant)| (name.as_str(), &tenant.head));
-        writer.put(HEADS_SECTION, SECTION_VERSION, super::saved::encode(heads)?);
-        for (group, plan) in self.plans.iter().enumerate() {
-            for (index, rule) in plan.rules.iter().enumerate() {
-                let tenants = self
-                    .tenants
-                    .iter()
-                    .filter_map(|(name, tenant)| Some((name.clone(), tenant.groups.get(group)?.save(index)?)));
-                let saved = SavedRule {
-                    id: rule.id.clone(),
-                    group: rule.group.clone(),
-                    name: rule.name.clone(),
-                    shown: rule.shown.clone(),
-                    tenants: tenants.collect(),
-                };
-                let section = format!("{RULE_SECTION}{group}/{index}");
-                writer.put(section, rule.definition, serde_json::to_vec(&saved).map_err(failed)?);
-            }
-        }
-        for (index, orphan) in self.orphans.iter().enumerate() {
-            // Of no definition there is, so that it is an orphan again.
-            let section = format!("{RULE_SECTION}orphan/{index}");
-            writer.put(section, 0, serde_json::to_vec(orphan).map_err(failed)?);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn restore(&mut self, state: &StateReader) -> Result<(), ProcessorError> {
-        let mut dropped_ms = BTreeMap::new();
-        if let Some(body) = state.get(SECTION, SECTION_VERSION) {
-            let unreadable = |e| ProcessorError::caused("section promql of the snapshot is unreadable", e);
-            let manifest: Manifest = serde_json::from_slice(body).map_err(unreadable)?;
-            if manifest.merged.sources().len() == self.merged.sources().len() {
-                self.merged = manifest.merged;
-            }
-            (self.reached_ms, self.pruned_ms) = (manifest.reached_ms, manifest.pruned_ms);
-            self.gone_ms = manifest.gone_ms;
-            dropped_ms = manifest.dropped_ms;
-        }
-        if let Some(body) = state.get(HEADS_SECTION, SECTION_VERSION) {
-            for (name, head) in super::saved::decode(body)? {
-                let dropped_ms = dropped_ms.get(&name).copied();
-                let tenant = Tenant { dropped_ms, ..Tenant::new(head, &self.plans, &self.watched) };
-                self.tenants.insert(name, tenant);
-            }
-        }
-        let mut known: HashSet<(usize, usize)> = HashSet::new();
-        for section in state.sections().iter().filter(|s| s.name.starts_with(RULE_SECTION)) {
-            let saved: SavedRule = serde_json::from_slice(&section.body).map_err(|e| {
-                ProcessorError::caused(format!("section {} of the snapshot is unreadable", section.name), e)
-            })?;
-            let found = self.plans.iter().enumerate().find_map(|(group, plan)| {
-                let same = |rule: &PromRule| rule.id == saved.id && rule.definition == section.definition;
-                plan.rules.iter().position(same).map(|index| (group, index))
-            });
-            let Some((group, index)) = found else {
-                self.orphans.push(saved);
-                continue;
-            };
-            known.insert((group, index));
-            for (name, rule) in saved.tenants {
-                if let Some(state) =
-                    self.tenants.get_mut(&name).and_then(|tenant| tenant.groups[group].rules.get_mut(index))
-                {
-                    *state = RuleState::of(rule);
-                }
-            }
-        }
-        let saved = state.get(LOOK_BACK_SECTION, SECTION_VERSION).map(|body| {
-            serde_json::from_slice(body)
-                .map_err(|e| ProcessorError::caused("section promql/look_back of the snapshot is unreadable", e))
-        });
-        let is_known = |rule: &PromRule| self.places.get(&rule.id).is_some_and(|place| known.contains(place));
-        self.look_back.restore(saved.transpose()?, &self.plans, self.reached_ms, is_known);
-        self.tell();
-        Ok(())
     }
 }
 
@@ -867,12 +517,6 @@ fn fingerprint(tenant: &str, group: &str, name: &str, alert: &Alert) -> String {
     let mut canonical = String::new();
     series_labels::write_canonical(alert.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut canonical);
     series_labels::fingerprint(tenant, group, name, &canonical)
-}
-
-/// The labels of a series, from its name and the canonical text of the others.
-pub(super) fn series_of(name: &str, canonical: &str) -> Labels {
-    let labels: BTreeMap<String, String> = serde_json::from_str(canonical).unwrap_or_default();
-    Labels::from_pairs(labels.into_iter().chain([(METRIC_NAME.to_owned(), name.to_owned())]))
 }
 
 fn shown((labels, timestamp_ms, value): &(Labels, i64, f64), head: &Head) -> serde_json::Value {
